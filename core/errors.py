@@ -1,0 +1,34 @@
+"""Errors a user can act on: one line that names the fix, and a non-zero exit."""
+
+import errno
+import sys
+
+
+class UserError(Exception):
+    """A problem in what the user gave (a file, an option, a machine); str() is the one line to print."""
+
+
+def run_cli(main):
+    """Run `main()` and exit the process.
+
+    A UserError, a full disk, exhausted memory or Ctrl-C ends in one line on stderr and exit status 1 (130 for
+    Ctrl-C); anything else is a defect of this program and keeps its traceback.
+    """
+    try:
+        sys.exit(main())
+    except UserError as e:
+        message = str(e)
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT):
+            raise
+        where = f" ({e.filename})" if e.filename else ""
+        remedy = {errno.ENOSPC: ": free some space or set OUT= to another disk",
+                  errno.EDQUOT: ": free some of your quota or set OUT= to another disk"}.get(e.errno, "")
+        message = f"{e.strerror}{where}{remedy}"
+    except MemoryError:
+        message = "out of memory: use a smaller PRESET=, batch or DTYPE="
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(1)

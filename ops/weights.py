@@ -1,0 +1,91 @@
+"""The operators' weights: one stacked tensor per role, rows [out, in], and the role's shape.
+
+This table is the contract between export (which fills the roles from a checkpoint), the operators (which take
+them in this order) and the graphs' parameter files (parameter `<stage>.<role>`). L layers, W vision width,
+M vision MLP width, E resampler width = H hidden size, P patches, Q queries, F half of intermediate_size, V vocabulary.
+"""
+
+from core.config import QUERIES
+
+ALIGNMENT = 8  # values; rows of every matrix start 16-byte aligned in fp16
+
+
+def padded_patch_values(config):
+    """Columns of the patch matrix: 3 * patch_size^2 rounded up; the columns added are zero."""
+    return -(-config.visual.patch_values // ALIGNMENT) * ALIGNMENT
+
+
+def vision_encoder_roles(config):
+    """Roles of the vision encoder: role -> shape.
+
+    `patch_weight` has (channel, row, column) columns; `position` is the table resized to the patch grid;
+    `qkv` is q|k|v blocks (the checkpoint interleaves them per head).
+    """
+    v = config.visual
+    layers, width, mlp = v.layers, v.width, v.mlp_width
+    return {
+        "patch_weight": [width, padded_patch_values(config)],
+        "position": [v.patches, width],
+        "ln_pre_weight": [width], "ln_pre_bias": [width],
+        "ln_1_weight": [layers, width], "ln_1_bias": [layers, width],
+        "qkv_weight": [layers, 3 * width, width], "qkv_bias": [layers, 3 * width],
+        "out_weight": [layers, width, width], "out_bias": [layers, width],
+        "ln_2_weight": [layers, width], "ln_2_bias": [layers, width],
+        "fc1_weight": [layers, mlp, width], "fc1_bias": [layers, mlp],
+        "fc2_weight": [layers, width, mlp], "fc2_bias": [layers, width],
+    }
+
+
+def resampler_roles(config):
+    """Roles of the resampler: role -> shape.
+
+    What does not depend on the image is folded at export, in fp32: `query` is
+    q_proj(ln_q(query) + pos_embed) with its bias; `key_bias` is k_proj(pos_embed resized) with its bias, one row
+    per patch; `key_value_weight` is k|v blocks. `proj_weight` is the checkpoint's `proj` transposed.
+    """
+    v = config.visual
+    e = v.output_dim
+    return {
+        "kv_proj_weight": [e, v.width],
+        "ln_kv_weight": [e], "ln_kv_bias": [e],
+        "query": [QUERIES, e],
+        "key_value_weight": [2 * e, e], "key_bias": [v.patches, e], "value_bias": [e],
+        "out_weight": [e, e], "out_bias": [e],
+        "ln_post_weight": [e], "ln_post_bias": [e],
+        "proj_weight": [e, e],
+    }
+
+
+def embedding_roles(config):
+    """Roles of the embedding: role -> shape."""
+    return {"token_embedding": [config.vocab_size, config.hidden_size]}
+
+
+def decoder_roles(config):
+    """Roles of the decoder stack: role -> shape. `qkv` is q|k|v blocks, `gate_up` is w2 (gate) then w1 (up)."""
+    layers, hidden, mlp = config.num_hidden_layers, config.hidden_size, config.mlp_width
+    return {
+        "ln_1_weight": [layers, hidden],
+        "qkv_weight": [layers, 3 * hidden, hidden], "qkv_bias": [layers, 3 * hidden],
+        "out_weight": [layers, hidden, hidden],
+        "ln_2_weight": [layers, hidden],
+        "gate_up_weight": [layers, 2 * mlp, hidden],
+        "down_weight": [layers, hidden, mlp],
+    }
+
+
+def lm_head_roles(config):
+    """Roles of the final norm and the output projection: role -> shape."""
+    return {"ln_f_weight": [config.hidden_size], "lm_head_weight": [config.vocab_size, config.hidden_size]}
+
+
+STAGES = {  # graph -> operator -> its roles
+    "vision": {"vision_encoder": vision_encoder_roles, "resampler": resampler_roles},
+    "language": {"embedding": embedding_roles, "decoder": decoder_roles, "lm_head": lm_head_roles},
+}
+
+
+def parameter_shapes(config, graph):
+    """Every parameter of a graph ("vision" or "language"): `<operator>.<role>` -> shape."""
+    return {f"{operator}.{role}": shape
+            for operator, roles in STAGES[graph].items() for role, shape in roles(config).items()}
