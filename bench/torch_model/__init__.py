@@ -1,0 +1,1 @@
+"""The PyTorch baseline: Qwen-VL with the published key names, decoded by transformers' generate()."""
