@@ -1,0 +1,62 @@
+#include "activation.h"
+
+#include "common/vector.cuh"
+#include "status.h"
+
+namespace qwen {
+namespace {
+
+constexpr int kThreads = 256;
+
+template <typename T> __global__ void gelu_kernel(T* x, long long vectors) {
+    const long long i = static_cast<long long>(blockIdx.x) * kThreads + threadIdx.x;
+    if (i >= vectors) return;
+    float v[kVector];
+    load_vector(x + i * kVector, v);
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) v[j] = 0.5f * v[j] * (1.f + erff(v[j] * 0.70710678118654752f));
+    store_vector(x + i * kVector, v);
+}
+
+template <typename T> __global__ void silu_mul_kernel(const T* __restrict__ gate_up, T* __restrict__ y, int width) {
+    const int column = (blockIdx.y * kThreads + threadIdx.x) * kVector;
+    if (column >= width) return;
+    const long long row = blockIdx.x;
+    const T* gate_row = gate_up + row * 2 * width;
+    float gate[kVector], up[kVector];
+    load_vector(gate_row + column, gate);
+    load_vector(gate_row + width + column, up);
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) {
+        const float silu = __fdividef(gate[j], 1.f + __expf(-gate[j]));
+        up[j] *= rounded<T>(silu);
+    }
+    store_vector(y + row * width + column, up);
+}
+
+}  // namespace
+}  // namespace qwen
+
+extern "C" int qwen_gelu(void* x, long long count, int dtype, cudaStream_t stream) {
+    using namespace qwen;
+    if (count % kVector) return QWEN_UNSUPPORTED;
+    if (count == 0) return QWEN_OK;
+    const long long vectors = count / kVector;
+    return with_dtype(dtype, [&](auto type) {
+        using T = decltype(type);
+        gelu_kernel<T><<<ceil_div(vectors, kThreads), kThreads, 0, stream>>>(static_cast<T*>(x), vectors);
+        return static_cast<int>(cudaGetLastError());
+    });
+}
+
+extern "C" int qwen_silu_mul(const void* gate_up, void* y, long long rows, int width, int dtype, cudaStream_t stream) {
+    using namespace qwen;
+    if (width % kVector) return QWEN_UNSUPPORTED;
+    if (rows == 0) return QWEN_OK;
+    const dim3 grid(static_cast<unsigned>(rows), ceil_div(width / kVector, kThreads));
+    return with_dtype(dtype, [&](auto type) {
+        using T = decltype(type);
+        silu_mul_kernel<T><<<grid, kThreads, 0, stream>>>(static_cast<const T*>(gate_up), static_cast<T*>(y), width);
+        return static_cast<int>(cudaGetLastError());
+    });
+}

@@ -1,0 +1,84 @@
+// 16-byte vectors of half-precision values, their fp32 views, and type dispatch.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include "dtype.h"
+
+namespace qwen {
+
+constexpr int kVector = 8;  // half-precision values in 16 bytes
+
+__device__ __forceinline__ float to_float(__half x) { return __half2float(x); }
+__device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
+template <typename T> __device__ __forceinline__ T from_float(float x);
+template <> __device__ __forceinline__ __half from_float<__half>(float x) { return __float2half_rn(x); }
+template <> __device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(float x) {
+    return __float2bfloat16_rn(x);
+}
+template <typename T> __device__ __forceinline__ float rounded(float x) { return to_float(from_float<T>(x)); }
+
+template <typename T> struct Pair;
+template <> struct Pair<__half> {
+    using type = __half2;
+    static __device__ __forceinline__ float2 unpack(type x) { return __half22float2(x); }
+    static __device__ __forceinline__ type pack(float a, float b) { return __floats2half2_rn(a, b); }
+};
+template <> struct Pair<__nv_bfloat16> {
+    using type = __nv_bfloat162;
+    static __device__ __forceinline__ float2 unpack(type x) { return __bfloat1622float2(x); }
+    static __device__ __forceinline__ type pack(float a, float b) { return __floats2bfloat162_rn(a, b); }
+};
+
+template <typename T> union Vector {
+    uint4 raw;
+    typename Pair<T>::type pairs[kVector / 2];
+
+    __device__ __forceinline__ void unpack(float* out) const {
+#pragma unroll
+        for (int i = 0; i < kVector / 2; ++i) {
+            const float2 two = Pair<T>::unpack(pairs[i]);
+            out[2 * i] = two.x;
+            out[2 * i + 1] = two.y;
+        }
+    }
+    __device__ __forceinline__ void pack(const float* in) {
+#pragma unroll
+        for (int i = 0; i < kVector / 2; ++i) pairs[i] = Pair<T>::pack(in[2 * i], in[2 * i + 1]);
+    }
+};
+
+template <typename T> __device__ __forceinline__ void load_vector(const T* from, float* out) {
+    Vector<T> v;
+    v.raw = *reinterpret_cast<const uint4*>(from);
+    v.unpack(out);
+}
+template <typename T> __device__ __forceinline__ void store_vector(T* to, const float* in) {
+    Vector<T> v;
+    v.pack(in);
+    *reinterpret_cast<uint4*>(to) = v.raw;
+}
+
+inline int ceil_div(long long a, long long b) { return static_cast<int>((a + b - 1) / b); }
+
+// Calls f with a value of the device type that `dtype` names.
+template <typename F> auto with_dtype(int dtype, F&& f) {
+    return dtype == QWEN_FLOAT16 ? f(__half{}) : f(__nv_bfloat16{});
+}
+
+// Sum over the block, returned to every thread; `shared` holds 33 floats and is free again on return.
+__device__ __forceinline__ float block_sum(float value, float* shared) {
+#pragma unroll
+    for (int offset = 16; offset; offset >>= 1) value += __shfl_xor_sync(0xffffffffu, value, offset);
+    const int warps = (blockDim.x + 31) / 32;
+    if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = value;
+    __syncthreads();
+    float total = 0.f;
+    for (int i = 0; i < warps; ++i) total += shared[i];
+    __syncthreads();
+    return total;
+}
+
+}  // namespace qwen

@@ -1,0 +1,240 @@
+#include "gemm.h"
+
+#include <cublasLt.h>
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <map>
+#include <vector>
+
+#include "common/dtype.h"
+#include "status.h"
+
+namespace {
+
+constexpr int kCandidates = 48;
+constexpr int kTimedRuns = 5;
+
+// cuBLASLt is loaded by soname so that one build serves the library that the host process brings.
+struct Library {
+    decltype(&cublasLtCreate) create;
+    decltype(&cublasLtDestroy) destroy;
+    decltype(&cublasLtMatmul) matmul;
+    decltype(&cublasLtMatmulDescCreate) desc_create;
+    decltype(&cublasLtMatmulDescDestroy) desc_destroy;
+    decltype(&cublasLtMatmulDescSetAttribute) desc_set;
+    decltype(&cublasLtMatrixLayoutCreate) layout_create;
+    decltype(&cublasLtMatrixLayoutDestroy) layout_destroy;
+    decltype(&cublasLtMatrixLayoutSetAttribute) layout_set;
+    decltype(&cublasLtMatmulPreferenceCreate) preference_create;
+    decltype(&cublasLtMatmulPreferenceDestroy) preference_destroy;
+    decltype(&cublasLtMatmulPreferenceSetAttribute) preference_set;
+    decltype(&cublasLtMatmulAlgoGetHeuristic) heuristic;
+    decltype(&cublasLtMatmulAlgoCheck) check;
+
+    bool load() {
+        void* so = nullptr;
+        for (int flags : {RTLD_NOW | RTLD_NOLOAD, RTLD_NOW})
+            for (const char* name : {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so.11", "libcublasLt.so"})
+                if (!so) so = dlopen(name, flags);
+        if (!so) return false;
+        bool found = true;
+        auto bind = [&](auto& pointer, const char* name) {
+            pointer = reinterpret_cast<std::decay_t<decltype(pointer)>>(dlsym(so, name));
+            found = found && pointer;
+        };
+        bind(create, "cublasLtCreate");
+        bind(destroy, "cublasLtDestroy");
+        bind(matmul, "cublasLtMatmul");
+        bind(desc_create, "cublasLtMatmulDescCreate");
+        bind(desc_destroy, "cublasLtMatmulDescDestroy");
+        bind(desc_set, "cublasLtMatmulDescSetAttribute");
+        bind(layout_create, "cublasLtMatrixLayoutCreate");
+        bind(layout_destroy, "cublasLtMatrixLayoutDestroy");
+        bind(layout_set, "cublasLtMatrixLayoutSetAttribute");
+        bind(preference_create, "cublasLtMatmulPreferenceCreate");
+        bind(preference_destroy, "cublasLtMatmulPreferenceDestroy");
+        bind(preference_set, "cublasLtMatmulPreferenceSetAttribute");
+        bind(heuristic, "cublasLtMatmulAlgoGetHeuristic");
+        bind(check, "cublasLtMatmulAlgoCheck");
+        return found;
+    }
+};
+
+// Rows are rounded up in the key, so that prompts of similar length share one timed choice.
+long long row_bucket(long long tokens) {
+    const long long step = tokens <= 32 ? 1 : tokens <= 512 ? 16 : 128;
+    return (tokens + step - 1) / step * step;
+}
+
+using Key = std::array<long long, 11>;
+
+Key key_of(const QwenGemm& g) {
+    return {row_bucket(g.tokens), g.in, g.out, g.x_stride, g.batch, g.batch > 1 ? g.addend_batch : 0, g.dtype,
+            g.float_output, g.bias != nullptr, g.addend != nullptr, g.addend == g.y};
+}
+
+// The descriptors of one product; freed with it.
+struct Plan {
+    const Library& lt;
+    cublasLtMatmulDesc_t desc = nullptr;
+    cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr, d = nullptr;
+    bool ok = true;
+
+    Plan(const Library& library, const QwenGemm& g) : lt(library) {
+        const cudaDataType_t half = g.dtype == QWEN_FLOAT16 ? CUDA_R_16F : CUDA_R_16BF;
+        const cudaDataType_t output = g.float_output ? CUDA_R_32F : half;
+        const cublasOperation_t transposed = CUBLAS_OP_T;
+        must(lt.desc_create(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+        must(lt.desc_set(desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed));
+        if (g.bias) {
+            const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+            must(lt.desc_set(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
+            must(lt.desc_set(desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g.bias, sizeof g.bias));
+            must(lt.desc_set(desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &half, sizeof half));
+        }
+        // Row-major matrices are column-major transposes: y^T [out, tokens] = weight [out, in] x^T [in, tokens].
+        must(layout(a, half, g.in, g.out, g.in, g.batch, 0));
+        must(layout(b, half, g.in, g.tokens, g.x_stride, g.batch, g.x_batch));
+        must(layout(c, output, g.out, g.tokens, g.out, g.batch, g.addend == g.y ? g.y_batch : g.addend_batch));
+        must(layout(d, output, g.out, g.tokens, g.out, g.batch, g.y_batch));
+    }
+    ~Plan() {
+        for (auto* layout : {a, b, c, d})
+            if (layout) lt.layout_destroy(layout);
+        if (desc) lt.desc_destroy(desc);
+    }
+    Plan(const Plan&) = delete;
+
+    void must(cublasStatus_t status) { ok = ok && status == CUBLAS_STATUS_SUCCESS; }
+
+    cublasStatus_t layout(cublasLtMatrixLayout_t& out, cudaDataType_t type, long long rows, long long columns,
+                          long long stride, long long batch, long long batch_stride) {
+        const cublasStatus_t status = lt.layout_create(&out, type, rows, columns, stride);
+        if (status != CUBLAS_STATUS_SUCCESS || batch == 1) return status;
+        const int32_t count = static_cast<int32_t>(batch);
+        const int64_t values = batch_stride;
+        must(lt.layout_set(out, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count));
+        return lt.layout_set(out, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &values, sizeof values);
+    }
+};
+
+}  // namespace
+
+struct QwenContext {
+    Library lt;
+    cublasLtHandle_t handle = nullptr;
+    std::map<Key, cublasLtMatmulAlgo_t> chosen;
+
+    cublasStatus_t launch(const Plan& plan, const QwenGemm& g, const cublasLtMatmulAlgo_t& algorithm,
+                          const void* weight, const void* c, void* d, void* workspace, cudaStream_t stream) const {
+        const float one = 1.f, beta = g.addend ? 1.f : 0.f;
+        return lt.matmul(handle, plan.desc, &one, weight, plan.a, g.x, plan.b, &beta, c, plan.c, d, plan.d,
+                         &algorithm, workspace, QWEN_GEMM_WORKSPACE, stream);
+    }
+
+    std::vector<cublasLtMatmulAlgo_t> candidates(const Plan& plan, int wanted) const {
+        std::vector<cublasLtMatmulHeuristicResult_t> results(wanted);
+        std::vector<cublasLtMatmulAlgo_t> found;
+        cublasLtMatmulPreference_t preference = nullptr;
+        int count = 0;
+        if (lt.preference_create(&preference) == CUBLAS_STATUS_SUCCESS) {
+            const uint64_t bytes = QWEN_GEMM_WORKSPACE;
+            lt.preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes);
+            lt.heuristic(handle, plan.desc, plan.a, plan.b, plan.c, plan.d, preference, wanted, results.data(), &count);
+            lt.preference_destroy(preference);
+        }
+        for (int i = 0; i < count; ++i)
+            if (results[i].state == CUBLAS_STATUS_SUCCESS) found.push_back(results[i].algo);
+        return found;
+    }
+
+    // The fastest candidate by its median over kTimedRuns; results go to a scratch buffer, so that y stays as it is.
+    int fastest(const Plan& plan, const QwenGemm& g, std::vector<cublasLtMatmulAlgo_t> found, void* workspace,
+                cudaStream_t stream, cublasLtMatmulAlgo_t* best) const {
+        const long long rows = g.batch == 1 ? g.tokens * g.out : (g.batch - 1) * g.y_batch + g.tokens * g.out;
+        void* scratch = nullptr;
+        cudaError_t error = cudaMalloc(&scratch, rows * (g.float_output ? 4 : 2));
+        if (error != cudaSuccess) return error;
+        cudaMemsetAsync(scratch, 0, rows * (g.float_output ? 4 : 2), stream);
+        const void* c = g.addend && g.addend != g.y ? g.addend : scratch;
+        cudaEvent_t events[kTimedRuns + 1];
+        for (auto& event : events) cudaEventCreate(&event);
+        float best_time = 1e30f;
+        for (const auto& algorithm : found) {
+            bool runs = true;
+            for (int i = -1; i < kTimedRuns && runs; ++i) {
+                const long long other = g.layers > 0 ? (g.layer + i + 1) % g.layers - g.layer : 0;
+                const void* weight = static_cast<const char*>(g.weight) + other * g.layer_stride * 2;
+                if (i <= 0) cudaEventRecord(events[0], stream);
+                runs = launch(plan, g, algorithm, weight, c, scratch, workspace, stream) == CUBLAS_STATUS_SUCCESS;
+                if (i >= 0) cudaEventRecord(events[i + 1], stream);
+            }
+            if (!runs || cudaStreamSynchronize(stream) != cudaSuccess) {
+                cudaGetLastError();
+                continue;
+            }
+            float times[kTimedRuns];
+            for (int i = 0; i < kTimedRuns; ++i) cudaEventElapsedTime(&times[i], events[i], events[i + 1]);
+            std::sort(times, times + kTimedRuns);
+            if (times[kTimedRuns / 2] < best_time) {
+                best_time = times[kTimedRuns / 2];
+                *best = algorithm;
+            }
+        }
+        for (auto& event : events) cudaEventDestroy(event);
+        error = cudaFree(scratch);
+        return best_time == 1e30f ? int(QWEN_BLAS_REFUSED) : int(error);
+    }
+};
+
+extern "C" int qwen_context_create(QwenContext** context) {
+    auto* made = new QwenContext;
+    if (!made->lt.load() || made->lt.create(&made->handle) != CUBLAS_STATUS_SUCCESS) {
+        delete made;
+        return QWEN_BLAS_MISSING;
+    }
+    *context = made;
+    return QWEN_OK;
+}
+
+extern "C" void qwen_context_destroy(QwenContext* context) {
+    if (!context) return;
+    context->lt.destroy(context->handle);
+    delete context;
+}
+
+extern "C" int qwen_gemm(QwenContext* context, const QwenGemm* gemm, void* workspace, cudaStream_t stream) {
+    const QwenGemm& g = *gemm;
+    if (g.tokens == 0) return QWEN_OK;
+    const Plan plan(context->lt, g);
+    if (!plan.ok) return QWEN_BLAS_REFUSED;
+    const Key key = key_of(g);
+    auto known = context->chosen.find(key);
+    cublasLtMatmulAlgo_t algorithm;
+    cublasLtMatmulHeuristicResult_t checked;
+    if (known != context->chosen.end() &&
+        context->lt.check(context->handle, plan.desc, plan.a, plan.b, plan.c, plan.d, &known->second, &checked) ==
+            CUBLAS_STATUS_SUCCESS &&
+        checked.workspaceSize <= QWEN_GEMM_WORKSPACE) {
+        algorithm = known->second;
+    } else {
+        cudaStreamCaptureStatus capture;
+        const cudaError_t error = cudaStreamIsCapturing(stream, &capture);
+        if (error != cudaSuccess) return error;
+        const bool timed = capture == cudaStreamCaptureStatusNone;
+        const auto found = context->candidates(plan, timed ? kCandidates : 1);
+        if (found.empty()) return QWEN_BLAS_REFUSED;
+        algorithm = found[0];
+        if (timed) {
+            const int status = context->fastest(plan, g, found, workspace, stream, &algorithm);
+            if (status) return status;
+            context->chosen[key] = algorithm;
+        }
+    }
+    const void* c = g.addend ? g.addend : g.y;
+    const cublasStatus_t status = context->launch(plan, g, algorithm, g.weight, c, g.y, workspace, stream);
+    return status == CUBLAS_STATUS_SUCCESS ? int(QWEN_OK) : int(QWEN_BLAS_REFUSED);
+}

@@ -1,0 +1,76 @@
+// Binding of the decoder stack: checks and dispatch. The KV caches are updated in place.
+#include "ops/paddle/checks.h"
+#include "ops/paddle/cpu/operators.h"
+
+namespace {
+
+using paddle::Tensor;
+
+std::vector<Tensor> forward(const Tensor& hidden, const Tensor& lengths, const Tensor& positions, const Tensor& inv_freq,
+                            const Tensor& ln_1_weight, const Tensor& qkv_weight, const Tensor& qkv_bias,
+                            const Tensor& out_weight, const Tensor& ln_2_weight, const Tensor& gate_up_weight,
+                            const Tensor& down_weight, Tensor& k_cache, Tensor& v_cache, int heads, int seq_length,
+                            float eps) {
+  qwen_vl::check_place(hidden, "qwen_vl_decoder");
+  qwen_vl::check_rank(hidden, "hidden", 3);
+  qwen_vl::check_rank(down_weight, "down_weight", 3);
+  qwen_vl::check_rank(k_cache, "k_cache", 5);
+  const int64_t batch = hidden.shape()[0], columns = hidden.shape()[1], width = hidden.shape()[2];
+  const int64_t layers = down_weight.shape()[0], mlp = down_weight.shape()[2], slots = k_cache.shape()[3];
+  PD_CHECK(heads > 0 && width % (2 * heads) == 0, "hidden size is no multiple of 2 * heads");
+  QWEN_VL_SHAPE(lengths, batch);
+  QWEN_VL_SHAPE(positions, batch);
+  QWEN_VL_SHAPE(inv_freq, batch, width / heads / 2);
+  QWEN_VL_SHAPE(ln_1_weight, layers, width);
+  QWEN_VL_SHAPE(qkv_weight, layers, 3 * width, width);
+  QWEN_VL_SHAPE(qkv_bias, layers, 3 * width);
+  QWEN_VL_SHAPE(out_weight, layers, width, width);
+  QWEN_VL_SHAPE(ln_2_weight, layers, width);
+  QWEN_VL_SHAPE(gate_up_weight, layers, 2 * mlp, width);
+  QWEN_VL_SHAPE(down_weight, layers, width, mlp);
+  QWEN_VL_SHAPE(k_cache, layers, batch, heads, slots, width / heads);
+  QWEN_VL_SHAPE(v_cache, layers, batch, heads, slots, width / heads);
+
+  Tensor out = paddle::empty({batch, columns, width}, hidden.dtype(), hidden.place());
+  qwen_vl::cpu::Decoder p{};
+  p.hidden_in = QWEN_VL_FLOATS(hidden);
+  p.lengths = qwen_vl::data<int32_t>(lengths, "lengths");
+  p.positions = qwen_vl::data<int32_t>(positions, "positions");
+  p.inv_freq = QWEN_VL_FLOATS(inv_freq);
+  p.ln_1_weight = QWEN_VL_FLOATS(ln_1_weight);
+  p.qkv_weight = QWEN_VL_FLOATS(qkv_weight);
+  p.qkv_bias = QWEN_VL_FLOATS(qkv_bias);
+  p.out_weight = QWEN_VL_FLOATS(out_weight);
+  p.ln_2_weight = QWEN_VL_FLOATS(ln_2_weight);
+  p.gate_up_weight = QWEN_VL_FLOATS(gate_up_weight);
+  p.down_weight = QWEN_VL_FLOATS(down_weight);
+  p.k_cache = qwen_vl::state<float>(k_cache, "k_cache");
+  p.v_cache = qwen_vl::state<float>(v_cache, "v_cache");
+  p.out = out.data<float>();
+  p.batch = batch, p.columns = columns, p.hidden = width, p.layers = layers, p.heads = heads, p.slots = slots;
+  p.mlp_width = mlp, p.seq_length = seq_length;
+  p.eps = eps;
+  for (int64_t row = 0; row < batch; ++row)
+    PD_CHECK(p.lengths[row] >= 0 && p.lengths[row] <= columns && p.positions[row] >= 0 &&
+                 p.positions[row] + p.lengths[row] <= slots,
+             "row ", row, ": ", p.positions[row], " cached and ", p.lengths[row], " new tokens do not fit ", slots,
+             " cache slots and ", columns, " columns");
+  qwen_vl::cpu::decoder(p);
+  return {out};
+}
+
+std::vector<std::vector<int64_t>> infer_shape(const std::vector<int64_t>& hidden) { return {hidden}; }
+
+std::vector<paddle::DataType> infer_dtype(const paddle::DataType& hidden) { return {hidden}; }
+
+}  // namespace
+
+PD_BUILD_OP(qwen_vl_decoder)
+    .Inputs({"hidden", "lengths", "positions", "inv_freq", "ln_1_weight", "qkv_weight", "qkv_bias", "out_weight", "ln_2_weight",
+             "gate_up_weight", "down_weight", "k_cache", "v_cache"})
+    .Outputs({"out", "k_cache_out", "v_cache_out"})
+    .Attrs({"heads: int", "seq_length: int", "eps: float"})
+    .SetInplaceMap({{"k_cache", "k_cache_out"}, {"v_cache", "v_cache_out"}})
+    .SetKernelFn(PD_KERNEL(forward))
+    .SetInferShapeFn(PD_INFER_SHAPE(infer_shape))
+    .SetInferDtypeFn(PD_INFER_DTYPE(infer_dtype));

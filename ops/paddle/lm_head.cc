@@ -1,0 +1,72 @@
+// Binding of the final norm, output projection and token choice: checks and dispatch. The generation's state is
+// updated in place.
+#include "ops/paddle/checks.h"
+#include "ops/paddle/cpu/operators.h"
+
+namespace {
+
+using paddle::Tensor;
+
+std::vector<Tensor> forward(const Tensor& hidden, const Tensor& lengths, const Tensor& logit_columns,
+                            const Tensor& stop_tokens, const Tensor& ln_f_weight, const Tensor& lm_head_weight,
+                            Tensor& positions, Tensor& next_tokens, Tensor& generated, Tensor& counts, Tensor& finished,
+                            float eps) {
+  qwen_vl::check_place(hidden, "qwen_vl_lm_head");
+  qwen_vl::check_rank(hidden, "hidden", 3);
+  qwen_vl::check_rank(logit_columns, "logit_columns", 2);
+  qwen_vl::check_rank(stop_tokens, "stop_tokens", 1);
+  qwen_vl::check_rank(lm_head_weight, "lm_head_weight", 2);
+  qwen_vl::check_rank(generated, "generated", 2);
+  const int64_t batch = hidden.shape()[0], columns = hidden.shape()[1], width = hidden.shape()[2];
+  const int64_t wanted = logit_columns.shape()[1], vocab = lm_head_weight.shape()[0], capacity = generated.shape()[1];
+  QWEN_VL_SHAPE(lengths, batch);
+  QWEN_VL_SHAPE(logit_columns, batch, wanted);
+  QWEN_VL_SHAPE(ln_f_weight, width);
+  QWEN_VL_SHAPE(lm_head_weight, vocab, width);
+  QWEN_VL_SHAPE(positions, batch);
+  QWEN_VL_SHAPE(next_tokens, batch, 1);
+  QWEN_VL_SHAPE(generated, batch, capacity);
+  QWEN_VL_SHAPE(counts, batch);
+  QWEN_VL_SHAPE(finished, batch);
+
+  Tensor logits = paddle::empty({batch, wanted, vocab}, paddle::DataType::FLOAT32, hidden.place());
+  qwen_vl::cpu::LmHead p{};
+  p.hidden_in = QWEN_VL_FLOATS(hidden);
+  p.lengths = qwen_vl::data<int32_t>(lengths, "lengths");
+  p.logit_columns = qwen_vl::data<int32_t>(logit_columns, "logit_columns");
+  p.stop_tokens = qwen_vl::data<int64_t>(stop_tokens, "stop_tokens");
+  p.ln_f_weight = QWEN_VL_FLOATS(ln_f_weight);
+  p.lm_head_weight = QWEN_VL_FLOATS(lm_head_weight);
+  p.positions = qwen_vl::state<int32_t>(positions, "positions");
+  p.next_tokens = qwen_vl::state<int64_t>(next_tokens, "next_tokens");
+  p.generated = qwen_vl::state<int64_t>(generated, "generated");
+  p.counts = qwen_vl::state<int32_t>(counts, "counts");
+  p.finished = qwen_vl::state<int32_t>(finished, "finished");
+  p.logits = logits.data<float>();
+  p.batch = batch, p.columns = columns, p.hidden = width, p.wanted = wanted;
+  p.stops = stop_tokens.shape()[0], p.vocab = vocab, p.capacity = capacity;
+  p.eps = eps;
+  qwen_vl::cpu::lm_head(p);
+  return {logits};
+}
+
+std::vector<std::vector<int64_t>> infer_shape(const std::vector<int64_t>& hidden, const std::vector<int64_t>&,
+                                              const std::vector<int64_t>& logit_columns, const std::vector<int64_t>&,
+                                              const std::vector<int64_t>&, const std::vector<int64_t>& lm_head_weight) {
+  return {{hidden[0], logit_columns[1], lm_head_weight[0]}};
+}
+
+std::vector<paddle::DataType> infer_dtype() { return {paddle::DataType::FLOAT32}; }
+
+}  // namespace
+
+PD_BUILD_OP(qwen_vl_lm_head)
+    .Inputs({"hidden", "lengths", "logit_columns", "stop_tokens", "ln_f_weight", "lm_head_weight", "positions", "next_tokens",
+             "generated", "counts", "finished"})
+    .Outputs({"logits", "positions_out", "next_tokens_out", "generated_out", "counts_out", "finished_out"})
+    .Attrs({"eps: float"})
+    .SetInplaceMap({{"positions", "positions_out"}, {"next_tokens", "next_tokens_out"}, {"generated", "generated_out"},
+                    {"counts", "counts_out"}, {"finished", "finished_out"}})
+    .SetKernelFn(PD_KERNEL(forward))
+    .SetInferShapeFn(PD_INFER_SHAPE(infer_shape))
+    .SetInferDtypeFn(PD_INFER_DTYPE(infer_dtype));

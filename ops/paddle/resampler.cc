@@ -1,0 +1,68 @@
+// Binding of the resampler: checks and dispatch.
+#include "ops/paddle/checks.h"
+#include "ops/paddle/cpu/operators.h"
+
+namespace {
+
+using paddle::Tensor;
+
+std::vector<Tensor> forward(const Tensor& features, const Tensor& kv_proj_weight, const Tensor& ln_kv_weight,
+                            const Tensor& ln_kv_bias, const Tensor& query, const Tensor& key_value_weight,
+                            const Tensor& key_bias, const Tensor& value_bias, const Tensor& out_weight,
+                            const Tensor& out_bias, const Tensor& ln_post_weight, const Tensor& ln_post_bias,
+                            const Tensor& proj_weight, int heads, float eps) {
+  qwen_vl::check_place(features, "qwen_vl_resampler");
+  qwen_vl::check_rank(features, "features", 3);
+  qwen_vl::check_rank(query, "query", 2);
+  const int64_t images = features.shape()[0], patches = features.shape()[1], vision_width = features.shape()[2];
+  const int64_t queries = query.shape()[0], width = query.shape()[1];
+  PD_CHECK(heads > 0 && width % heads == 0, "width is no multiple of heads");
+  QWEN_VL_SHAPE(kv_proj_weight, width, vision_width);
+  QWEN_VL_SHAPE(key_value_weight, 2 * width, width);
+  QWEN_VL_SHAPE(key_bias, patches, width);
+  QWEN_VL_SHAPE(out_weight, width, width);
+  QWEN_VL_SHAPE(proj_weight, width, width);
+  for (const Tensor* vector : {&ln_kv_weight, &ln_kv_bias, &value_bias, &out_bias, &ln_post_weight, &ln_post_bias})
+    qwen_vl::check_shape(*vector, "a norm or bias of the resampler", {width});
+
+  Tensor out = paddle::empty({images, queries, width}, features.dtype(), features.place());
+  qwen_vl::cpu::Resampler p{};
+  p.features = QWEN_VL_FLOATS(features);
+  p.kv_proj_weight = QWEN_VL_FLOATS(kv_proj_weight);
+  p.ln_kv_weight = QWEN_VL_FLOATS(ln_kv_weight);
+  p.ln_kv_bias = QWEN_VL_FLOATS(ln_kv_bias);
+  p.query = QWEN_VL_FLOATS(query);
+  p.key_value_weight = QWEN_VL_FLOATS(key_value_weight);
+  p.key_bias = QWEN_VL_FLOATS(key_bias);
+  p.value_bias = QWEN_VL_FLOATS(value_bias);
+  p.out_weight = QWEN_VL_FLOATS(out_weight);
+  p.out_bias = QWEN_VL_FLOATS(out_bias);
+  p.ln_post_weight = QWEN_VL_FLOATS(ln_post_weight);
+  p.ln_post_bias = QWEN_VL_FLOATS(ln_post_bias);
+  p.proj_weight = QWEN_VL_FLOATS(proj_weight);
+  p.out = out.data<float>();
+  p.images = images, p.patches = patches, p.vision_width = vision_width;
+  p.queries = queries, p.width = width, p.heads = heads;
+  p.eps = eps;
+  qwen_vl::cpu::resampler(p);
+  return {out};
+}
+
+std::vector<std::vector<int64_t>> infer_shape(const std::vector<int64_t>& features, const std::vector<int64_t>&,
+                                              const std::vector<int64_t>&, const std::vector<int64_t>&,
+                                              const std::vector<int64_t>& query) {
+  return {{features[0], query[0], query[1]}};
+}
+
+std::vector<paddle::DataType> infer_dtype(const paddle::DataType& features) { return {features}; }
+
+}  // namespace
+
+PD_BUILD_OP(qwen_vl_resampler)
+    .Inputs({"features", "kv_proj_weight", "ln_kv_weight", "ln_kv_bias", "query", "key_value_weight", "key_bias", "value_bias",
+             "out_weight", "out_bias", "ln_post_weight", "ln_post_bias", "proj_weight"})
+    .Outputs({"out"})
+    .Attrs({"heads: int", "eps: float"})
+    .SetKernelFn(PD_KERNEL(forward))
+    .SetInferShapeFn(PD_INFER_SHAPE(infer_shape))
+    .SetInferDtypeFn(PD_INFER_DTYPE(infer_dtype));
