@@ -1,0 +1,1 @@
+"""Static inference: image and text in, text out, through the two exported graphs."""

@@ -1,0 +1,79 @@
+"""Images in: opened with every limit checked first, then made into the encoder's input as the reference does."""
+
+import importlib.util
+import stat
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from core.errors import UserError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+MAX_PIXELS = 50_000_000
+MAX_BYTES = 256 << 20  # 50 megapixels uncompressed with four channels, rounded up
+MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
+STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
+
+
+def load_image(path):
+    """Open an image file as an RGB PIL image.
+
+    JPEG, PNG, WebP, BMP and GIF are read, of animations the first frame. As in the reference
+    (`Image.open(path).convert("RGB")`) the EXIF orientation is not applied and transparency is dropped.
+    Raises UserError for a file that is missing, no regular file, larger than 256 MiB, in no such format, larger
+    than 50 megapixels by its header (nothing is decoded then), or damaged.
+    """
+    path = Path(path)
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        raise UserError(f"no such image: {path}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path} is not an image file but a folder or a device")
+    if status.st_size > MAX_BYTES:
+        raise UserError(f"image {path} is larger than {MAX_BYTES >> 20} MiB: scale it down first")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's own size warning and notes on odd metadata
+        try:
+            with Image.open(path, formats=FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise UserError(f"image {path} has {image.width} x {image.height} pixels, more than "
+                                    f"{MAX_PIXELS // 1_000_000} megapixels: scale it down first")
+                return image.convert("RGB")
+        except (UserError, MemoryError, PermissionError):
+            raise
+        except Image.DecompressionBombError:
+            raise UserError(f"image {path} has more than {MAX_PIXELS // 1_000_000} megapixels: "
+                            "scale it down first") from None
+        except Image.UnidentifiedImageError:
+            raise UserError(f"{path} is not an image that can be read (JPEG, PNG, WebP, BMP or GIF)") from None
+        except Exception as e:  # a damaged file makes the decoders raise nearly anything
+            raise UserError(f"image {path} is damaged or incomplete ({e})") from None
+
+
+def to_pixels(images, image_size):
+    """Encoder input for PIL images: resized (bicubic) to a square, scaled to [0, 1], normalised, channel first.
+
+    Returns float32 [N, 3, image_size, image_size].
+    """
+    pixels = np.empty((len(images), 3, image_size, image_size), np.float32)
+    for i, image in enumerate(images):
+        resized = image.convert("RGB").resize((image_size, image_size), Image.Resampling.BICUBIC)
+        values = np.asarray(resized, np.uint8).astype(np.float32) / np.float32(255)
+        pixels[i] = ((values - MEAN) / STD).transpose(2, 0, 1)
+    return pixels
+
+
+def default_image():
+    """Path of the photograph used when none is given: Grace Hopper, U.S. Navy (public domain), 512 x 600.
+
+    It comes with matplotlib's wheel, which is located but not imported.
+    """
+    spec = importlib.util.find_spec("matplotlib")
+    for folder in spec.submodule_search_locations if spec else ():
+        path = Path(folder) / "mpl-data" / "sample_data" / "grace_hopper.jpg"
+        if path.is_file():
+            return path
+    raise UserError("the sample photograph of the matplotlib package is not installed: run make setup, or give IMAGE=")

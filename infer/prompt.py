@@ -1,0 +1,112 @@
+"""Prompts in the published formats, and where their images stand."""
+
+import numpy as np
+
+from core.config import QUERIES
+from core.errors import UserError
+from infer.tokenizer import VISION_TOKENS
+
+LABEL = "Picture {}:"         # base model, early chat releases
+CHAT_LABEL = "Picture {}: "   # current chat release
+BENCHMARK_PROMPT = "Generate the caption in English with grounding:"
+SYSTEM = "You are a helpful assistant."
+MAX_WINDOW = 6144             # tokens; the published chat default
+
+
+def from_list_format(parts, label=CHAT_LABEL):
+    """Text of a list of parts, each {"image": path}, {"text": …}, {"ref": …, "box": [[x1, y1, x2, y2], …]} or
+    {"ref": …, "quad": [[x1, …, y4], …]}; `label` numbers the pictures (LABEL or CHAT_LABEL)."""
+    text, pictures = "", 0
+    for part in parts:
+        if "image" in part:
+            pictures += 1
+            text += f"{label.format(pictures)}<img>{part['image']}</img>\n"
+        elif "text" in part:
+            text += part["text"]
+        elif "ref" in part and ("box" in part or "quad" in part):
+            kind = "box" if "box" in part else "quad"
+            text += f"<ref>{part['ref']}</ref>"
+            for points in part[kind]:
+                pairs = ",".join(f"({x},{y})" for x, y in zip(points[::2], points[1::2], strict=True))
+                text += f"<{kind}>{pairs}</{kind}>"
+        else:
+            raise UserError(f"a prompt part needs an image, a text, or a ref with a box or quad: {part!r}")
+    return text
+
+
+def to_list_format(text):
+    """The parts of a text in order: {"image" | "ref" | "box" | "quad": content} for closed tags, {"text": …} else."""
+    parts, end = [], 0
+    while end < len(text):
+        opened = [(at, tag) for tag in ("img", "ref", "box", "quad") if (at := text.find(f"<{tag}>", end)) >= 0]
+        start, tag = min(opened, default=(len(text), ""))
+        stop = text.find(f"</{tag}>", start) if tag else -1
+        if stop < 0:
+            parts.append({"text": text[end:]})
+            break
+        if start > end:
+            parts.append({"text": text[end:start]})
+        parts.append({"image" if tag == "img" else tag: text[start + len(tag) + 2:stop]})
+        end = stop + len(tag) + 3
+    return parts
+
+
+def make_context(tokenizer, query, history=(), system=SYSTEM, max_window=MAX_WINDOW, chat_format="chatml"):
+    """Prompt of one chat turn as (text, token ids).
+
+    `history` holds (query, response) pairs, oldest first; the newest that fit into `max_window` tokens together with
+    the system text are kept. `chat_format` is "chatml" or "raw" (the query alone). In chatml what users and the
+    model wrote is never read as a turn's control token, only vision tokens are recognised in it.
+    """
+    if chat_format == "raw":
+        return query, tokenizer.encode(query)
+    if chat_format != "chatml":
+        raise UserError(f"chat format {chat_format!r} is unknown: use chatml or raw")
+    newline = tokenizer.encode("\n")
+
+    def message(role, content):
+        ids = [tokenizer.im_start, *tokenizer.encode(role, VISION_TOKENS), *newline,
+               *tokenizer.encode(content, VISION_TOKENS), tokenizer.im_end]
+        return f"<|im_start|>{role}\n{content}<|im_end|>", ids
+
+    system_text, system_ids = message("system", system)
+    text, ids = "", []
+    for asked, answered in reversed(list(history)):
+        asked_text, asked_ids = message("user", asked)
+        answered_text, answered_ids = message("assistant", answered)
+        turn = [*newline, *asked_ids, *newline, *answered_ids]
+        if len(system_ids) + len(turn) + len(ids) >= max_window:
+            break
+        text, ids = f"\n{asked_text}\n{answered_text}{text}", turn + ids
+    query_text, query_ids = message("user", query)
+    text = f"{system_text}{text}\n{query_text}\n<|im_start|>assistant\n"
+    ids = [*system_ids, *ids, *newline, *query_ids, *newline,
+           tokenizer.im_start, *tokenizer.encode("assistant"), *newline]
+    return text, ids
+
+
+def with_image(text, images=1):
+    """The base model's prompt with pictures before the text; `images` is their number or a list of their paths.
+
+    The paths only name the pictures: their slots are overwritten by the image features.
+    """
+    paths = [f"{i}.jpg" for i in range(1, images + 1)] if isinstance(images, int) else images
+    return from_list_format([*({"image": str(path)} for path in paths), {"text": text}], LABEL)
+
+
+def image_spans(ids, image_start_id):
+    """Columns of the first slot of every image span in one prompt, int32 [images].
+
+    Raises UserError for a span that is unclosed or not of 256 slots, and for a closing tag without a start.
+    """
+    ids = np.asarray(ids, np.int64)
+    starts = np.flatnonzero(ids == image_start_id)
+    ends = np.flatnonzero(ids == image_start_id + 1)
+    if len(starts) > len(ends):
+        raise UserError("unclosed image tag in the prompt: write <img>path</img>")
+    if len(starts) < len(ends):
+        raise UserError("</img> without <img> in the prompt")
+    lengths = ends - starts - 1
+    if np.any(lengths != QUERIES):
+        raise UserError(f"an image span in the prompt has {lengths[lengths != QUERIES][0]} slots instead of {QUERIES}")
+    return (starts + 1).astype(np.int32)

@@ -1,0 +1,53 @@
+"""Fixtures that more than one test file uses."""
+
+import base64
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from infer.tokenizer import Tokenizer
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Folder of the golden cases of the small reference checkpoint."""
+    return DATA / "tiny"
+
+
+@pytest.fixture(scope="session")
+def tokenizer_cases():
+    """The reference tokenizer's cases, see tests/data/README.md."""
+    return json.loads((DATA / "tokenizer_cases.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def published_vocabulary():
+    """Path of the published qwen.tiktoken inside PyPI's dashscope, a dependency of the tests only."""
+    spec = importlib.util.find_spec("dashscope")
+    if spec is None:
+        pytest.skip("needs the published vocabulary of the dashscope package, which is not installed")
+    return Path(spec.submodule_search_locations[0]) / "resources" / "qwen.tiktoken"
+
+
+@pytest.fixture(scope="session")
+def tokenizer(published_vocabulary):
+    """The tokenizer over the published vocabulary."""
+    return Tokenizer(published_vocabulary, image_start_id=151857)
+
+
+@pytest.fixture(scope="session")
+def byte_vocabulary(tmp_path_factory):
+    """Path of a vocabulary of the 256 single bytes, in order."""
+    path = tmp_path_factory.mktemp("vocabulary") / "qwen.tiktoken"
+    path.write_bytes(b"".join(base64.b64encode(bytes([i])) + b" %d\n" % i for i in range(256)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer(byte_vocabulary):
+    """The tokenizer over single bytes: <|endoftext|> is 256, <img> 470."""
+    return Tokenizer(byte_vocabulary)
