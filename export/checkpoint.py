@@ -1,0 +1,107 @@
+"""Opens a checkpoint folder of any published format and checks it against its config.json."""
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import xxhash
+
+from core.config import ModelConfig
+from core.errors import UserError
+from core.files import file_hash
+from export import names
+from export.dtypes import STORAGE
+from export.readers import pdparams, safetensors, sharded, torch_bin
+
+WEIGHTS = "model_state.pdparams"
+CONVERSION = "conversion.json"  # beside converted weights: what they were made from
+FORMATS = (("model.safetensors.index.json", safetensors.read), ("model.safetensors", safetensors.read),
+           ("pytorch_model.bin.index.json", torch_bin.read), ("pytorch_model.bin", torch_bin.read),
+           (WEIGHTS, pdparams.read))
+TOKENIZER_FILES = ("qwen.tiktoken", "tokenizer_config.json", "generation_config.json")
+MAX_CONVERSION_BYTES = 1 << 16
+SHOWN = 12  # names listed per kind of mismatch
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An open checkpoint: `tensors` maps Hugging Face names to StoredTensor in Hugging Face's layout."""
+
+    path: Path
+    config: ModelConfig
+    tensors: dict
+    files: tuple
+
+    @property
+    def synthetic(self):
+        """Whether config.json says that the weights are random."""
+        return "synthetic" in json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+
+    def hash(self):
+        """What identifies the weights: xxh3-128 over the hashes of the files that hold them, in order of their names.
+
+        For converted weights that are as convert left them it is the hash of what they were converted from.
+        """
+        hashes = [file_hash(path) for path in self.files]
+        origin = self.path / CONVERSION
+        if origin.is_file() and origin.stat().st_size < MAX_CONVERSION_BYTES:
+            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+                made = json.loads(origin.read_bytes())
+                if [made["weights_hash"]] == hashes:
+                    return str(made["source_hash"])
+        return xxhash.xxh3_128("".join(hashes).encode()).hexdigest()
+
+
+def open_checkpoint(path):
+    """Open a folder (safetensors, pytorch_model*.bin or model_state.pdparams, whole or sharded).
+
+    Only headers are read. Raises UserError naming every tensor that does not fit config.json.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"no checkpoint folder {path}: CKPT= must be a Qwen-VL checkpoint folder")
+    config = ModelConfig.load(path)
+    for file_name, read in FORMATS:
+        if os.path.lexists(path / file_name):
+            stored = sharded.read(path / file_name, read) if file_name.endswith(".json") else read(path / file_name)
+            break
+    else:
+        raise UserError(f"no weights in {path}: expected model.safetensors, pytorch_model.bin or model_state.pdparams "
+                        "(the first two also in shards with their index)")
+    files = tuple(sorted({tensor.source.path for tensor in stored.values()}))
+    return Checkpoint(path, config, _fit(stored, config, path), files)
+
+
+def _fit(stored, config, path):
+    stored = {name: tensor for name, tensor in stored.items() if not names.BUFFERS.search(name)}
+    paddle = any(name.startswith(("visual.", "qwen.", "transformer.llm.")) for name in stored)
+    own_name = {}
+    for name in stored:
+        own_name.setdefault(names.converted_name(name) if paddle else name, name)
+
+    missing, shapes, types, tensors = [], [], [], {}
+    for p in names.parameters(config):
+        published, shape = (p.paddle_name, p.paddle_shape) if paddle else (p.name, p.shape)
+        own = own_name.pop(published, None)
+        if own is None:
+            missing.append(published)
+            continue
+        tensor = stored.pop(own)
+        if tensor.shape != shape:
+            shapes.append(f"{own} {list(tensor.shape)} instead of {list(shape)}")
+        if tensor.dtype not in STORAGE:
+            types.append(f"{own} {tensor.dtype}")
+        tensors[p.name] = tensor.transposed if paddle and p.linear else tensor
+    faults = [f"{len(found)} {what}: {_listed(found)}" for what, found in (
+        ("missing", missing), ("of another shape", shapes), ("of a type that is no floating type", types),
+        ("unexpected", sorted(stored))) if found]
+    if faults:
+        raise UserError(f"{path} does not fit its config.json: {'; '.join(faults)}")
+    return tensors
+
+
+def _listed(found):
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return ", ".join(text[:200] for text in found[:SHOWN]) + more

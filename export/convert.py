@@ -1,0 +1,59 @@
+"""`python -m export.convert CKPT OUT`: any published checkpoint to Paddle's names and layout, values unchanged."""
+
+import argparse
+import json
+import shutil
+
+from core.errors import run_cli
+from core.files import atomic_dir, file_hash
+from export import names
+from export.checkpoint import CONVERSION, TOKENIZER_FILES, WEIGHTS, open_checkpoint
+from export.pdparams_writer import Writer
+from export.places import output_folder
+from export.progress import progress
+
+
+def convert(source, out):
+    """Write model_state.pdparams, config.json and the tokenizer's files of checkpoint `source` to folder `out`.
+
+    Language tensors are named `qwen.`, the vision tower `visual.`, Linear weights are [in, out]. One tensor is in
+    memory at a time. Raises UserError; then `out` is as it was before.
+    """
+    out = output_folder(out, [CONVERSION], source)
+    checkpoint = open_checkpoint(source)
+    with atomic_dir(out) as folder:
+        with open(folder / WEIGHTS, "wb") as file:
+            _write(checkpoint, file)
+        for name in ("config.json", *TOKENIZER_FILES):
+            if (checkpoint.path / name).is_file():
+                shutil.copyfile(checkpoint.path / name, folder / name)
+        origin = {"source_hash": checkpoint.hash(), "weights_hash": file_hash(folder / WEIGHTS)}
+        (folder / CONVERSION).write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
+    return out
+
+
+def _write(checkpoint, file):
+    total = sum(tensor.values * tensor.item_bytes for tensor in checkpoint.tensors.values())
+    writer = Writer(file)
+    with progress("convert", total) as advance:
+        for p in names.parameters(checkpoint.config):
+            tensor = checkpoint.tensors[p.name]
+            if p.linear:
+                tensor = tensor.transposed
+            writer.begin(p.paddle_name, tensor.shape, tensor.dtype, tensor.values * tensor.item_bytes)
+            for block in tensor.blocks():
+                writer.write(block)
+                advance(block.nbytes)
+    writer.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m export.convert", description=__doc__)
+    parser.add_argument("checkpoint", metavar="CKPT")
+    parser.add_argument("out", metavar="OUT")
+    options = parser.parse_args()
+    print(convert(options.checkpoint, options.out))
+
+
+if __name__ == "__main__":
+    run_cli(main)

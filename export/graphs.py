@@ -1,0 +1,86 @@
+"""The two static graphs as Paddle programs: `vision` (pixels -> image features) and `language` (tokens -> logits).
+
+Inputs, state and outputs are listed in docs/formats.md; parameters are named `<operator>.<role>`.
+"""
+
+import zlib  # noqa: F401  before paddle
+
+import paddle
+
+from core.config import QUERIES
+from ops import functional, library
+from ops.weights import STAGES, parameter_shapes
+
+LANGUAGE_INPUTS = {  # name -> (shape without the model's sizes filled in, dtype; None: the weights' dtype)
+    "tokens": (lambda c: [-1, -1], "int64"),
+    "lengths": (lambda c: [-1], "int32"),
+    "image_features": (lambda c: [-1, QUERIES, c.hidden_size], None),
+    "image_starts": (lambda c: [-1, 2], "int32"),
+    "inv_freq": (lambda c: [-1, c.kv_channels // 2], "float32"),
+    "logit_columns": (lambda c: [-1, -1], "int32"),
+    "stop_tokens": (lambda c: [-1], "int64"),
+    "positions": (lambda c: [-1], "int32"),
+    "next_tokens": (lambda c: [-1, 1], "int64"),
+    "generated": (lambda c: [-1, -1], "int64"),
+    "counts": (lambda c: [-1], "int32"),
+    "finished": (lambda c: [-1], "int32"),
+    "k_cache": (lambda c: [c.num_hidden_layers, -1, c.num_attention_heads, -1, c.kv_channels], None),
+    "v_cache": (lambda c: [c.num_hidden_layers, -1, c.num_attention_heads, -1, c.kv_channels], None),
+}
+
+
+def build_program(graph, config, dtype, impl):
+    """Build one graph ("vision" or "language") and return its serialized program, the content of a .pdmodel file.
+
+    dtype: the weights' ("float32", "float16", "bfloat16"); impl: "fused" or "native".
+    """
+    if impl == "fused":
+        library.load()
+    was_dynamic = paddle.in_dynamic_mode()
+    paddle.enable_static()
+    try:
+        program = paddle.static.Program()
+        with paddle.static.program_guard(program, paddle.static.Program()), paddle.utils.unique_name.guard():
+            weights = _parameters(program, graph, config, dtype)
+            inputs, output = (_vision if graph == "vision" else _language)(config, dtype, impl, weights)
+            # paddle.static.save_inference_model prunes what no output needs, and with it the updates of the state:
+            # so the feed and fetch operators are added here.
+            paddle.static.io.prepend_feed_ops(program, inputs)
+            paddle.static.io.append_fetch_ops(program, [output.name])
+        program.desc._set_version(0)
+        return program.desc.serialize_to_string()
+    finally:
+        if was_dynamic:
+            paddle.disable_static()
+
+
+def _parameters(program, graph, config, dtype):
+    """Declare every parameter and return operator -> role -> variable."""
+    weights = {operator: {} for operator in STAGES[graph]}
+    for name, shape in parameter_shapes(config, graph).items():
+        operator, _, role = name.partition(".")
+        weights[operator][role] = program.global_block().create_var(
+            name=name, shape=shape, dtype=dtype, persistable=True, stop_gradient=True)
+    return weights
+
+
+def _vision(config, dtype, impl, weights):
+    vision = config.visual
+    pixels = paddle.static.data("pixels", [-1, 3, vision.image_size, vision.image_size], "float32")
+    features = functional.vision_encoder(pixels, weights["vision_encoder"], heads=vision.heads, impl=impl)
+    return ["pixels"], functional.resampler(features, weights["resampler"], heads=vision.resampler_heads, impl=impl)
+
+
+def _language(config, dtype, impl, weights):
+    data = {name: paddle.static.data(name, shape(config), kind or dtype)
+            for name, (shape, kind) in LANGUAGE_INPUTS.items()}
+    hidden = functional.embedding(data["tokens"], data["image_features"], data["image_starts"], weights["embedding"],
+                                  impl=impl)
+    hidden = functional.decoder(
+        hidden, data["lengths"], data["positions"], data["inv_freq"], weights["decoder"], data["k_cache"], data["v_cache"],
+        heads=config.num_attention_heads, seq_length=config.seq_length if config.use_logn_attn else 0,
+        eps=config.layer_norm_epsilon, impl=impl)
+    state = {name: data[name] for name in ("positions", "next_tokens", "generated", "counts", "finished")}
+    logits = functional.lm_head(hidden, data["lengths"], data["logit_columns"], data["stop_tokens"], weights["lm_head"],
+                                **state, eps=config.layer_norm_epsilon, impl=impl)
+    return list(data), logits

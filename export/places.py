@@ -1,0 +1,25 @@
+"""Where a command may write: never into its input, never over something it did not make."""
+
+from pathlib import Path
+
+from core.errors import UserError
+
+
+def output_folder(out, own_files, source=None):
+    """The folder `out`, resolved, after checking that replacing it loses nothing.
+
+    An existing folder must be empty or hold one of `own_files`; `source` must lie outside it and must not hold it.
+    """
+    out = Path(out).resolve()
+    if source is not None:
+        source = Path(source).resolve()
+        if out == source or source in out.parents:
+            raise UserError(f"OUT={out} lies in the checkpoint {source}, which is never changed: choose another OUT=")
+        if out in source.parents:
+            raise UserError(f"OUT={out} holds the checkpoint {source} and would replace it: choose another OUT=")
+    if out.exists():
+        if not out.is_dir():
+            raise UserError(f"OUT={out} is a file: choose another OUT=")
+        if any(out.iterdir()) and not any((out / name).exists() for name in own_files):
+            raise UserError(f"OUT={out} holds other files and would be replaced: choose another OUT=")
+    return out

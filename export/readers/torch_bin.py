@@ -1,0 +1,84 @@
+"""Torch's pytorch_model.bin: a zip with a pickled dictionary of tensors and one stored entry per storage."""
+
+import zipfile
+import zlib
+
+from core.errors import UserError
+from export.readers import tensor_pickle
+from export.stored import NUMPY_TYPES, Source, StoredTensor
+
+STORAGES = {"FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
+            "DoubleStorage": "float64", "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16",
+            "CharStorage": "int8", "ByteStorage": "uint8", "BoolStorage": "bool"}
+LOCAL_HEADER_BYTES = 30
+
+
+class _Tensor:
+    """Stands for a tensor: a storage, and which of its values the tensor takes."""
+
+    def __init__(self, storage, offset, shape, strides, *_):
+        self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
+
+
+def _parameter(data, *_):
+    return data
+
+
+NAMES = {("torch._utils", "_rebuild_tensor_v2"): _Tensor, ("torch._utils", "_rebuild_parameter"): _parameter,
+         ("collections", "OrderedDict"): tensor_pickle.StateDict,
+         **{("torch", storage): kind for storage, kind in STORAGES.items()}}
+
+
+def read(path):
+    """Tensors of one file: name -> StoredTensor. Raises UserError for anything but tensors."""
+    source = Source(path)
+    try:
+        with zipfile.ZipFile(source.path) as archive:
+            entries = {info.filename: info for info in archive.infolist()}
+    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, NotImplementedError, MemoryError, OverflowError):
+        raise UserError(f"{path} is no complete zip archive: truncated, or saved by torch before 1.6") from None
+    pickles = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise UserError(f"{path} is a zip archive without data.pkl: not a file of torch.save")
+    root = pickles[0].removesuffix("data.pkl")
+    order = entries.get(root + "byteorder")
+    if order is not None and source.read(*_place(source, order)).tobytes() != b"little":
+        raise UserError(f"{path} is stored big-endian")
+
+    def storage(identity):
+        kind, dtype, key, _, values = identity
+        return dtype, _place(source, entries[f"{root}data/{key}"]), values
+
+    begin, length = _place(source, entries[pickles[0]])
+    saved = tensor_pickle.load(source, NAMES, begin, begin + length, storage)
+    if not isinstance(saved, dict):
+        raise UserError(f"{path} holds no dictionary of tensors")
+    return {name: _tensor(name, value, source) for name, value in saved.items()}
+
+
+def _place(source, info):
+    """Offset and length of an entry's data."""
+    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+        raise UserError(f"{source.path} holds compressed or encrypted entries: not a file of torch.save")
+    header = source.read(info.header_offset, LOCAL_HEADER_BYTES).tobytes()
+    if header[:4] != b"PK\3\4":
+        raise UserError(f"{source.path} is damaged: entry {info.filename[:100]!r} is not where the archive says")
+    begin = (info.header_offset + LOCAL_HEADER_BYTES
+             + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"))
+    if begin + info.file_size > source.size:
+        raise UserError(f"{source.path} is truncated: entry {info.filename[:100]!r} ends behind the file")
+    return begin, info.file_size
+
+
+def _tensor(name, value, source):
+    if (not isinstance(name, str) or not isinstance(value, _Tensor) or not isinstance(value.storage, tuple)
+            or not isinstance(value.shape, tuple) or not isinstance(value.strides, tuple)
+            or type(value.offset) is not int or value.offset < 0):
+        raise UserError(f"{source.path}: entry {str(name)[:200]!r} is not a tensor")
+    dtype, (begin, length), _ = value.storage
+    if dtype not in STORAGES.values():
+        raise UserError(f"{source.path}: entry {name[:200]!r} is not a tensor")
+    skipped = value.offset * int(NUMPY_TYPES[dtype][-1])
+    if skipped > length:
+        raise UserError(f"{source.path}: tensor {name[:200]!r} lies outside its storage")
+    return StoredTensor.checked(name, source, begin + skipped, value.shape, dtype, length - skipped, value.strides)

@@ -1,0 +1,140 @@
+"""A tensor that stays in its file: where its bytes lie, and how to read some of them."""
+
+import dataclasses
+import math
+import os
+import stat
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.errors import UserError
+
+BLOCK_BYTES = 32 << 20
+MAX_DIMENSIONS = 8
+NUMPY_TYPES = {
+    "float32": "<f4", "float16": "<f2", "bfloat16": "<u2", "float64": "<f8", "int64": "<i8", "int32": "<i4",
+    "int16": "<i2", "int8": "|i1", "uint8": "|u1", "uint16": "<u2", "uint32": "<u4", "uint64": "<u8", "bool": "|b1",
+}
+
+
+class Source:
+    """An open regular file, read by position.
+
+    Reading by pread keeps a model of any size out of this process's memory; a mapped file would count as resident.
+    """
+
+    def __init__(self, path):
+        self.path = str(path)
+        try:  # without O_NONBLOCK a named pipe would wait for its writer
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as e:
+            raise UserError(f"cannot open {path}: {e.strerror}") from None
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(self._fd)
+            self._fd = -1
+            raise UserError(f"{path} is not a regular file")
+        self.size = status.st_size
+
+    def __del__(self):
+        if getattr(self, "_fd", -1) >= 0:
+            os.close(self._fd)
+
+    def read(self, offset, length):
+        """`length` bytes at `offset` as a uint8 array; raises UserError when the file ends before."""
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise UserError(f"{self.path} is truncated: it ends at byte {self.size}, {offset + length} were announced")
+        buffer = np.empty(length, np.uint8)
+        view, done = memoryview(buffer), 0
+        while done < length:
+            count = os.preadv(self._fd, [view[done:done + (1 << 30)]], offset + done)
+            if count == 0:
+                raise UserError(f"{self.path} became shorter while it was read")
+            done += count
+        return buffer
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor inside a file. `strides` count values; `dtype` is a name such as "bfloat16"."""
+
+    source: Source
+    offset: int
+    shape: tuple
+    strides: tuple
+    dtype: str
+
+    @classmethod
+    def checked(cls, name, source, offset, shape, dtype, available, strides=None):
+        """Build after checking that the shape fits the `available` bytes at `offset`; raises UserError."""
+        where = f"{source.path}: tensor {name[:200]!r}"
+        counts = [*shape, *(strides or ())]
+        if len(shape) > MAX_DIMENSIONS or any(type(n) is not int or n < 0 for n in counts):
+            raise UserError(f"{where} has an impossible shape")
+        if dtype not in NUMPY_TYPES:
+            raise UserError(f"{where} has the unknown type {str(dtype)[:40]}")
+        if strides is None:
+            strides = contiguous_strides(shape)
+        if len(strides) != len(shape):
+            raise UserError(f"{where} has an impossible shape")
+        item = np.dtype(NUMPY_TYPES[dtype]).itemsize
+        tensor = cls(source, offset, tuple(shape), tuple(strides), dtype)
+        if max(tensor.values, tensor._extent) * item > available or offset < 0 or offset + available > source.size:
+            raise UserError(f"{where} lies outside its file: the file is truncated or damaged")
+        return tensor
+
+    @property
+    def values(self):
+        return math.prod(self.shape)
+
+    @property
+    def item_bytes(self):
+        return np.dtype(NUMPY_TYPES[self.dtype]).itemsize
+
+    @property
+    def _extent(self):
+        """Values from the first to the last one used."""
+        return 1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides)) if self.values else 0
+
+    @property
+    def transposed(self):
+        """The same bytes with the axes in reverse order."""
+        return dataclasses.replace(self, shape=self.shape[::-1], strides=self.strides[::-1])
+
+    def read(self):
+        """The whole tensor; contiguous unless the file stores it in another order."""
+        raw = self.source.read(self.offset, self._extent * self.item_bytes).view(NUMPY_TYPES[self.dtype])
+        if self.strides == contiguous_strides(self.shape):
+            return raw.reshape(self.shape)
+        return np.lib.stride_tricks.as_strided(raw, self.shape, [s * self.item_bytes for s in self.strides])
+
+    def rows(self, first, last):
+        """Rows first..last of the leading axis, contiguous; reads the whole tensor if it is stored in another order."""
+        if self.strides != contiguous_strides(self.shape):
+            return np.ascontiguousarray(self.read()[first:last])
+        row = math.prod(self.shape[1:])
+        part = dataclasses.replace(self, offset=self.offset + first * row * self.item_bytes,
+                                   shape=(last - first, *self.shape[1:]))
+        return part.read()
+
+    def blocks(self):
+        """Yield contiguous blocks of rows of about 32 MiB, in order."""
+        if not self.shape:
+            yield self.read()
+            return
+        step = max(1, BLOCK_BYTES // max(1, math.prod(self.shape[1:]) * self.item_bytes))
+        in_order = self.strides == contiguous_strides(self.shape)
+        whole = None if in_order else self.read()
+        for first in range(0, self.shape[0], step):
+            last = min(first + step, self.shape[0])
+            yield self.rows(first, last) if in_order else np.ascontiguousarray(whole[first:last])
+
+
+def contiguous_strides(shape):
+    """Strides in values of a tensor stored row after row."""
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))
