@@ -22,7 +22,7 @@ class Writer:
             file.write(_global("numpy", "dtype") + _text(code) + pickle.NEWFALSE + pickle.NEWTRUE + pickle.TUPLE3
                        + pickle.REDUCE + pickle.MARK + _integer(3) + _text("<") + pickle.NONE * 3 + _integer(-1) * 2
                        + _integer(0) + pickle.TUPLE + pickle.BUILD + _keep(slot))
-        file.write((pickle.POP * (len(NUMPY_CODES) + 2)))
+        file.write(pickle.POP * (len(NUMPY_CODES) + 2))
 
     def begin(self, name, shape, dtype, size):
         """Announce a tensor of `size` bytes."""
