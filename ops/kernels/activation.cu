@@ -37,10 +37,10 @@ template <typename T> __global__ void silu_mul_kernel(const T* __restrict__ gate
 }  // namespace
 }  // namespace qwen
 
-extern "C" int qwen_gelu(void* x, long long count, int dtype, cudaStream_t stream) {
+extern "C" int qwen_vl_gelu(void* x, long long count, int dtype, cudaStream_t stream) {
     using namespace qwen;
-    if (count % kVector) return QWEN_UNSUPPORTED;
-    if (count == 0) return QWEN_OK;
+    if (count % kVector) return QWEN_VL_UNSUPPORTED;
+    if (count == 0) return QWEN_VL_OK;
     const long long vectors = count / kVector;
     return with_dtype(dtype, [&](auto type) {
         using T = decltype(type);
@@ -49,10 +49,10 @@ extern "C" int qwen_gelu(void* x, long long count, int dtype, cudaStream_t strea
     });
 }
 
-extern "C" int qwen_silu_mul(const void* gate_up, void* y, long long rows, int width, int dtype, cudaStream_t stream) {
+extern "C" int qwen_vl_silu_mul(const void* gate_up, void* y, long long rows, int width, int dtype, cudaStream_t stream) {
     using namespace qwen;
-    if (width % kVector) return QWEN_UNSUPPORTED;
-    if (rows == 0) return QWEN_OK;
+    if (width % kVector) return QWEN_VL_UNSUPPORTED;
+    if (rows == 0) return QWEN_VL_OK;
     const dim3 grid(static_cast<unsigned>(rows), ceil_div(width / kVector, kThreads));
     return with_dtype(dtype, [&](auto type) {
         using T = decltype(type);

@@ -9,7 +9,7 @@
 #include <map>
 #include <vector>
 
-#include "common/dtype.h"
+#include "common/arguments.h"
 #include "status.h"
 
 namespace {
@@ -71,7 +71,7 @@ long long row_bucket(long long tokens) {
 
 using Key = std::array<long long, 11>;
 
-Key key_of(const QwenGemm& g) {
+Key key_of(const QwenVlGemm& g) {
     return {row_bucket(g.tokens), g.in, g.out, g.x_stride, g.batch, g.batch > 1 ? g.addend_batch : 0, g.dtype,
             g.float_output, g.bias != nullptr, g.addend != nullptr, g.addend == g.y};
 }
@@ -83,8 +83,8 @@ struct Plan {
     cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr, d = nullptr;
     bool ok = true;
 
-    Plan(const Library& library, const QwenGemm& g) : lt(library) {
-        const cudaDataType_t half = g.dtype == QWEN_FLOAT16 ? CUDA_R_16F : CUDA_R_16BF;
+    Plan(const Library& library, const QwenVlGemm& g) : lt(library) {
+        const cudaDataType_t half = g.dtype == qwen::kFloat16 ? CUDA_R_16F : CUDA_R_16BF;
         const cudaDataType_t output = g.float_output ? CUDA_R_32F : half;
         const cublasOperation_t transposed = CUBLAS_OP_T;
         must(lt.desc_create(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F));
@@ -123,16 +123,16 @@ struct Plan {
 
 }  // namespace
 
-struct QwenContext {
+struct QwenVlContext {
     Library lt;
     cublasLtHandle_t handle = nullptr;
     std::map<Key, cublasLtMatmulAlgo_t> chosen;
 
-    cublasStatus_t launch(const Plan& plan, const QwenGemm& g, const cublasLtMatmulAlgo_t& algorithm,
+    cublasStatus_t launch(const Plan& plan, const QwenVlGemm& g, const cublasLtMatmulAlgo_t& algorithm,
                           const void* weight, const void* c, void* d, void* workspace, cudaStream_t stream) const {
         const float one = 1.f, beta = g.addend ? 1.f : 0.f;
         return lt.matmul(handle, plan.desc, &one, weight, plan.a, g.x, plan.b, &beta, c, plan.c, d, plan.d,
-                         &algorithm, workspace, QWEN_GEMM_WORKSPACE, stream);
+                         &algorithm, workspace, QWEN_VL_GEMM_WORKSPACE, stream);
     }
 
     std::vector<cublasLtMatmulAlgo_t> candidates(const Plan& plan, int wanted) const {
@@ -141,7 +141,7 @@ struct QwenContext {
         cublasLtMatmulPreference_t preference = nullptr;
         int count = 0;
         if (lt.preference_create(&preference) == CUBLAS_STATUS_SUCCESS) {
-            const uint64_t bytes = QWEN_GEMM_WORKSPACE;
+            const uint64_t bytes = QWEN_VL_GEMM_WORKSPACE;
             lt.preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes);
             lt.heuristic(handle, plan.desc, plan.a, plan.b, plan.c, plan.d, preference, wanted, results.data(), &count);
             lt.preference_destroy(preference);
@@ -152,7 +152,7 @@ struct QwenContext {
     }
 
     // The fastest candidate by its median over kTimedRuns; results go to a scratch buffer, so that y stays as it is.
-    int fastest(const Plan& plan, const QwenGemm& g, std::vector<cublasLtMatmulAlgo_t> found, void* workspace,
+    int fastest(const Plan& plan, const QwenVlGemm& g, std::vector<cublasLtMatmulAlgo_t> found, void* workspace,
                 cudaStream_t stream, cublasLtMatmulAlgo_t* best) const {
         const long long rows = g.batch == 1 ? g.tokens * g.out : (g.batch - 1) * g.y_batch + g.tokens * g.out;
         void* scratch = nullptr;
@@ -186,31 +186,31 @@ struct QwenContext {
         }
         for (auto& event : events) cudaEventDestroy(event);
         error = cudaFree(scratch);
-        return best_time == 1e30f ? int(QWEN_BLAS_REFUSED) : int(error);
+        return best_time == 1e30f ? int(QWEN_VL_BLAS_REFUSED) : int(error);
     }
 };
 
-extern "C" int qwen_context_create(QwenContext** context) {
-    auto* made = new QwenContext;
+extern "C" int qwen_vl_context_create(QwenVlContext** context) {
+    auto* made = new QwenVlContext;
     if (!made->lt.load() || made->lt.create(&made->handle) != CUBLAS_STATUS_SUCCESS) {
         delete made;
-        return QWEN_BLAS_MISSING;
+        return QWEN_VL_BLAS_MISSING;
     }
     *context = made;
-    return QWEN_OK;
+    return QWEN_VL_OK;
 }
 
-extern "C" void qwen_context_destroy(QwenContext* context) {
+extern "C" void qwen_vl_context_destroy(QwenVlContext* context) {
     if (!context) return;
     context->lt.destroy(context->handle);
     delete context;
 }
 
-extern "C" int qwen_gemm(QwenContext* context, const QwenGemm* gemm, void* workspace, cudaStream_t stream) {
-    const QwenGemm& g = *gemm;
-    if (g.tokens == 0) return QWEN_OK;
+extern "C" int qwen_vl_gemm(QwenVlContext* context, const QwenVlGemm* gemm, void* workspace, cudaStream_t stream) {
+    const QwenVlGemm& g = *gemm;
+    if (g.tokens == 0) return QWEN_VL_OK;
     const Plan plan(context->lt, g);
-    if (!plan.ok) return QWEN_BLAS_REFUSED;
+    if (!plan.ok) return QWEN_VL_BLAS_REFUSED;
     const Key key = key_of(g);
     auto known = context->chosen.find(key);
     cublasLtMatmulAlgo_t algorithm;
@@ -218,7 +218,7 @@ extern "C" int qwen_gemm(QwenContext* context, const QwenGemm* gemm, void* works
     if (known != context->chosen.end() &&
         context->lt.check(context->handle, plan.desc, plan.a, plan.b, plan.c, plan.d, &known->second, &checked) ==
             CUBLAS_STATUS_SUCCESS &&
-        checked.workspaceSize <= QWEN_GEMM_WORKSPACE) {
+        checked.workspaceSize <= QWEN_VL_GEMM_WORKSPACE) {
         algorithm = known->second;
     } else {
         cudaStreamCaptureStatus capture;
@@ -226,7 +226,7 @@ extern "C" int qwen_gemm(QwenContext* context, const QwenGemm* gemm, void* works
         if (error != cudaSuccess) return error;
         const bool timed = capture == cudaStreamCaptureStatusNone;
         const auto found = context->candidates(plan, timed ? kCandidates : 1);
-        if (found.empty()) return QWEN_BLAS_REFUSED;
+        if (found.empty()) return QWEN_VL_BLAS_REFUSED;
         algorithm = found[0];
         if (timed) {
             const int status = context->fastest(plan, g, found, workspace, stream, &algorithm);
@@ -236,5 +236,5 @@ extern "C" int qwen_gemm(QwenContext* context, const QwenGemm* gemm, void* works
     }
     const void* c = g.addend ? g.addend : g.y;
     const cublasStatus_t status = context->launch(plan, g, algorithm, g.weight, c, g.y, workspace, stream);
-    return status == CUBLAS_STATUS_SUCCESS ? int(QWEN_OK) : int(QWEN_BLAS_REFUSED);
+    return status == CUBLAS_STATUS_SUCCESS ? int(QWEN_VL_OK) : int(QWEN_VL_BLAS_REFUSED);
 }

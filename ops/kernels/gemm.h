@@ -4,15 +4,15 @@
 #include <cstddef>
 #include <cuda_runtime_api.h>
 
-struct QwenContext;
+struct QwenVlContext;
 
 extern "C" {
 // One context per device and host thread; it holds the cuBLASLt handle and the chosen algorithms, no device memory.
-int qwen_context_create(QwenContext** context);
-void qwen_context_destroy(QwenContext* context);
+int qwen_vl_context_create(QwenVlContext** context);
+void qwen_vl_context_destroy(QwenVlContext* context);
 
 // y[b] = x[b] @ weight^T (+ bias) (+ addend[b]); every matrix is row-major.
-struct QwenGemm {
+struct QwenVlGemm {
     const void* weight;              // [out, in]
     const void* x;                   // [batch, tokens, in], rows x_stride values apart
     void* y;                         // [batch, tokens, out], half precision or fp32
@@ -22,16 +22,16 @@ struct QwenGemm {
     long long x_stride;
     long long batch;                 // 1 unless the addend is shared by several groups of rows
     long long x_batch, y_batch, addend_batch;  // values from one batch to the next
-    int dtype;                       // QwenDtype of weight, x, bias
+    int dtype;                       // kFloat16 or kBfloat16 of weight, x, bias
     int float_output;                // y (and addend) in fp32
     long long layer_stride;          // values from this weight to the next layer's: timing then reads
     int layer, layers;               // other layers' weights too, so that they come from memory, not from L2
 };
 
-// `workspace` is QWEN_GEMM_WORKSPACE bytes of device memory, 256-byte aligned. The first call of a shape outside a
+// `workspace` is QWEN_VL_GEMM_WORKSPACE bytes of device memory, 256-byte aligned. The first call of a shape outside a
 // stream capture times the candidate algorithms on `stream`, which allocates and synchronises; inside a capture
 // an unseen shape takes cuBLASLt's first suggestion.
-int qwen_gemm(QwenContext* context, const QwenGemm* gemm, void* workspace, cudaStream_t stream);
+int qwen_vl_gemm(QwenVlContext* context, const QwenVlGemm* gemm, void* workspace, cudaStream_t stream);
 }
 
-constexpr size_t QWEN_GEMM_WORKSPACE = size_t(64) << 20;
+constexpr size_t QWEN_VL_GEMM_WORKSPACE = size_t(64) << 20;

@@ -61,8 +61,8 @@ __global__ void norm_kernel(const T* x, const T* __restrict__ weight, const T* _
 template <typename T, bool CENTRED>
 int launch(const void* x, const void* weight, const void* bias, void* y, long long rows, int width, float epsilon,
            cudaStream_t stream) {
-    if (width % kVector || width > 65536) return QWEN_UNSUPPORTED;
-    if (rows == 0) return QWEN_OK;
+    if (width % kVector || width > 65536) return QWEN_VL_UNSUPPORTED;
+    if (rows == 0) return QWEN_VL_OK;
     const int chunks = width / kVector;
     auto run = [&](auto kernel, int per_thread) {
         const int threads = ceil_div(ceil_div(chunks, per_thread), 32) * 32;
@@ -79,14 +79,14 @@ int launch(const void* x, const void* weight, const void* bias, void* y, long lo
 }  // namespace
 }  // namespace qwen
 
-extern "C" int qwen_rms_norm(const void* x, const void* weight, void* y, long long rows, int width, float epsilon,
+extern "C" int qwen_vl_rms_norm(const void* x, const void* weight, void* y, long long rows, int width, float epsilon,
                              int dtype, cudaStream_t stream) {
     return qwen::with_dtype(dtype, [&](auto type) {
         return qwen::launch<decltype(type), false>(x, weight, nullptr, y, rows, width, epsilon, stream);
     });
 }
 
-extern "C" int qwen_layer_norm(const void* x, const void* weight, const void* bias, void* y, long long rows, int width,
+extern "C" int qwen_vl_layer_norm(const void* x, const void* weight, const void* bias, void* y, long long rows, int width,
                                float epsilon, int dtype, cudaStream_t stream) {
     return qwen::with_dtype(dtype, [&](auto type) {
         return qwen::launch<decltype(type), true>(x, weight, bias, y, rows, width, epsilon, stream);

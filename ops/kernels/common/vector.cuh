@@ -5,7 +5,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-#include "dtype.h"
+#include "arguments.h"
 
 namespace qwen {
 
@@ -65,7 +65,7 @@ inline int ceil_div(long long a, long long b) { return static_cast<int>((a + b -
 
 // Calls f with a value of the device type that `dtype` names.
 template <typename F> auto with_dtype(int dtype, F&& f) {
-    return dtype == QWEN_FLOAT16 ? f(__half{}) : f(__nv_bfloat16{});
+    return dtype == qwen::kFloat16 ? f(__half{}) : f(__nv_bfloat16{});
 }
 
 // Sum over the block, returned to every thread; `shared` holds 33 floats and is free again on return.

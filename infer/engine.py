@@ -1,0 +1,175 @@
+"""The inference engine: image features, prefill and decode steps on the two exported graphs."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from core.config import QUERIES
+from core.errors import UserError
+from infer.graph import Graph, import_paddle
+from infer.prompt import image_spans
+from infer.rope import inverse_frequencies
+
+SLOT_ROUNDING = 64  # cache sizes are rounded up to this, so that runs of similar length share one cache
+NO_STOP = -1        # matches no token
+
+
+class Engine:
+    """An exported model, ready to run.
+
+    Attributes: config (ModelConfig), dtype and impl (str), device ("cpu" or "gpu"), load_seconds (float).
+    """
+
+    def __init__(self, exported, device="auto"):
+        """Load `exported`/vision and `exported`/language; raises UserError for artefacts that cannot be trusted to run."""
+        start = time.perf_counter()
+        self._paddle = import_paddle()
+        has_gpu = self._paddle.is_compiled_with_cuda() and self._paddle.device.cuda.device_count() > 0
+        if device == "gpu" and not has_gpu:
+            raise UserError("DEVICE=gpu needs an NVIDIA GPU and the paddlepaddle-gpu wheel: run `make doctor`")
+        self.device = ("gpu" if has_gpu else "cpu") if device == "auto" else device
+        self._place = self._paddle.CUDAPlace(0) if self.device == "gpu" else self._paddle.CPUPlace()
+        self._vision = Graph(Path(exported) / "vision", self.device)
+        self._language = Graph(Path(exported) / "language", self.device)
+        vision, language = self._vision.manifest, self._language.manifest
+        if (vision.config, vision.dtype, vision.checkpoint) != (language.config, language.dtype, language.checkpoint):
+            raise UserError(f"the two graphs in {exported} come from different exports: run `make export` again")
+        self.config, self.dtype, self.impl = language.config, language.dtype, language.impl
+        self._caches = {}
+        self._no_features = self.tensor(np.zeros([1, QUERIES, self.config.hidden_size], np.float32), self.dtype)
+        self.load_seconds = time.perf_counter() - start
+
+    def tensor(self, array, dtype=None):
+        """Copy a numpy array to the device, as `dtype` if given."""
+        made = self._paddle.to_tensor(array, place=self._paddle.CPUPlace())
+        if dtype is not None and str(made.dtype) != f"paddle.{dtype}":
+            made = made.astype(dtype)
+        return made if self.device == "cpu" else made._copy_to(self._place, True)
+
+    def synchronize(self):
+        """Wait until the device has done what was launched."""
+        if self.device == "gpu":
+            self._paddle.device.cuda.synchronize()
+
+    def vision(self, pixels):
+        """Image features of normalised pixels, f32 [N, 3, S, S] (infer.image.to_pixels): f32 array [N, 256, H]."""
+        self._vision.bind(pixels=self.tensor(np.ascontiguousarray(pixels, np.float32)))
+        self._vision.run()
+        return self._vision.output()
+
+    def start(self, prompts, features=None, max_new_tokens=32, stop_tokens=(), logit_columns=None):
+        """Begin a generation over a batch of token id lists; see Generation.
+
+        features: what `vision` returned for the prompts' images in order of appearance, row by row.
+        logit_columns: per prompt, the columns whose logits the prefill shall return (default: the last one).
+        Raises UserError for an empty or too long prompt, tokens outside the vocabulary, and images that do not match.
+        """
+        return Generation(self, prompts, features, max_new_tokens, stop_tokens, logit_columns)
+
+    def generate(self, prompts, features=None, max_new_tokens=32, stop_tokens=()):
+        """Greedy generation of a whole batch: a list of new token ids per prompt, the stop token included."""
+        run = self.start(prompts, features, max_new_tokens, stop_tokens)
+        run.prefill()
+        while not run.finished:
+            run.step()
+        return run.tokens()
+
+    def _cache(self, batch, slots):
+        """The two KV caches for a batch, kept between generations."""
+        config = self.config
+        held = self._caches.get(batch)
+        if held is None or held[0].shape[3] < slots:
+            self._caches.clear()
+            shape = [config.num_hidden_layers, batch, config.num_attention_heads, slots, config.kv_channels]
+            self._caches[batch] = held = [self._paddle.zeros(shape, self.dtype) for _ in range(2)]
+        return held
+
+
+class Generation:
+    """One batch being generated: `prefill` once, then `step` until `finished`."""
+
+    def __init__(self, engine, prompts, features, max_new_tokens, stop_tokens, logit_columns):
+        _check_prompts(engine.config, prompts, max_new_tokens)
+        self._engine, self._graph, self._max_new_tokens = engine, engine._language, max_new_tokens
+        self._launched = 0
+        batch, columns = len(prompts), max(map(len, prompts))
+        self._lengths = np.array([len(p) for p in prompts], np.int32)
+        tokens = np.zeros([batch, columns], np.int64)
+        for row, prompt in enumerate(prompts):
+            tokens[row, :len(prompt)] = prompt
+        starts = [(row, column) for row, prompt in enumerate(prompts)
+                  for column in image_spans(prompt, engine.config.image_start_id)]
+        given = 0 if features is None else len(features)
+        if len(starts) != given:
+            raise UserError(f"the prompts hold {len(starts)} images and features of {given} were given")
+        if logit_columns is None:
+            logit_columns = [[length - 1] for length in self._lengths]
+
+        slots = -(-(columns + max_new_tokens) // SLOT_ROUNDING) * SLOT_ROUNDING
+        tensor = engine.tensor
+        self._state = {
+            "positions": tensor(np.zeros([batch], np.int32)),
+            "next_tokens": tensor(np.zeros([batch, 1], np.int64)),
+            "generated": tensor(np.zeros([batch, max_new_tokens], np.int64)),
+            "counts": tensor(np.zeros([batch], np.int32)),
+            "finished": tensor(np.zeros([batch], np.int32)),
+        }
+        k_cache, v_cache = engine._cache(batch, slots)
+        frequencies = np.stack([inverse_frequencies(engine.config, int(length)) for length in self._lengths])
+        self._fixed = {"k_cache": k_cache, "v_cache": v_cache, "inv_freq": tensor(frequencies),
+                       "stop_tokens": tensor(np.array(list(stop_tokens) or [NO_STOP], np.int64))}
+        self._prompt = {
+            "tokens": tensor(tokens),
+            "lengths": tensor(self._lengths),
+            "logit_columns": tensor(np.array(logit_columns, np.int32)),
+            "image_features": tensor(features, engine.dtype) if given else engine._no_features,
+            "image_starts": tensor(np.array(starts or [(-1, -1)], np.int32)),
+        }
+        self._decode = {
+            "tokens": self._state["next_tokens"],
+            "lengths": tensor(np.ones([batch], np.int32)),
+            "logit_columns": tensor(np.zeros([batch, 1], np.int32)),
+            "image_features": engine._no_features,
+            "image_starts": tensor(np.array([(-1, -1)], np.int32)),
+        }
+
+    def prefill(self):
+        """Run the prompts and choose each row's first token."""
+        self._graph.bind(**self._fixed, **self._state, **self._prompt)
+        self._graph.run()
+        self._graph.bind(**self._decode)
+        self._launched = 1
+
+    def step(self):
+        """Run one decode step: one more token for every row that is not finished."""
+        self._graph.run()
+        self._launched += 1
+
+    @property
+    def finished(self):
+        """True when every row met a stop token or the batch has its `max_new_tokens`."""
+        return self._launched >= self._max_new_tokens or bool(self._state["finished"].numpy().all())
+
+    def tokens(self):
+        """New token ids per row so far, the stop token included."""
+        counts, generated = self._state["counts"].numpy(), self._state["generated"].numpy()
+        return [row[:count].tolist() for row, count in zip(generated, counts)]
+
+    def logits(self):
+        """Logits of the last call: f32 [B, P, V]."""
+        return self._graph.output()
+
+
+def _check_prompts(config, prompts, max_new_tokens):
+    if not prompts or not all(prompts):
+        raise UserError("a prompt is empty")
+    if max_new_tokens < 1:
+        raise UserError(f"max_new_tokens={max_new_tokens}: at least one token must be generated")
+    longest = max(map(len, prompts))
+    if longest + max_new_tokens > config.max_position_embeddings:
+        raise UserError(f"a prompt of {longest} tokens and {max_new_tokens} new ones exceed the model's "
+                        f"{config.max_position_embeddings} positions: shorten the prompt or NEW_TOKENS=")
+    outside = [t for prompt in prompts for t in prompt if not 0 <= t < config.vocab_size]
+    if outside:
+        raise UserError(f"token {outside[0]} lies outside the vocabulary of {config.vocab_size}")

@@ -1,0 +1,121 @@
+"""One exported graph in Paddle Inference: checked against its manifest, loaded, bound and run."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import psutil
+
+from core.config import ModelConfig
+from core.errors import UserError
+from core.files import file_hash
+
+SCHEMA = 1
+MAX_MANIFEST_BYTES = 1 << 20
+
+
+def cpu_threads():
+    """Threads for the CPU: OMP_NUM_THREADS if set, else the physical cores that this process may use."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted:
+        if not wanted.isdigit() or int(wanted) < 1:
+            raise UserError(f"OMP_NUM_THREADS={wanted!r} is no number of threads")
+        return int(wanted)
+    return min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0)))
+
+
+def import_paddle():
+    """Import Paddle with the settings that it needs before it is loaded, and return it."""
+    import zlib  # noqa: F401  Paddle 2.6.2 corrupts a zlib that is loaded after it
+
+    os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")  # else MKL takes its slow path on AMD processors
+    os.environ.setdefault("OMP_NUM_THREADS", str(cpu_threads()))
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    import paddle
+
+    return paddle
+
+
+class Manifest:
+    """An exported graph's manifest.json: its config, dtype, implementation and files."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        path = self.folder / "manifest.json"
+        if not path.is_file():
+            raise UserError(f"no exported graph in {self.folder}: run `make export`")
+        try:
+            if path.stat().st_size > MAX_MANIFEST_BYTES:
+                raise ValueError("larger than 1 MiB")
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            if raw["schema"] != SCHEMA:
+                raise UserError(f"{path} has schema {raw['schema']!r}, this version reads {SCHEMA}: run `make export` again")
+            self.graph, self.dtype, self.impl = raw["graph"], raw["dtype"], raw["impl"]
+            self.operators, self.files = raw["operators"], raw["files"]
+            self.checkpoint = raw["checkpoint"]
+            texts = (self.graph, self.dtype, self.impl, self.operators, self.checkpoint["hash"])
+            if not all(isinstance(text, str) for text in texts):
+                raise ValueError("a text is missing")
+            for name, expected in self.files.items():
+                if Path(name).name != name or not isinstance(expected["bytes"], int) or not isinstance(expected["xxh3_128"], str):
+                    raise ValueError(f"file entry {name!r}")
+            config = raw["config"]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+            raise UserError(f"{path} is damaged ({e}): run `make export` again") from None
+        self.config = ModelConfig.from_dict(config, path)
+
+    def check_files(self):
+        """Raise UserError unless every file has the size and the hash that the export wrote down."""
+        for name, expected in self.files.items():
+            path = self.folder / name
+            if not path.is_file() or path.stat().st_size != expected["bytes"] or file_hash(path) != expected["xxh3_128"]:
+                raise UserError(f"{path} is not the file that was exported: run `make export` again")
+
+
+class Graph:
+    """A loaded graph. Inputs are bound to Paddle tensors without a copy; state tensors keep the graph's writes."""
+
+    def __init__(self, folder, device):
+        """Check and load `folder` (one exported graph) on `device` ("cpu" or "gpu")."""
+        start = time.perf_counter()
+        self.manifest = Manifest(folder)
+        if device == "cpu" and self.manifest.dtype != "float32":
+            raise UserError(f"{folder} holds {self.manifest.dtype} weights, the CPU runs float32: export with DTYPE=float32")
+        self.manifest.check_files()
+        import_paddle()
+        if self.manifest.impl == "fused":
+            from ops import library
+
+            built = library.load()
+            if built != self.manifest.operators:
+                raise UserError(f"{folder} was exported for operators {self.manifest.operators}, the library built here is "
+                                f"{built}: run `make export` again")
+        from paddle import inference
+
+        config = inference.Config(str(self.manifest.folder / "model.pdmodel"), str(self.manifest.folder / "model.pdiparams"))
+        config.disable_glog_info()
+        if device == "gpu":
+            config.enable_use_gpu(64, 0)
+        else:
+            config.disable_gpu()
+            config.set_cpu_math_library_num_threads(cpu_threads())
+        config.enable_memory_optim(True)
+        self._predictor = inference.create_predictor(config)
+        self._inputs = {name: self._predictor.get_input_handle(name) for name in self._predictor.get_input_names()}
+        (output,) = self._predictor.get_output_names()
+        self._output = self._predictor.get_output_handle(output)
+        self.load_seconds = time.perf_counter() - start
+
+    def bind(self, **tensors):
+        """Bind inputs by name; each tensor's memory is used as it is until another one is bound."""
+        for name, tensor in tensors.items():
+            self._inputs[name].share_external_data(tensor)
+
+    def run(self):
+        """Launch the graph once on what is bound."""
+        self._predictor.run()
+
+    def output(self):
+        """The output of the last run as a numpy array."""
+        return self._output.copy_to_cpu()

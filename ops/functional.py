@@ -1,0 +1,92 @@
+"""The model's operators, one function each, in two implementations of the same meaning.
+
+`impl="fused"` calls the compiled operator (ops.library must be loaded), `impl="native"` composes plain Paddle layers.
+Both work on eager tensors and on the variables of a static program. `weights` maps the roles of ops/weights.py to
+tensors. T is the weights' dtype. State arguments are updated in place.
+"""
+
+from ops import native
+
+
+def vision_encoder(pixels, weights, *, heads, eps=1e-6, impl="fused"):
+    """Patch embedding, position table and transformer blocks of the vision tower.
+
+    pixels: f32 [N, 3, S, S], normalised. Returns T [N, patches, width].
+    """
+    if impl == "native":
+        return native.vision_encoder(pixels, weights, heads, eps)
+    return _fused("vision_encoder", {"pixels": pixels, **weights}, {"heads": heads, "eps": eps},
+                  {"out": weights["patch_weight"].dtype})["out"]
+
+
+def resampler(features, weights, *, heads, eps=1e-6, impl="fused"):
+    """Cross-attention of the learned queries over the patches, final norm and projection.
+
+    features: T [N, patches, vision width]. Returns T [N, queries, hidden].
+    """
+    if impl == "native":
+        return native.resampler(features, weights, heads, eps)
+    return _fused("resampler", {"features": features, **weights}, {"heads": heads, "eps": eps},
+                  {"out": features.dtype})["out"]
+
+
+def embedding(tokens, image_features, image_starts, weights, *, impl="fused"):
+    """Token embeddings with image features put over the slots of each image.
+
+    tokens: i64 [B, S]; image_features: T [N, queries, H]; image_starts: i32 [N, 2] = (row, column of the first
+    slot), row -1 for an image that is not used. Returns T [B, S, H].
+    """
+    if impl == "native":
+        return native.embedding(tokens, image_features, image_starts, weights)
+    inputs = {"tokens": tokens, "image_features": image_features, "image_starts": image_starts, **weights}
+    return _fused("embedding", inputs, {}, {"out": weights["token_embedding"].dtype})["out"]
+
+
+def decoder(hidden, lengths, positions, inv_freq, weights, k_cache, v_cache, *, heads, seq_length, eps, impl="fused"):
+    """All decoder layers over the valid tokens of a right-padded batch; serves prefill (S > 1) and decode (S = 1).
+
+    hidden: T [B, S, H]; lengths: i32 [B], valid tokens per row; positions: i32 [B], tokens already cached;
+    inv_freq: f32 [B, D/2], rotary frequencies per row; k_cache, v_cache: T [L, B, heads, slots, D], state: token i of
+    row b goes to slot positions[b] + i, and positions[b] + S <= slots. seq_length: log-n scaling begins beyond it, 0 switches it off.
+    Returns T [B, S, H]; columns at and beyond lengths[b] mean nothing.
+    """
+    if impl == "native":
+        return native.decoder(hidden, lengths, positions, inv_freq, weights, k_cache, v_cache, heads, seq_length, eps)
+    inputs = {"hidden": hidden, "lengths": lengths, "positions": positions, "inv_freq": inv_freq, **weights,
+              "k_cache": k_cache, "v_cache": v_cache}
+    return _fused("decoder", inputs, {"heads": heads, "seq_length": seq_length, "eps": eps}, {"out": hidden.dtype},
+                  state=("k_cache", "v_cache"))["out"]
+
+
+def lm_head(hidden, lengths, logit_columns, stop_tokens, weights, positions, next_tokens, generated, counts, finished,
+            *, eps, impl="fused"):
+    """Final norm, logits of the wanted columns, greedy choice from the last of them, and the generation's state.
+
+    hidden: T [B, S, H]; lengths: i32 [B]; logit_columns: i32 [B, P]; stop_tokens: i64 [K].
+    State, for rows not finished: next_tokens i64 [B, 1] = the choice (lowest index on ties); generated i64 [B, G] and
+    counts i32 [B] = the tokens chosen so far; finished i32 [B] = 1 after a stop token; positions i32 [B] += lengths.
+    Returns f32 [B, P, V].
+    """
+    if impl == "native":
+        return native.lm_head(hidden, lengths, logit_columns, stop_tokens, weights, positions, next_tokens, generated,
+                              counts, finished, eps)
+    state = {"positions": positions, "next_tokens": next_tokens, "generated": generated, "counts": counts,
+             "finished": finished}
+    inputs = {"hidden": hidden, "lengths": lengths, "logit_columns": logit_columns, "stop_tokens": stop_tokens, **weights}
+    return _fused("lm_head", {**inputs, **state}, {"eps": eps}, {"logits": "float32"}, state=tuple(state))["logits"]
+
+
+def _fused(op, inputs, attributes, outputs, state=()):
+    """Call or append the compiled operator `qwen_vl_<op>`; `outputs` maps its plain outputs to their dtypes."""
+    from paddle.base.layer_helper import LayerHelper
+    from paddle.framework import core, in_dynamic_mode
+
+    op = f"qwen_vl_{op}"
+    if in_dynamic_mode():
+        results = core.eager._run_custom_op(op, *inputs.values(), *attributes.values())
+        return dict(zip(outputs, results))
+    helper = LayerHelper(op)
+    made = {name: helper.create_variable_for_type_inference(dtype) for name, dtype in outputs.items()}
+    written = {f"{name}_out": inputs[name] for name in state}
+    helper.append_op(type=op, inputs=inputs, outputs={**made, **written}, attrs=attributes)
+    return made

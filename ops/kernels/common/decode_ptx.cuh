@@ -1,0 +1,123 @@
+// The instructions the decode kernel is made of: barriers in shared memory, asynchronous copies, matrix products.
+#pragma once
+
+#include <stdint.h>
+
+// The bulk copy engine exists from compute capability 9.0 on; DECODE_CP_ASYNC selects the older path there too,
+// so that it can be tested on a newer card.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900 && !defined(DECODE_CP_ASYNC)
+#define DECODE_BULK_COPY 1
+#else
+#define DECODE_BULK_COPY 0
+#endif
+
+namespace decode {
+
+constexpr unsigned long long kHangNanoseconds = 4000000000ull;  // a wait this long is a defect: stop the kernel
+
+__device__ inline unsigned long long nanoseconds() {
+  unsigned long long t;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(t));
+  return t;
+}
+
+// Ends the kernel with an error when a spin loop has run for too long.
+class HangGuard {
+ public:
+  __device__ void spin() {
+    if ((++spins_ & 0xfff) != 0) return;
+    if (start_ == 0) start_ = nanoseconds();
+    if (nanoseconds() - start_ > kHangNanoseconds) __trap();
+  }
+
+ private:
+  unsigned spins_ = 0;
+  unsigned long long start_ = 0;
+};
+
+__device__ inline uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
+
+__device__ inline void mbarrier_init(uint64_t* bar, uint32_t count) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(bar)), "r"(count) : "memory");
+}
+
+__device__ inline void mbarrier_init_fence() {
+#if DECODE_BULK_COPY
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
+}
+
+__device__ inline void mbarrier_arrive(uint64_t* bar) {
+  asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(shared_address(bar)) : "memory");
+}
+
+__device__ inline void mbarrier_wait(uint64_t* bar, uint32_t parity) {
+  const uint32_t address = shared_address(bar);
+  HangGuard guard;
+  uint32_t done = 0;
+  while (true) {
+#if DECODE_BULK_COPY
+    asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+                 : "=r"(done) : "r"(address), "r"(parity) : "memory");
+#else
+    asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+                 : "=r"(done) : "r"(address), "r"(parity) : "memory");
+#endif
+    if (done) return;
+    guard.spin();
+  }
+}
+
+#if DECODE_BULK_COPY
+__device__ inline void mbarrier_expect(uint64_t* bar, uint32_t bytes) {
+  asm volatile("{ .reg .b64 state; mbarrier.arrive.expect_tx.shared.b64 state, [%0], %1; }"
+               ::"r"(shared_address(bar)), "r"(bytes) : "memory");
+}
+
+__device__ inline uint64_t evict_first_policy() {
+  uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+
+// Copy `bytes` (a multiple of 16) from global to shared memory; completes on `bar`.
+__device__ inline void bulk_copy(void* to, const void* from, uint32_t bytes, uint64_t* bar, uint64_t policy) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;"
+               ::"r"(shared_address(to)), "l"(from), "r"(bytes), "r"(shared_address(bar)), "l"(policy) : "memory");
+}
+#else
+// This thread's arrival on `bar` happens once its copies so far are complete.
+__device__ inline void mbarrier_arrive_after_copies(uint64_t* bar) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(bar)) : "memory");
+}
+#endif
+
+__device__ inline void copy16(void* to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from) : "memory");
+}
+
+__device__ inline void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+template <int Pending>
+__device__ inline void copy_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+}
+
+__device__ inline void prefetch_l2(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+
+__device__ inline unsigned load_acquire(const unsigned* p) {
+  unsigned v;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+  return v;
+}
+
+__device__ inline void add_release(unsigned* p, unsigned v) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+}
+
+template <int Id, int Threads>
+__device__ inline void named_barrier() {
+  asm volatile("bar.sync %0, %1;" ::"n"(Id), "n"(Threads) : "memory");
+}
+
+}  // namespace decode

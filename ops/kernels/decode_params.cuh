@@ -1,0 +1,188 @@
+// What the decode kernel is told, and how it lays out shared memory and the workspace.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "decode.h"
+
+namespace decode {
+
+constexpr int kWarps = 8;                  // warps that compute; one more streams the weights
+constexpr int kComputeThreads = kWarps * 32;
+constexpr int kThreads = kComputeThreads + 32;
+constexpr int kMaxRows = 8;                // batch rows of one launch: the columns of one tensor-core tile
+constexpr int kTileRows = 16;              // weight rows of one tensor-core tile
+constexpr int kGroupTiles = 2;             // tiles that share one read of the activations
+#ifndef DECODE_CHUNK
+#define DECODE_CHUNK 512
+#endif
+constexpr int kChunk = DECODE_CHUNK;       // columns of one stage of the ring
+constexpr int kSteps = kChunk / (32 * kWarps);  // 32-column steps of a chunk that one warp takes
+// 64 bytes of padding put the 16-byte reads of eight lanes (two rows of four) into different banks.
+constexpr int kRowPadding = 64;
+constexpr int kStageRowBytes = kChunk * 2 + kRowPadding;
+constexpr int kStageBytes = kTileRows * kStageRowBytes;
+constexpr int kMinStages = 3;
+constexpr int kMaxStages = 24;
+constexpr int kWindow = 8;                 // chunks of activations in flight where they do not fit as a whole
+constexpr int kMaxHeadDim = 256;
+constexpr int kMaxSplits = 8;              // parts of one row's context that different blocks attend to
+
+static_assert(kChunk % (32 * kWarps) == 0, "every warp takes whole 32-column steps of a chunk");
+
+__host__ __device__ inline size_t align_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
+
+// Bytes between two rows of activations in shared memory.
+__host__ __device__ inline int activation_stride(int columns) {
+  return static_cast<int>(align_up(columns * 2, 128)) + kRowPadding;
+}
+
+// Offsets in dynamic shared memory; the ring of stages is first.
+struct SharedLayout {
+  int activations, reduction, rotary, total;
+
+  __host__ __device__ SharedLayout(int stages, int rows, int hidden, int head_dim) {
+    const int whole = rows * activation_stride(hidden);
+    const int window = kWindow * rows * kStageRowBytes;
+    const int merge = kWarps * (head_dim + 2) * static_cast<int>(sizeof(float));
+    int bytes = whole > window ? whole : window;
+    if (merge > bytes) bytes = merge;
+    activations = stages * kStageBytes;
+    reduction = activations + static_cast<int>(align_up(bytes, 128));
+    rotary = reduction + 2 * kWarps * kGroupTiles * kTileRows * rows * static_cast<int>(sizeof(float));
+    total = rotary + rows * head_dim * static_cast<int>(sizeof(float));
+  }
+};
+
+struct Best {
+  float value;
+  int index;
+};
+
+// `count` grows by one per block and barrier, over all launches; `base` is its value when a launch begins.
+struct GridBarrierState {
+  unsigned count;
+  unsigned padding[31];
+  unsigned base;
+};
+
+struct Params {
+  QwenVlDecodeArgs args;
+  int stages;  // of the ring
+  int splits;  // of one row's context
+  GridBarrierState* barrier;
+  float* residual;         // [rows, hidden]
+  float* squares;          // [blocks, kMaxRows] a block's share of the residual's sum of squares
+  float* query;            // [rows, hidden] rotated and scaled
+  float* part;             // [rows, heads, splits, head_dim] unnormalised attention, where splits > 1
+  float2* part_weight;     // [rows, heads, splits] (maximum, sum)
+  void* attended;          // T [rows, hidden], where splits == 1
+  void* mlp;               // T [rows, mlp_width]
+  Best* best;              // [blocks, kMaxRows]
+};
+
+// Places the arrays of `p` from `base` on; returns the bytes used. `base` may be null to size the workspace.
+inline size_t place_workspace(Params& p, char* base, int blocks) {
+  size_t used = 0;
+  const auto take = [&](size_t bytes) {
+    char* at = base + used;
+    used += align_up(bytes, 256);
+    return at;
+  };
+  const size_t rows = kMaxRows, hidden = p.args.hidden;
+  p.barrier = reinterpret_cast<GridBarrierState*>(take(sizeof(GridBarrierState)));
+  p.residual = reinterpret_cast<float*>(take(rows * hidden * sizeof(float)));
+  p.squares = reinterpret_cast<float*>(take(blocks * rows * sizeof(float)));
+  p.query = reinterpret_cast<float*>(take(rows * hidden * sizeof(float)));
+  p.part = reinterpret_cast<float*>(take(rows * hidden * kMaxSplits * sizeof(float)));
+  p.part_weight = reinterpret_cast<float2*>(take(rows * p.args.heads * kMaxSplits * sizeof(float2)));
+  p.attended = take(rows * hidden * 2);
+  p.mlp = take(rows * p.args.mlp_width * 2);
+  p.best = reinterpret_cast<Best*>(take(blocks * rows * sizeof(Best)));
+  return used;
+}
+
+// ---- How work is shared out: both the streaming warp and the computing warps follow these.
+
+struct Range {
+  int begin, end;
+};
+
+// This block's share of `units`. `turn` rotates which blocks take one unit more, so that bytes even out over a step.
+__device__ inline Range share(int units, int turn) {
+  const int blocks = gridDim.x;
+  const int place = (blockIdx.x + turn) % blocks;
+  return {static_cast<int>(static_cast<int64_t>(units) * place / blocks),
+          static_cast<int>(static_cast<int64_t>(units) * (place + 1) / blocks)};
+}
+
+// A weight matrix as its tiles see it. With Paired, a unit is two rows `span` apart (the halves of a rotary pair,
+// or a gate and its up row) and a tile holds eight first rows and then their partners; otherwise a unit is a row.
+template <bool Paired>
+struct Matrix {
+  static constexpr int kTileUnits = Paired ? kTileRows / 2 : kTileRows;
+  const void* weight;
+  int columns;
+  int units;
+  int span;
+
+  __device__ int first_row(int unit) const { return Paired ? unit / span * (2 * span) + unit % span : unit; }
+  __device__ int tile_unit(int tile_begin, int row) const { return tile_begin + (Paired ? row & 7 : row); }
+  __device__ int tile_row(int tile_begin, int row) const {
+    return first_row(tile_unit(tile_begin, row)) + (Paired ? (row >> 3) * span : 0);
+  }
+};
+
+__device__ inline const char* layer_of(const void* stack, int layer, size_t values) {
+  return static_cast<const char*>(stack) + layer * values * 2;
+}
+
+__device__ inline Matrix<true> qkv_matrix(const QwenVlDecodeArgs& a, int layer) {
+  return {layer_of(a.qkv_weight, layer, size_t{3} * a.hidden * a.hidden), a.hidden, 3 * a.hidden / 2, a.head_dim / 2};
+}
+__device__ inline Matrix<false> out_matrix(const QwenVlDecodeArgs& a, int layer) {
+  return {layer_of(a.out_weight, layer, size_t(a.hidden) * a.hidden), a.hidden, a.hidden, 0};
+}
+__device__ inline Matrix<true> gate_up_matrix(const QwenVlDecodeArgs& a, int layer) {
+  return {layer_of(a.gate_up_weight, layer, size_t{2} * a.mlp_width * a.hidden), a.hidden, a.mlp_width, a.mlp_width};
+}
+__device__ inline Matrix<false> down_matrix(const QwenVlDecodeArgs& a, int layer) {
+  return {layer_of(a.down_weight, layer, size_t(a.hidden) * a.mlp_width), a.mlp_width, a.hidden, 0};
+}
+__device__ inline Matrix<false> head_matrix(const QwenVlDecodeArgs& a) {
+  return {a.lm_head_weight, a.hidden, a.vocab, 0};
+}
+
+// The turn of a layer's n-th matrix (qkv 0, out 1, gate|up 2, down 3; lm_head follows the last layer).
+__device__ inline int turn_of(int layer, int n) { return static_cast<int>((layer * 4u + n) * 37u % gridDim.x); }
+
+// Part of one row's context for one head.
+struct AttentionUnit {
+  int row, head, split;
+  int begin, end;    // slots
+  int cached_end;    // slots from here on are written in this very step
+};
+
+// `length` is the row's context with the token of this step, 0 for a row that does not attend.
+__device__ inline AttentionUnit attention_unit(int unit, int heads, int splits, const int* lengths) {
+  AttentionUnit u;
+  u.split = unit % splits;
+  u.head = unit / splits % heads;
+  u.row = unit / splits / heads;
+  const int length = lengths[u.row];
+  const int part = (length + splits - 1) / splits;
+  u.begin = min(u.split * part, length);
+  u.end = min(u.begin + part, length);
+  u.cached_end = min(u.end, length - 1);
+  return u;
+}
+
+// Slots whose keys and values fill one stage.
+__device__ inline int stage_slots(int head_dim) { return kStageBytes / (4 * head_dim); }
+
+__device__ inline size_t cache_offset(const QwenVlDecodeArgs& a, int layer, int row, int head, int slot) {
+  return (((size_t(layer) * a.cache_batch + row) * a.heads + head) * a.cache_slots + slot) * a.head_dim;
+}
+
+}  // namespace decode
