@@ -1,0 +1,65 @@
+"""`python -m export vision|language|all CKPT OUT`: a checkpoint to static graphs, weights streamed."""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from core.errors import run_cli
+from core.files import atomic_dir
+from export.checkpoint import open_checkpoint
+from export.dtypes import STORAGE
+from export.manifest import MANIFEST, write_manifest
+from export.params import parameter_bytes, write_parameters
+from export.places import output_folder
+from export.progress import progress
+from export.stack import stacked
+from ops.weights import parameter_shapes
+
+GRAPHS = ("vision", "language")
+VOCABULARY = "qwen.tiktoken"
+
+
+def export(graphs, source, out, dtype="float32", impl="fused"):
+    """Write folder `out`/<graph> for each of `graphs`: model.pdmodel, model.pdiparams, manifest.json.
+
+    `language` also gets the checkpoint's qwen.tiktoken. Each folder is whole or as it was before. Raises UserError.
+    """
+    folders = {graph: output_folder(Path(out) / graph, [MANIFEST]) for graph in graphs}
+    checkpoint = open_checkpoint(source)
+    identity = {"hash": checkpoint.hash(), "synthetic": checkpoint.synthetic}
+    import zlib  # noqa: F401  before paddle
+
+    import paddle  # only now: a checkpoint's faults show at once
+
+    from export.graphs import build_program
+    from ops import library
+    operators = library.version() if impl == "fused" else ""
+    for graph, target in folders.items():
+        with atomic_dir(target) as folder:
+            (folder / "model.pdmodel").write_bytes(build_program(graph, checkpoint.config, dtype, impl))
+            _write_weights(checkpoint, graph, dtype, folder / "model.pdiparams")
+            if graph == "language" and (checkpoint.path / VOCABULARY).is_file():
+                shutil.copyfile(checkpoint.path / VOCABULARY, folder / VOCABULARY)
+            write_manifest(folder, graph, checkpoint.config, dtype, impl, operators, paddle.__version__, identity)
+
+
+def _write_weights(checkpoint, graph, dtype, path):
+    shapes = parameter_shapes(checkpoint.config, graph)
+    with open(path, "wb") as file, progress(f"export {graph}", parameter_bytes(shapes, dtype)) as advance:
+        write_parameters(file, shapes, dtype, lambda name: stacked(checkpoint, name, dtype), advance)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
+    parser.add_argument("graph", choices=[*GRAPHS, "all"])
+    parser.add_argument("checkpoint", metavar="CKPT")
+    parser.add_argument("out", metavar="OUT")
+    parser.add_argument("--dtype", choices=sorted(STORAGE), default="float32")
+    parser.add_argument("--impl", choices=["fused", "native"], default="fused")
+    options = parser.parse_args()
+    graphs = GRAPHS if options.graph == "all" else (options.graph,)
+    export(graphs, options.checkpoint, options.out, options.dtype, options.impl)
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,124 @@
+"""Fills the operators' roles (ops/weights.py) from a checkpoint: each role as a stream of blocks of rows.
+
+At most one tensor of one layer is in memory, whatever the size of the stacked one.
+"""
+
+import numpy as np
+
+from export import fold
+from export.dtypes import cast, to_float32
+from export.names import KV_PROJ
+from ops.weights import padded_patch_values
+
+POOL = "transformer.visual.attn_pool."
+COPIED = {  # role -> tensor
+    "vision_encoder.ln_pre_weight": "transformer.visual.ln_pre.weight",
+    "vision_encoder.ln_pre_bias": "transformer.visual.ln_pre.bias",
+    "resampler.ln_kv_weight": POOL + "ln_kv.weight",
+    "resampler.ln_kv_bias": POOL + "ln_kv.bias",
+    "resampler.out_weight": POOL + "attn.out_proj.weight",
+    "resampler.out_bias": POOL + "attn.out_proj.bias",
+    "resampler.ln_post_weight": "transformer.visual.ln_post.weight",
+    "resampler.ln_post_bias": "transformer.visual.ln_post.bias",
+    "embedding.token_embedding": "transformer.wte.weight",
+    "lm_head.ln_f_weight": "transformer.ln_f.weight",
+    "lm_head.lm_head_weight": "lm_head.weight",
+}
+VISION_LAYERS = {  # role -> tensor of a layer
+    "ln_1_weight": "ln_1.weight", "ln_1_bias": "ln_1.bias",
+    "out_weight": "attn.out_proj.weight", "out_bias": "attn.out_proj.bias",
+    "ln_2_weight": "ln_2.weight", "ln_2_bias": "ln_2.bias",
+    "fc1_weight": "mlp.c_fc.weight", "fc1_bias": "mlp.c_fc.bias",
+    "fc2_weight": "mlp.c_proj.weight", "fc2_bias": "mlp.c_proj.bias",
+}
+DECODER_LAYERS = {  # role -> tensors of a layer, one under the other
+    "ln_1_weight": ["ln_1.weight"],
+    "qkv_weight": ["attn.c_attn.weight"], "qkv_bias": ["attn.c_attn.bias"],
+    "out_weight": ["attn.c_proj.weight"],
+    "ln_2_weight": ["ln_2.weight"],
+    "gate_up_weight": ["mlp.w2.weight", "mlp.w1.weight"],
+    "down_weight": ["mlp.c_proj.weight"],
+}
+
+
+def stacked(checkpoint, parameter, dtype):
+    """Yield parameter `<operator>.<role>` of an open Checkpoint as contiguous arrays that follow each other.
+
+    dtype: name of the target type (bfloat16 comes as uint16). Raises UserError naming the tensor whose values do
+    not fit it.
+    """
+    for array, source, name in _blocks(checkpoint, parameter):
+        yield np.ascontiguousarray(cast(array, source, dtype, name))
+
+
+def _blocks(checkpoint, parameter):
+    """(array, its type's name, tensor name) of each block."""
+    config, tensors = checkpoint.config, checkpoint.tensors
+    operator, role = parameter.split(".")
+
+    def copied(name):
+        for block in tensors[name].blocks():
+            yield block, tensors[name].dtype, name
+
+    def computed(array, name):
+        yield np.asarray(array, np.float32), "float32", name
+
+    def read(name):
+        return to_float32(tensors[name].read(), tensors[name].dtype)
+
+    if parameter in COPIED:
+        yield from copied(COPIED[parameter])
+    elif operator == "vision_encoder":
+        yield from _vision_encoder(config, role, tensors, copied, computed, read)
+    elif operator == "resampler":
+        yield from _resampler(config, role, tensors, copied, computed, read)
+    else:
+        for layer in range(config.num_hidden_layers):
+            for name in DECODER_LAYERS[role]:
+                yield from copied(f"transformer.h.{layer}.{name}")
+
+
+def _vision_encoder(config, role, tensors, copied, computed, read):
+    v = config.visual
+    if role == "patch_weight":
+        name = "transformer.visual.conv1.weight"
+        rows = read(name).reshape(v.width, v.patch_values)
+        yield from computed(np.pad(rows, ((0, 0), (0, padded_patch_values(config) - v.patch_values))), name)
+    elif role == "position":
+        name = "transformer.visual.positional_embedding"
+        yield from computed(fold.resize_positions(read(name), v.grid), name)
+    else:
+        for layer in range(v.layers):
+            at = f"transformer.visual.transformer.resblocks.{layer}."
+            if role in VISION_LAYERS:
+                yield from copied(at + VISION_LAYERS[role])
+                continue
+            name = at + role.replace("qkv_", "attn.in_proj.")
+            for part in fold.split_heads(tensors[name].read(), v.heads):
+                yield part, tensors[name].dtype, name
+
+
+def _resampler(config, role, tensors, copied, computed, read):
+    v = config.visual
+    e = v.output_dim
+    weight, bias = POOL + "attn.in_proj_weight", POOL + "attn.in_proj_bias"
+
+    def rows(name, first, last):
+        return to_float32(tensors[name].rows(first, last), tensors[name].dtype)
+
+    if role == "kv_proj_weight":
+        yield from copied(KV_PROJ) if KV_PROJ in tensors else computed(np.eye(e), KV_PROJ)
+    elif role == "query":
+        yield from computed(fold.resampler_query(
+            read(POOL + "query"), read(POOL + "ln_q.weight"), read(POOL + "ln_q.bias"), read(POOL + "pos_embed"),
+            rows(weight, 0, e), rows(bias, 0, e)), POOL + "query")
+    elif role == "key_bias":
+        yield from computed(fold.resampler_key_bias(
+            read(POOL + "pos_embed"), v.grid, rows(weight, e, 2 * e), rows(bias, e, 2 * e)), POOL + "pos_embed")
+    elif role == "key_value_weight":
+        yield tensors[weight].rows(e, 3 * e), tensors[weight].dtype, weight
+    elif role == "value_bias":
+        yield tensors[bias].rows(2 * e, 3 * e), tensors[bias].dtype, bias
+    else:
+        for block in tensors["transformer.visual.proj"].transposed.blocks():
+            yield block, tensors["transformer.visual.proj"].dtype, "transformer.visual.proj"
