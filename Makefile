@@ -1,0 +1,206 @@
+# Every step from an empty folder to the published tables; `make help` lists them.
+# What is up to date is not made again: targets are real files, and build/stamps/wheels stands for Paddle's version.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# Variables a user may set: `make help` explains them.
+PRESET ?= small
+CKPT ?=
+DTYPE ?= float32
+DEVICE ?= auto
+IMPL ?= fused
+IMAGE ?=
+PROMPT ?=
+NEW_TOKENS ?= 32
+ARMS ?=
+CASES ?=
+OUT ?=
+BUILD ?= build
+PYTHON ?=
+PADDLE_PYTHON ?= .venv/bin/python
+TORCH_PYTHON ?= .venv/bin/python
+override PROMPT := $(value PROMPT)
+override IMAGE := $(value IMAGE)
+export PRESET CKPT PYTHON DEVICE PADDLE_PYTHON TORCH_PYTHON IMAGE PROMPT
+
+comma := ,
+empty :=
+space := $(empty) $(empty)
+PRESETS := $(sort $(basename $(notdir $(wildcard export/presets/*.json))))
+one_of = $(if $(filter-out 1,$(words $($1)))$(filter-out $2,$($1)),$(error $1=$($1) is unknown, use one of: $2))
+$(call one_of,PRESET,$(PRESETS))
+$(call one_of,DTYPE,float32 float16 bfloat16)
+$(call one_of,DEVICE,auto cpu gpu)
+$(call one_of,IMPL,fused native)
+$(foreach name,CKPT OUT BUILD CASES PADDLE_PYTHON TORCH_PYTHON,$(if $(word 2,$($(name))),\
+  $(error $(name)=$($(name)) holds a space, which make cannot handle: use another folder or a symbolic link)))
+
+ifneq ($(filter replay,$(MAKECMDGOALS)),)
+$(foreach name,CKPT CASES OUT,$(if $($(name)),,\
+  $(error $(name)= is missing: replay needs CKPT= (checkpoint), CASES= (folder of case*.npz) and OUT= (folder))))
+endif
+
+GOALS := $(or $(MAKECMDGOALS),help)
+OUT_GOALS := checkpoint convert export export-vision export-language baseline bench report replay
+ifneq ($(OUT),)
+ifneq ($(words $(filter $(OUT_GOALS),$(GOALS))),1)
+$(error OUT= says where one target writes to: give exactly one of $(OUT_GOALS))
+endif
+endif
+out_or = $(if $(and $(OUT),$(filter $1,$(GOALS))),$(OUT),$2)
+
+# Where things are. A checkpoint of the user's is told from others of the same name by a hash of its path.
+ifeq ($(CKPT),)
+NAME := $(PRESET)
+CHECKPOINT := $(call out_or,checkpoint,$(BUILD)/checkpoints/$(NAME))
+CHECKPOINT_FILES := $(CHECKPOINT)/model.safetensors
+else
+NAME := $(notdir $(realpath $(CKPT)))-$(shell printf %s '$(realpath $(CKPT))' | sha256sum | cut -c 1-8)
+CHECKPOINT := $(CKPT)
+CHECKPOINT_FILES := $(wildcard $(foreach file,config.json qwen.tiktoken *.safetensors *.bin *.pdparams *.index.json,\
+  $(CKPT)/$(file)))
+ifneq ($(filter-out help doctor setup ops test lint clean report,$(GOALS)),)
+ifeq ($(wildcard $(CKPT)/config.json),)
+$(error CKPT=$(CKPT) has no config.json: give the folder of a Qwen-VL checkpoint)
+endif
+endif
+endif
+CONVERTED := $(call out_or,convert,$(BUILD)/converted/$(NAME))
+EXPORTED_ROOT := $(BUILD)/exported/$(NAME)
+EXPORTED := $(call out_or,export export-vision export-language,$(EXPORTED_ROOT)/$(IMPL)-$(DTYPE))
+RESULTS := $(call out_or,baseline bench report,results)
+STAMPS := $(BUILD)/stamps
+OPS_DEVICE := $(if $(filter gpu,$(DEVICE)),gpu,cpu)
+OPS_LIBRARY := $(BUILD)/ops/$(OPS_DEVICE)/libqwen_vl_ops.so
+export QWEN_VL_OPS := $(abspath $(OPS_LIBRARY))
+
+# The environments: .venv is made unless both interpreters are given.
+READY := .venv/.ready
+ENVIRONMENT := $(if $(filter .venv/%,$(PADDLE_PYTHON) $(TORCH_PYTHON)),$(READY))
+WHEELS := $(STAMPS)/wheels
+ifneq ($(filter-out help doctor clean,$(GOALS)),)
+$(foreach name,PADDLE_PYTHON TORCH_PYTHON,$(if $(filter .venv/%,$($(name))),,$(if $(shell command -v $($(name))),,\
+  $(error $(name)=$($(name)) cannot be run: give an interpreter that has the packages))))
+$(shell scripts/wheel_stamp.sh $(PADDLE_PYTHON) $(WHEELS))
+ifneq ($(and $(ENVIRONMENT),$(shell scripts/setup.sh --check)),)
+$(READY): FORCE
+$(WHEELS): $(READY)
+endif
+endif
+
+# What the steps are made from
+OPS_SOURCES := $(shell find ops/paddle ops/kernels -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh') \
+  ops/build.py
+SHARED_SOURCES := core/config.py core/files.py $(wildcard export/readers/*.py)
+CONVERT_SOURCES := export/convert.py $(SHARED_SOURCES)
+EXPORT_SOURCES := $(filter-out export/convert.py export/synthetic.py,$(wildcard export/*.py)) $(SHARED_SOURCES) \
+  ops/weights.py ops/functional.py
+
+.PHONY: help setup ops checkpoint convert export export-vision export-language infer baseline bench report replay \
+  doctor test lint clean FORCE
+FORCE:
+
+help: ## list the targets and variables
+	@echo "make TARGET [VARIABLE=value …]"; echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile; echo
+	@echo "  PRESET=$(PRESET)  random checkpoint to make, one of: $(PRESETS)"
+	@echo "  CKPT=          folder of a real Qwen-VL checkpoint, used instead of PRESET"
+	@echo "  DTYPE=$(DTYPE)  float32, float16 or bfloat16 (the CPU computes in float32 only)"
+	@echo "  DEVICE=$(DEVICE)    auto, cpu or gpu; gpu also installs Paddle's GPU wheel"
+	@echo "  IMPL=$(IMPL)     fused (own operators) or native (Paddle's)"
+	@echo "  IMAGE= PROMPT= NEW_TOKENS=$(NEW_TOKENS)   for infer; NEW_TOKENS for bench as well"
+	@echo "  ARMS=          arms of bench, all of them by default"
+	@echo "  OUT=           where the target writes to ($(OUT_GOALS))"
+	@echo "  BUILD=$(BUILD)    folder of everything that is built on the way"
+	@echo "  PYTHON=        interpreter (3.11 or 3.12) that .venv is made with"
+	@echo "  PADDLE_PYTHON= TORCH_PYTHON=   interpreters that have the packages already; both given: no .venv"
+
+setup: $(ENVIRONMENT) $(WHEELS) ## make .venv from requirements.txt
+
+$(READY):
+	scripts/setup.sh
+
+$(WHEELS): | $(ENVIRONMENT)
+	@scripts/wheel_stamp.sh $(PADDLE_PYTHON) $@
+
+ops: $(OPS_LIBRARY) ## build the operator library
+
+$(OPS_LIBRARY): $(OPS_SOURCES) $(WHEELS)
+	$(PADDLE_PYTHON) -m ops.build --out $(@D)
+	@touch $@
+
+checkpoint: $(CHECKPOINT_FILES) ## make the random checkpoint of PRESET
+
+ifeq ($(CKPT),)
+$(CHECKPOINT_FILES): export/presets/$(PRESET).json export/synthetic.py | $(WHEELS)
+	$(PADDLE_PYTHON) -m export.synthetic --preset $(PRESET) $(CHECKPOINT)
+endif
+
+convert: $(CONVERTED)/model_state.pdparams ## convert the checkpoint to Paddle's names and layout
+
+$(CONVERTED)/model_state.pdparams: $(CHECKPOINT_FILES) $(CONVERT_SOURCES) | $(WHEELS)
+	$(PADDLE_PYTHON) -m export.convert $(CHECKPOINT) $(CONVERTED)
+	@touch $@
+
+export: export-vision export-language ## export both graphs
+export-vision: $(EXPORTED)/vision/manifest.json ## export the vision graph
+export-language: $(EXPORTED)/language/manifest.json ## export the language graph
+
+NEEDS_fused := $(OPS_LIBRARY) ops/library.py
+NEEDS_native := ops/native.py
+
+# $1 folder, $2 implementation, $3 graph
+define export_rule
+$1/$3/manifest.json: $(CONVERTED)/model_state.pdparams $(EXPORT_SOURCES) $(NEEDS_$2) $(WHEELS)
+	$(PADDLE_PYTHON) -m export $3 $(CONVERTED) $1 --dtype $(DTYPE) --impl $2
+	@touch $$@
+endef
+GRAPHS := vision language
+$(foreach graph,$(GRAPHS),$(foreach impl,fused native,\
+  $(eval $(call export_rule,$(EXPORTED_ROOT)/$(impl)-$(DTYPE),$(impl),$(graph)))))
+ifneq ($(EXPORTED),$(EXPORTED_ROOT)/$(IMPL)-$(DTYPE))
+$(foreach graph,$(GRAPHS),$(eval $(call export_rule,$(EXPORTED),$(IMPL),$(graph))))
+endif
+
+infer: export ## answer PROMPT about IMAGE (without both: the benchmark's)
+	$(PADDLE_PYTHON) -m infer --exported $(EXPORTED) --device $(DEVICE) --max-new-tokens $(NEW_TOKENS) \
+	  $${IMAGE:+--image "$$IMAGE"} $${PROMPT:+--prompt "$$PROMPT"}
+
+ARM_NAMES := $(if $(ARMS),$(subst $(comma),$(space),$(ARMS)),paddle-native paddle-fused)
+BENCH_IMPLS := $(foreach impl,native fused,$(if $(filter paddle-$(impl),$(ARM_NAMES)),$(impl)))
+BENCH_EXPORTS := $(foreach impl,$(BENCH_IMPLS),$(GRAPHS:%=$(EXPORTED_ROOT)/$(impl)-$(DTYPE)/%/manifest.json))
+BENCH_OPTIONS := --checkpoint $(CHECKPOINT) --dtype $(DTYPE) --device $(DEVICE) --new-tokens $(NEW_TOKENS) \
+  $${IMAGE:+--image "$$IMAGE"} $${PROMPT:+--prompt "$$PROMPT"}
+
+baseline: $(CHECKPOINT_FILES) | $(ENVIRONMENT) ## one pass of the PyTorch baseline: times and text
+	$(PADDLE_PYTHON) -m bench baseline $(BENCH_OPTIONS)
+
+bench: $(CHECKPOINT_FILES) $(BENCH_EXPORTS) | $(ENVIRONMENT) ## compare Paddle with PyTorch, write results/
+	$(PADDLE_PYTHON) -m bench run $(BENCH_OPTIONS) --out $(RESULTS) --preset $(NAME) $(if $(ARMS),--arms $(ARMS)) \
+	  $(foreach impl,$(BENCH_IMPLS),--exported-$(impl) $(EXPORTED_ROOT)/$(impl)-$(DTYPE))
+
+report: | $(ENVIRONMENT) ## make tables and plots again from the stored rows
+	$(PADDLE_PYTHON) -m bench report $(RESULTS)
+
+replay: export ## run the reference CASES of CKPT through the graphs, write arrays to OUT
+	$(PADDLE_PYTHON) -m infer.replay --exported $(EXPORTED) --cases $(CASES) --out $(OUT) --device $(DEVICE)
+
+doctor: ## say what this machine has and what will work
+	@python=$$(command -v $(PADDLE_PYTHON) python3 | head -n 1) || true; \
+	[[ -n $$python ]] || { echo "error: no Python at all: apt install python3 python3-venv" >&2; exit 1; }; \
+	exec "$$python" -m scripts.doctor
+
+test: $(OPS_LIBRARY) | $(ENVIRONMENT) ## run the tests
+	$(PADDLE_PYTHON) -m pytest -q tests
+
+lint: | $(ENVIRONMENT) ## check the style of the Python files
+	$(PADDLE_PYTHON) -m ruff check .
+
+clean: ## remove what was built (.venv and results stay)
+	rm -rf $(BUILD) .pytest_cache .ruff_cache
+	find . -path ./.venv -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
