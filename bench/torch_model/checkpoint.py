@@ -14,7 +14,7 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def shard_paths(checkpoint_dir):
-    """The checkpoint's safetensors files; raises UserError when there are none or one that the index names is missing."""
+    """The checkpoint's safetensors files; raises UserError when one is missing."""
     folder = Path(checkpoint_dir)
     if (folder / INDEX).is_file():
         try:
@@ -42,7 +42,7 @@ def load_model(checkpoint_dir, attention="sdpa", dtype=torch.float32, device="cp
     for path in paths:
         try:
             with safe_open(path, framework="pt", device=str(device)) as f:
-                state.update((key, f.get_tensor(key).to(dtype)) for key in f.keys())
+                state.update((key, f.get_tensor(key).to(dtype)) for key in f.keys())  # noqa: SIM118
         except SafetensorError as e:
             raise UserError(f"{path} is not a whole safetensors file ({e}): fetch it again") from None
     try:

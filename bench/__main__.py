@@ -1,0 +1,112 @@
+"""Command line: `python -m bench run | report | baseline`."""
+
+import argparse
+import os
+import sys
+
+from rich.console import Console
+
+from bench.arms import ARMS
+from bench.baseline import baseline
+from bench.report import show
+from bench.results import report
+from bench.run import Options, default_device, exit_status, run
+from core.errors import UserError, run_cli
+from infer.image import default_image
+from infer.prompt import BENCHMARK_PROMPT
+
+DTYPES = ("float32", "float16", "bfloat16")
+FRAMEWORKS = ("torch", "paddle")
+
+
+def positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is below 1")
+    return value
+
+
+def arm_list(text):
+    names = list(dict.fromkeys(text.split(",")))
+    unknown = [name for name in names if name not in ARMS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no such arm: {', '.join(unknown)} (there are {', '.join(ARMS)})")
+    return names
+
+
+def assignment(text):
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def parse(argv):
+    """Command line -> namespace; argparse exits with status 2 on a bad one."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--checkpoint", required=True, help="Hugging Face checkpoint folder")
+    shared.add_argument("--image", help="photograph (default: the sample of the matplotlib package)")
+    shared.add_argument("--prompt", default=BENCHMARK_PROMPT)
+    shared.add_argument("--new-tokens", type=positive, default=32)
+    shared.add_argument("--dtype", choices=DTYPES, default="float32")
+    shared.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+    shared.add_argument("--threads", type=positive, help="CPU threads of every arm (default: physical cores)")
+    for framework in FRAMEWORKS:
+        shared.add_argument(f"--{framework}-python", help=f"interpreter of the {framework} arms (default: "
+                            f"${framework.upper()}_PYTHON, then this one)")
+        shared.add_argument(f"--{framework}-env", type=assignment, action="append", default=[], metavar="NAME=VALUE",
+                            help=f"added to the environment of the {framework} arms; may be given several times")
+    measured = commands.add_parser("run", parents=[shared], help="gate and measure the arms, write results")
+    measured.add_argument("--exported-native", default="", help="exported folder of the native graphs")
+    measured.add_argument("--exported-fused", default="", help="exported folder of the fused graphs")
+    measured.add_argument("--out", default="results")
+    measured.add_argument("--preset", default="", help="name in the results (default: the checkpoint folder's)")
+    measured.add_argument("--arms", type=arm_list, default=list(ARMS), help=f"of {','.join(ARMS)}")
+    measured.add_argument("--rounds", type=positive, default=10)
+    measured.add_argument("--warmup", type=int, default=2)
+    measured.add_argument("--batch", type=positive, default=1)
+    again = commands.add_parser("report", help="make tables and plots again from stored rows")
+    again.add_argument("results_dir")
+    alone = commands.add_parser("baseline", parents=[shared], help="one pass of the torch baseline: times and text")
+    alone.add_argument("--attention", choices=("eager", "sdpa"), default="sdpa")
+    return parser.parse_args(argv)
+
+
+def to_options(args):
+    """Options of a run; fields that the sub-command does not have keep their defaults."""
+    values = {name: value for name, value in vars(args).items() if name in Options.__dataclass_fields__}
+    values["image"] = args.image or str(default_image())
+    values["device"] = default_device() if args.device == "auto" else args.device
+    values["threads"] = args.threads or 0
+    values["python"] = {name: getattr(args, f"{name}_python") or os.environ.get(f"{name.upper()}_PYTHON")
+                        or sys.executable for name in FRAMEWORKS}
+    values["environment"] = {name: dict(getattr(args, f"{name}_env")) for name in FRAMEWORKS}
+    return Options(**{"out": "", **values})
+
+
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
+    args = parse(argv)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    if args.command == "report":
+        for folder, rows in report(args.results_dir):
+            show(rows, console)
+            console.print(f"{folder}", markup=False, highlight=False)
+        return 0
+    options = to_options(args)
+    if options.device == "cpu" and options.dtype != "float32":
+        raise UserError("CPU runs are float32: leave DTYPE= away or use DEVICE=gpu")
+    if args.command == "baseline":
+        return baseline(options, args.attention, console)
+    folder, rows = run(options, ["python", "-m", "bench", *argv])
+    show(rows, console)
+    console.print(f"results: {folder}", markup=False, highlight=False)
+    return exit_status(rows)
+
+
+if __name__ == "__main__":
+    run_cli(main)

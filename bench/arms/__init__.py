@@ -1,0 +1,23 @@
+"""The arms of the comparison. Each runs in a worker process of its own, with its framework's interpreter."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class ArmSpec:
+    """How to start an arm: its class, the framework whose interpreter it needs, what its load() takes from the run."""
+
+    name: str
+    framework: str            # "torch" | "paddle"
+    target: str               # "module:Class"
+    source: str               # the run's option that names its weights: "checkpoint" | "exported_native" | …
+    options: dict = field(default_factory=dict)
+
+
+ARMS = {spec.name: spec for spec in (
+    ArmSpec("torch-eager", "torch", "bench.arms.torch_arm:TorchArm", "checkpoint", {"attention": "eager"}),
+    ArmSpec("torch-sdpa", "torch", "bench.arms.torch_arm:TorchArm", "checkpoint", {"attention": "sdpa"}),
+    ArmSpec("paddle-native", "paddle", "bench.arms.paddle_arm:PaddleArm", "exported_native"),
+    ArmSpec("paddle-fused", "paddle", "bench.arms.paddle_arm:PaddleArm", "exported_fused"),
+)}
+BASELINES = ("torch-eager", "torch-sdpa")   # speed-ups are against these

@@ -1,0 +1,117 @@
+"""What every arm does alike: the stages, their order and their clock. An arm adds only its framework's calls."""
+
+import abc
+import gc
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from infer.image import to_pixels
+
+
+@dataclass
+class Generation:
+    """One greedy generation as the clock saw it (time.perf_counter seconds)."""
+
+    tokens: list            # [B][new_tokens] ids
+    first: float            # the first token of every row is known to the host
+    last: float             # so is the last
+    each: list | None       # when each token was known, first included; None if the host reads them behind
+
+
+class Arm(abc.ABC):
+    """One way to run the model. `load`, then `prepare`, then any number of `outputs` and `measure`."""
+
+    def load(self, source, dtype, device, threads, **options):
+        """Load the weights in folder `source`; returns {"load_ms"}, which excludes importing the framework."""
+        start = time.perf_counter()
+        self.open(source, dtype, device, threads, **options)
+        self.synchronize()
+        return {"load_ms": (time.perf_counter() - start) * 1e3}
+
+    def prepare(self, image, prompts, new_tokens):
+        """`image` is a .npy file with the decoded photograph, uint8 [height, width, 3]; every row gets it.
+
+        `prompts` are B lists of token ids, each with one image span; `new_tokens` >= 1 are made per row.
+        """
+        self.images = [Image.fromarray(np.load(image, allow_pickle=False))] * len(prompts)
+        self.prompts, self.new_tokens = prompts, new_tokens
+
+    def outputs(self):
+        """What the accuracy gate compares: image_features [B, 256, H], logits [B, new_tokens, V], tokens, as numpy."""
+        features = self.vision(to_pixels(self.images, self.image_size))
+        tokens, logits = self.greedy_logits(features)
+        return {"image_features": self.to_numpy(features), "logits": logits, "tokens": np.array(tokens, np.int64)}
+
+    def measure(self):
+        """One pass from the decoded image to the last token: {stage: [ms]}, and the tokens it made.
+
+        The device is synchronised at every stage's end, so that the stages add up to end_to_end.
+        """
+        gc.collect()
+        gc.disable()
+        try:
+            self.synchronize()
+            start = time.perf_counter()
+            pixels = to_pixels(self.images, self.image_size)
+            preprocessed = time.perf_counter()
+            features = self.vision(pixels)
+            self.synchronize()
+            encoded = time.perf_counter()
+            run = self.generate(features)
+        finally:
+            gc.enable()
+        seconds = {"preprocess": [preprocessed - start], "vision": [encoded - preprocessed],
+                   "prefill": [run.first - encoded], "ttft": [run.first - start],
+                   "decode": [], "token": [], "end_to_end": [run.last - start]}
+        steps = self.new_tokens - 1
+        if steps:
+            seconds["decode"] = [run.last - run.first]
+            seconds["token"] = list(np.diff(run.each)) if run.each else [(run.last - run.first) / steps]
+        return {"stages": {stage: [s * 1e3 for s in values] for stage, values in seconds.items()},
+                "tokens": run.tokens}
+
+    @property
+    @abc.abstractmethod
+    def image_size(self):
+        """Side of the encoder's input in pixels."""
+
+    @abc.abstractmethod
+    def open(self, source, dtype, device, threads, **options):
+        """Load the weights; raises UserError or whatever the framework raises."""
+
+    @abc.abstractmethod
+    def vision(self, pixels):
+        """float32 numpy [B, 3, S, S] -> the framework's image features on the device."""
+
+    @abc.abstractmethod
+    def generate(self, features):
+        """Greedy, no stop token, `new_tokens` per row: a Generation."""
+
+    @abc.abstractmethod
+    def greedy_logits(self, features):
+        """The same generation with logits: (tokens [B][n], logits float32 [B, n, V])."""
+
+    @abc.abstractmethod
+    def to_numpy(self, features):
+        """Image features as float32 numpy."""
+
+    @abc.abstractmethod
+    def synchronize(self):
+        """Return when the device has finished everything."""
+
+    @abc.abstractmethod
+    def versions(self):
+        """{wheel: version} of what this arm runs on, and "device_name" on a GPU."""
+
+    @abc.abstractmethod
+    def peak_memory(self):
+        """(MiB, kind): peak since the process began; kind says what was counted."""
+
+
+def peak_resident_mib():
+    """Peak resident memory of this process in MiB (VmHWM)."""
+    with open("/proc/self/status", encoding="ascii") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmHWM")) / 1024

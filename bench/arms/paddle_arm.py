@@ -1,0 +1,71 @@
+"""The arms paddle-native and paddle-fused: infer.engine on an exported folder."""
+
+import time
+
+import numpy as np
+
+from bench.arms.base import Arm, Generation, peak_resident_mib
+from core.errors import UserError
+from infer.engine import Engine
+from infer.graph import import_paddle
+
+paddle = import_paddle()
+
+
+class PaddleArm(Arm):
+    def open(self, source, dtype, device, threads):
+        self.device = device
+        self.engine = Engine(source, device=device)  # takes its threads from OMP_NUM_THREADS, which the run sets
+        if self.engine.dtype != dtype:
+            raise UserError(f"{source} was exported as {self.engine.dtype}: export it with DTYPE={dtype}")
+
+    @property
+    def image_size(self):
+        return self.engine.config.visual.image_size
+
+    def vision(self, pixels):
+        return self.engine.vision(pixels)
+
+    def _start(self, features):
+        return self.engine.start(self.prompts, features, max_new_tokens=self.new_tokens)
+
+    def generate(self, features):
+        run = self._start(features)
+        run.prefill()
+        run.tokens()
+        times = [time.perf_counter()]
+        for _ in range(self.new_tokens - 1):
+            run.step()
+            if self.device == "cpu":
+                times.append(time.perf_counter())
+        tokens = run.tokens()
+        last = time.perf_counter()
+        # On a GPU steps are only launched here: the single times would be those of the launches.
+        return Generation(tokens, times[0], last, times if self.device == "cpu" else None)
+
+    def greedy_logits(self, features):
+        run = self._start(features)
+        run.prefill()
+        logits = [run.logits()[:, -1]]
+        for _ in range(self.new_tokens - 1):
+            run.step()
+            logits.append(run.logits()[:, -1])
+        return run.tokens(), np.stack(logits, 1)
+
+    def to_numpy(self, features):
+        return np.asarray(features, np.float32)
+
+    def synchronize(self):
+        self.engine.synchronize()
+
+    def versions(self):
+        found = {"paddle": paddle.__version__}
+        if self.device == "gpu":
+            found |= {"cuda": paddle.version.cuda(), "cudnn": paddle.version.cudnn(),
+                      "device_name": paddle.device.cuda.get_device_name()}
+        return found
+
+    def peak_memory(self):
+        if self.device == "gpu":
+            return paddle.device.cuda.max_memory_reserved() / 2**20, "device memory reserved by paddle"
+        return peak_resident_mib(), "resident memory of the process"

@@ -1,0 +1,74 @@
+"""The arms torch-eager and torch-sdpa: the baseline under transformers' generate()."""
+
+import time
+
+import torch
+import transformers
+from transformers.generation.streamers import BaseStreamer
+
+from bench.arms.base import Arm, Generation, peak_resident_mib
+from bench.torch_model.checkpoint import load_model
+
+
+class TokenClock(BaseStreamer):
+    """Notes when each step's tokens have reached the host; generate() hands it the prompt first."""
+
+    def __init__(self):
+        self.times = []
+
+    def put(self, _):
+        self.times.append(time.perf_counter())
+
+    def end(self):
+        pass
+
+
+class TorchArm(Arm):
+    def open(self, source, dtype, device, threads, attention):
+        torch.set_num_threads(threads)
+        self.device = torch.device("cuda" if device == "gpu" else "cpu")
+        self.model = load_model(source, attention, getattr(torch, dtype), self.device)
+
+    @property
+    def image_size(self):
+        return self.model.geometry.visual.image_size
+
+    def vision(self, pixels):
+        return self.model.encode(torch.from_numpy(pixels).to(self.device))
+
+    def _generate(self, features, **options):
+        ids = torch.tensor(self.prompts, device=self.device)
+        return self.model.generate(ids, attention_mask=torch.ones_like(ids), image_features=features,
+                                   do_sample=False, max_new_tokens=self.new_tokens, **options)
+
+    def generate(self, features):
+        clock = TokenClock()
+        sequences = self._generate(features, streamer=clock)
+        times = clock.times[1:]
+        return Generation(self._new(sequences), times[0], times[-1], times)
+
+    def greedy_logits(self, features):
+        out = self._generate(features, output_logits=True, return_dict_in_generate=True)
+        return self._new(out.sequences), torch.stack(out.logits, 1).float().cpu().numpy()
+
+    def _new(self, sequences):
+        return sequences[:, -self.new_tokens:].tolist()
+
+    def to_numpy(self, features):
+        return features.float().cpu().numpy()
+
+    def synchronize(self):
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def versions(self):
+        found = {"torch": torch.__version__, "transformers": transformers.__version__}
+        if self.device.type == "cuda":
+            found |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version()),
+                      "device_name": torch.cuda.get_device_name()}
+        return found
+
+    def peak_memory(self):
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_reserved() / 2**20, "device memory reserved by torch"
+        return peak_resident_mib(), "resident memory of the process"

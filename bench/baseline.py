@@ -1,0 +1,47 @@
+"""The torch baseline alone, over one image and prompt: stage times and text."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from bench.arms import ARMS
+from bench.contest import Contest
+from bench.progress import Progress
+from bench.provenance import physical_cores
+from bench.run import VOCABULARY, make_prompts, start_arms
+from bench.statistics import summary
+from core.config import ModelConfig
+from core.errors import UserError
+from infer.image import load_image
+from infer.tokenizer import Tokenizer
+
+STAGES = ("preprocess", "vision", "prefill", "decode", "token", "end_to_end")
+
+
+def baseline(options, attention, console):
+    """Print the text and the stage times of one pass after one warm-up; UserError when the arm fails."""
+    config = ModelConfig.load(options.checkpoint)
+    prompts = make_prompts(options, config)
+    image = np.asarray(load_image(options.image), np.uint8)
+    threads = options.threads or physical_cores()
+    name = f"torch-{attention}"
+    with (tempfile.TemporaryDirectory(prefix="bench-") as scratch, Progress() as progress,
+          Contest([name], scratch, progress) as contest):
+        start_arms(contest, options, ARMS, image, prompts, threads)
+        entry, = contest.entries
+        for step in ("warm-up", "measuring"):
+            progress.doing(f"{name}: {step}")
+            result = entry.call("measure") if entry.worker else None
+            if result is None:
+                raise UserError(f"{name}: {entry.reason}")
+    tokenizer = Tokenizer(Path(options.checkpoint) / VOCABULARY, config.image_start_id)
+    console.print(tokenizer.decode(result["tokens"][0]), markup=False, highlight=False)
+    for stage in STAGES:
+        figures = summary(result["stages"][stage])
+        if figures:
+            console.print(f"{stage:12} {figures['median']:10.2f} ms", markup=False, highlight=False)
+    console.print(f"{name}, {options.dtype}, {options.device}, {threads} CPU threads, {len(prompts[0])} prompt + "
+                  f"{options.new_tokens} new tokens, load {entry.samples['load'][0]:.0f} ms", markup=False,
+                  highlight=False)
+    return 0

@@ -1,0 +1,87 @@
+"""Plots from rows: where the time goes, and how much faster each arm is."""
+
+import textwrap
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from bench.arms import BASELINES
+from bench.report import arm_state, by_arm, conditions_line, speed_up_of
+from bench.statistics import summary
+
+# Okabe and Ito's palette keeps its differences in every kind of colour blindness; hatches keep them in grey print.
+STAGE_STYLES = {  # stage -> fill, hatch, text
+    "preprocess": ("#E69F00", "//", "black"), "vision": ("#56B4E9", "", "black"),
+    "prefill": ("#F0E442", "\\\\", "black"), "decode": ("#0072B2", "", "white")}
+BASELINE_STYLES = dict(zip(BASELINES, (("#D55E00", "//"), ("#0072B2", "")), strict=True))
+FONT = {"font.size": 11, "axes.titlesize": 12, "hatch.linewidth": 0.6}
+CAPTION_WIDTH = 130
+NARROWEST_LABELLED = 0.05  # share of the longest bar below which a stage has no room for its figure
+
+
+def _figure(rows, bars):
+    with matplotlib.rc_context(FONT):
+        figure = Figure(figsize=(9, 2.6 + 0.55 * bars), layout="constrained")
+        axes = figure.add_subplot()
+    figure.supxlabel(textwrap.fill(conditions_line(rows), CAPTION_WIDTH), fontsize=9, x=0.01, ha="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _label_arms(axes, arms):
+    axes.set_yticks(range(len(arms)), arms)
+    axes.set_ylim(len(arms) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+
+
+def stage_figure(rows):
+    """Stacked median latency of the stages, a bar per arm; an arm without figures says why."""
+    arms = by_arm(rows)
+    figure, axes = _figure(rows, len(arms))
+    with matplotlib.rc_context(FONT):
+        medians = {stage: np.array([(summary(stages[stage].samples) or {"median": 0})["median"]
+                                    for stages in arms.values()]) for stage in STAGE_STYLES}
+        longest = sum(medians.values()).max() or 1
+        ends = np.zeros(len(arms))
+        for stage, (colour, hatch, ink) in STAGE_STYLES.items():
+            bars = axes.barh(range(len(arms)), medians[stage], left=ends, height=0.62, color=colour, hatch=hatch,
+                             edgecolor="white" if ink == "white" else "#555555", linewidth=0.5, label=stage)
+            wide = [f"{value:.0f}" if value > NARROWEST_LABELLED * longest else "" for value in medians[stage]]
+            axes.bar_label(bars, wide, label_type="center", color=ink, fontsize=10)
+            ends += medians[stage]
+        for y, (end, stages) in enumerate(zip(ends, arms.values(), strict=True)):
+            figures, (status, _) = summary(stages["end_to_end"].samples), arm_state(stages)
+            text = f" {figures['median']:.0f} ms" if figures else ""
+            axes.text(end, y, text + ("" if status == "ok" else f" {status}"), va="center", ha="left")
+        axes.set_xlim(0, longest * 1.14)
+        _label_arms(axes, list(arms))
+        axes.set_xlabel("latency (ms), median of each stage and end to end; lower is better")
+        figure.legend(loc="outside upper left", ncols=len(STAGE_STYLES), frameon=False)
+    return figure
+
+
+def speed_up_figure(rows):
+    """Speed-up end to end against each baseline, with a line at 1x."""
+    arms = by_arm(rows)
+    figure, axes = _figure(rows, len(arms))
+    height = 0.36
+    with matplotlib.rc_context(FONT):
+        longest = 1.0
+        for i, (baseline, (colour, hatch)) in enumerate(BASELINE_STYLES.items()):
+            for y, arm in enumerate(arms):
+                factor, at = speed_up_of(arms, arm, baseline), y + (i - 0.5) * height
+                if isinstance(factor, float):
+                    longest = max(longest, factor)
+                    axes.barh(at, factor, height=height, color=colour, hatch=hatch, edgecolor="white")
+                text = f" {factor:.2f}x" if isinstance(factor, float) else f" {textwrap.shorten(factor or '-', 60)}"
+                axes.text(factor if isinstance(factor, float) else 0, at, text, va="center", ha="left", fontsize=10)
+            axes.barh([0], [0], color=colour, hatch=hatch, edgecolor="white", label=f"against {baseline}")
+        axes.axvline(1, color="black", linewidth=1.2, linestyle="--")
+        axes.set_xlim(0, longest * 1.14)
+        _label_arms(axes, list(arms))
+        axes.set_xlabel("speed-up end to end (ratio of medians), higher is better; dashed: 1x")
+        figure.legend(loc="outside upper left", ncols=len(BASELINE_STYLES), frameon=False)
+    return figure

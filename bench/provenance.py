@@ -1,0 +1,76 @@
+"""Under which conditions a row was measured."""
+
+import datetime
+import json
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+import psutil
+import xxhash
+
+from core.errors import UserError
+from core.files import file_hash
+
+ROOT = Path(__file__).parents[1]
+
+
+def cpu_model():
+    with open("/proc/cpuinfo", encoding="utf-8") as f:
+        return next((line.partition(":")[2].strip() for line in f if line.startswith("model name")),
+                    platform.machine())
+
+
+def physical_cores():
+    """Cores that this process may use, hyper-threads not counted."""
+    allowed = len(os.sched_getaffinity(0))
+    return min(psutil.cpu_count(logical=False) or allowed, allowed)
+
+
+def git_state():
+    """{"sha", "dirty"} of this repository; None for both outside one."""
+    def git(*args):
+        return subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True, check=True).stdout
+    try:
+        return {"sha": git("rev-parse", "HEAD").strip(), "dirty": bool(git("status", "--porcelain").strip())}
+    except (OSError, subprocess.CalledProcessError):
+        return {"sha": None, "dirty": None}
+
+
+def checkpoint_identity(checkpoint, exported_dirs):
+    """{"hash", "synthetic"} of the weights that all arms share.
+
+    The hash is the one that exports carry in their manifests. Raises UserError when an export was made from other
+    weights than the rest.
+    """
+    files = sorted(Path(checkpoint).glob("*.safetensors"))
+    hashes = {str(checkpoint): xxhash.xxh3_128("".join(map(file_hash, files)).encode()).hexdigest()} if files else {}
+    for folder in exported_dirs:
+        for path in sorted(Path(folder).glob("*/manifest.json")):
+            try:
+                hashes[str(path.parent)] = json.loads(path.read_text(encoding="utf-8"))["checkpoint"]["hash"]
+            except (OSError, ValueError, KeyError, TypeError):
+                raise UserError(f"{path} is no manifest of an export: export again") from None
+    if len(set(hashes.values())) > 1:
+        raise UserError(f"{', '.join(hashes)} hold different weights: export all of them again from one checkpoint")
+    config = json.loads((Path(checkpoint) / "config.json").read_text(encoding="utf-8"))
+    return {"hash": next(iter(hashes.values()), None), "synthetic": "synthetic" in config}
+
+
+def collect(argv, threads, checkpoint, image):
+    """What holds for all arms of one run; `checkpoint` is a checkpoint_identity, `image` a path."""
+    return {
+        "argv": list(argv), "git": git_state(),
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "platform": platform.platform(), "cpu": cpu_model(), "cores": physical_cores(), "threads": threads,
+        "load_average": os.getloadavg()[0], "memory_mib": psutil.virtual_memory().total >> 20,
+        "checkpoint": checkpoint, "image": {"name": Path(image).name, "xxh3_128": file_hash(image)},
+    }
+
+
+def machine_name(device_name, cores):
+    """Folder name of a machine: its GPU, or its CPU and number of cores."""
+    name = device_name or f"{cpu_model()} {cores} cores"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -1,0 +1,69 @@
+"""The folder of results: results/<machine>/<case>/ with rows, tables, plots, machine and accuracy."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from bench.plots import speed_up_figure, stage_figure
+from bench.provenance import machine_name
+from bench.report import markdown, summary_frame
+from bench.schema import read_rows
+from core.errors import UserError
+from core.files import atomic_file
+
+MACHINE_FIELDS = ("platform", "cpu", "cores", "threads", "memory_mib")
+
+
+def check_writable(out):
+    """Raise UserError now, not after the measuring, when nothing can be written into `out` (made if need be)."""
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out) as f:
+            f.write(b"\0" * 4096)
+            f.flush()
+            os.fsync(f.fileno())
+    except OSError as e:
+        raise UserError(f"cannot write to {out} ({e.strerror}): set OUT= to a folder that you can write to") from None
+
+
+def _write_json(path, value):
+    with atomic_file(path, "w") as f:
+        json.dump(value, f, indent=1, sort_keys=True)
+        f.write("\n")
+
+
+def write_results(out, rows, accuracy):
+    """Write everything of one case; returns its folder."""
+    conditions = rows[0].provenance
+    device = next((row.provenance["versions"]["device_name"] for row in rows
+                   if "device_name" in row.provenance["versions"]), None)
+    folder = Path(out) / machine_name(device, conditions["cores"]) / rows[0].case.slug
+    with atomic_file(folder / "rows.jsonl", "w") as f:
+        f.writelines(row.to_json() + "\n" for row in rows)
+    _write_json(folder / "machine.json", {**{name: conditions[name] for name in MACHINE_FIELDS}, "gpu": device})
+    _write_json(folder / "accuracy.json", accuracy)
+    write_report(folder, rows)
+    return folder
+
+
+def write_report(folder, rows):
+    """Tables and plots of one case, from its rows alone."""
+    with atomic_file(folder / "table.csv", "w") as f:
+        summary_frame(rows).to_csv(f)
+    with atomic_file(folder / "table.md", "w") as f:
+        f.write(markdown(rows))
+    for name, figure in (("stages.png", stage_figure), ("speedup.png", speed_up_figure)):
+        with atomic_file(folder / name) as f:
+            figure(rows).savefig(f, format="png", dpi=150)
+
+
+def report(results_dir):
+    """Make the tables and plots of every case below a folder again; yields (folder, rows). UserError if none."""
+    found = sorted(Path(results_dir).rglob("rows.jsonl"))
+    if not found:
+        raise UserError(f"no rows.jsonl below {results_dir}: run the benchmark first, or name its OUT= folder")
+    for path in found:
+        rows = read_rows(path)
+        write_report(path.parent, rows)
+        yield path.parent, rows

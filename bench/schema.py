@@ -1,0 +1,94 @@
+"""The row that everything measured is stored as: one arm, one stage, the raw ordered samples, and all conditions.
+
+A results folder holds them as rows.jsonl, one JSON object a line; tables and plots derive from it alone.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from core.errors import UserError
+
+SCHEMA = 1
+STAGES = {  # stage -> (unit, what is measured)
+    "preprocess": ("ms", "decoded image to normalised pixels"),
+    "vision": ("ms", "pixels to image features, upload included"),
+    "prefill": ("ms", "prompt and image features to the first token on the host"),
+    "ttft": ("ms", "decoded image to the first token: preprocess + vision + prefill"),
+    "token": ("ms", "one decode step; a whole decode divided by its steps where the host reads tokens behind"),
+    "decode": ("ms", "first token to last token"),
+    "end_to_end": ("ms", "decoded image to last token"),
+    "load": ("ms", "weights to ready, without importing the framework"),
+    "peak_memory": ("MiB", "since the process began; `counted` says what"),
+}
+STATUSES = ("ok", "skipped", "failed", "oom")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What was computed."""
+
+    preset: str
+    dtype: str
+    device: str          # "cpu" | "gpu"
+    batch: int
+    prompt_tokens: int   # per row, image slots included
+    new_tokens: int      # per row
+
+    @property
+    def slug(self):
+        """Name of the case's folder."""
+        return f"{self.preset}-{self.dtype}-{self.device}-b{self.batch}-p{self.prompt_tokens}-n{self.new_tokens}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stage of one arm. `samples` is empty unless something was measured; `reason` is empty for status ok."""
+
+    arm: str
+    stage: str
+    status: str
+    reason: str
+    samples: list
+    case: Case
+    provenance: dict     # bench/provenance.py
+    counted: str = ""    # what peak_memory counts
+    unit: str = field(init=False)
+    schema: int = SCHEMA
+
+    def __post_init__(self):
+        if self.stage not in STAGES or self.status not in STATUSES:
+            raise ValueError(f"stage {self.stage!r} or status {self.status!r} is not in the schema")
+        if (self.status == "ok") == bool(self.reason):
+            raise ValueError(f"status {self.status!r} with reason {self.reason!r}")
+        object.__setattr__(self, "unit", STAGES[self.stage][0])
+
+    def to_json(self):
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text):
+        """Raises UserError for another schema version, ValueError, KeyError or TypeError for anything else amiss."""
+        raw = json.loads(text)
+        if raw.get("schema") != SCHEMA:
+            raise UserError(f"rows of schema {raw.get('schema')!r}, this version reads {SCHEMA}: measure again")
+        del raw["unit"]
+        return cls(**{**raw, "case": Case(**raw["case"])})
+
+
+def read_rows(path):
+    """Rows of a rows.jsonl file, in order; raises UserError when it is none."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as e:
+        raise UserError(f"cannot read {path}: {e.strerror}") from None
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(Row.from_json(line))
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise UserError(f"{path}, line {number} is no row of this benchmark ({e})") from None
+    if not rows:
+        raise UserError(f"{path} holds no rows")
+    return rows

@@ -1,0 +1,108 @@
+"""A worker process: one arm, driven by JSON lines on stdin, answering on stdout.
+
+Request {"call": name, "args": {…}}; answer {"ok": true, "result": …} or {"ok": false, "status": "failed" | "oom",
+"reason": one line}. Anything that libraries print to stdout goes to stderr. The worker ends with its stdin, and
+with its parent, even while it is stopped. Run as `python -m bench.worker module:Class`.
+"""
+
+import ctypes
+import importlib
+import json
+import os
+import platform
+import signal
+import sys
+import traceback
+from importlib import metadata
+
+import numpy as np
+
+PR_SET_PDEATHSIG = 1
+WHEELS = ("numpy", "Pillow", "safetensors", "paddlepaddle", "paddlepaddle-gpu", "torch", "transformers")
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "resourceexhausted",
+                 "bad_alloc", "alloc_failed")
+
+
+def is_out_of_memory(error):
+    text = f"{type(error).__name__}: {error}".lower()
+    return isinstance(error, MemoryError) or any(sign in text for sign in OUT_OF_MEMORY)
+
+
+def installed_versions():
+    """Versions of the wheels that this interpreter has, by importlib.metadata."""
+    found = {"python": platform.python_version()}
+    for name in WHEELS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+class Server:
+    """The calls that a parent may make, on one arm."""
+
+    def __init__(self, target):
+        module, _, name = target.partition(":")
+        self.arm = getattr(importlib.import_module(module), name)()
+
+    def load(self, **args):
+        loaded = self.arm.load(**args)
+        return {**loaded, "versions": {**installed_versions(), **self.arm.versions()}}
+
+    def prepare(self, **args):
+        self.arm.prepare(**args)
+
+    def outputs(self, path):
+        """Write what the gate compares to a new .npz file."""
+        np.savez(path, **self.arm.outputs())
+
+    def measure(self):
+        return self.arm.measure()
+
+    def peak_memory(self):
+        value, kind = self.arm.peak_memory()
+        return {"mib": value, "kind": kind}
+
+
+def answer(function, args):
+    """Call and turn any failure into an answer; the traceback goes to stderr."""
+    try:
+        return {"ok": True, "result": function(**args)}
+    except Exception as e:  # whatever a framework raises is this arm's result, not the end of the comparison
+        traceback.print_exc()
+        lines = str(e).split("\n")
+        reason = next((line.strip() for line in lines if line.strip()), "") or type(e).__name__
+        named = reason if type(e).__name__ == "UserError" else f"{type(e).__name__}: {reason}"
+        return {"ok": False, "status": "oom" if is_out_of_memory(e) else "failed", "reason": named[:500]}
+
+
+def serve(target, requests, answers):
+    """Answer requests until their end; the first line says whether the arm could be made."""
+    def send(reply):
+        answers.write(json.dumps(reply) + "\n")
+        answers.flush()
+
+    made = answer(lambda: Server(target), {})
+    server = made.pop("result", None)
+    send(made)
+    if server is None:
+        return
+    for line in requests:
+        request = json.loads(line)
+        send(answer(getattr(server, request["call"]), request["args"]))
+
+
+def main():
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return  # the parent died before the line above
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    serve(sys.argv[1], sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    main()
