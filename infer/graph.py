@@ -102,6 +102,7 @@ class Graph:
             config.set_cpu_math_library_num_threads(cpu_threads())
         config.enable_memory_optim(True)
         self._predictor = inference.create_predictor(config)
+        self._bound = {}  # Paddle shares the memory of what is bound but does not keep it alive
         self._inputs = {name: self._predictor.get_input_handle(name) for name in self._predictor.get_input_names()}
         (output,) = self._predictor.get_output_names()
         self._output = self._predictor.get_output_handle(output)
@@ -111,6 +112,7 @@ class Graph:
         """Bind inputs by name; each tensor's memory is used as it is until another one is bound."""
         for name, tensor in tensors.items():
             self._inputs[name].share_external_data(tensor)
+            self._bound[name] = tensor
 
     def run(self):
         """Launch the graph once on what is bound."""

@@ -77,7 +77,7 @@ def decoder(hidden, lengths, positions, inv_freq, weights, k_cache, v_cache, hea
     logn = logn.unsqueeze(1).unsqueeze(-1)
 
     # Old keys are those below positions[b] of the cache, new ones those of this call up to the query itself.
-    reach = paddle.max(positions)
+    reach = paddle.clip(paddle.max(positions), min=1)  # Paddle has no tensors of size zero
     old = (paddle.arange(reach, dtype="int32").unsqueeze(0) < positions.unsqueeze(1)).unsqueeze(1)  # [B, 1, reach]
     old = old.expand([-1, columns, -1])
     new = paddle.tril(paddle.ones([columns, columns], "int32")).astype("bool").unsqueeze(0)

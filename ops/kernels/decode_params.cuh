@@ -107,6 +107,8 @@ inline size_t place_workspace(Params& p, char* base, int blocks) {
 
 struct Range {
   int begin, end;
+
+  __device__ int pieces(int size) const { return (end - begin + size - 1) / size; }
 };
 
 // This block's share of `units`. `turn` rotates which blocks take one unit more, so that bytes even out over a step.
@@ -122,6 +124,7 @@ __device__ inline Range share(int units, int turn) {
 template <bool Paired>
 struct Matrix {
   static constexpr int kTileUnits = Paired ? kTileRows / 2 : kTileRows;
+  static constexpr int kGroupUnits = kGroupTiles * kTileUnits;
   const void* weight;
   int columns;
   int units;
@@ -160,8 +163,8 @@ __device__ inline int turn_of(int layer, int n) { return static_cast<int>((layer
 // Part of one row's context for one head.
 struct AttentionUnit {
   int row, head, split;
-  int begin, end;    // slots
-  int cached_end;    // slots from here on are written in this very step
+  int begin, end;  // slots
+  int cached_end;  // a slot from here on is written in this very step
 };
 
 // `length` is the row's context with the token of this step, 0 for a row that does not attend.
@@ -174,12 +177,15 @@ __device__ inline AttentionUnit attention_unit(int unit, int heads, int splits, 
   const int part = (length + splits - 1) / splits;
   u.begin = min(u.split * part, length);
   u.end = min(u.begin + part, length);
-  u.cached_end = min(u.end, length - 1);
+  u.cached_end = u.begin < u.end && u.end == length ? u.end - 1 : u.end;
   return u;
 }
 
-// Slots whose keys and values fill one stage.
-__device__ inline int stage_slots(int head_dim) { return kStageBytes / (4 * head_dim); }
+// Slots whose keys and values fill one stage: whole rounds of the computing warps, where that many fit.
+__device__ inline int stage_slots(int head_dim) {
+  const int slots = kStageBytes / (4 * head_dim), round = 4 * kWarps;
+  return slots < round ? slots : slots / round * round;
+}
 
 __device__ inline size_t cache_offset(const QwenVlDecodeArgs& a, int layer, int row, int head, int slot) {
   return (((size_t(layer) * a.cache_batch + row) * a.heads + head) * a.cache_slots + slot) * a.head_dim;

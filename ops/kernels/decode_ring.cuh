@@ -120,7 +120,7 @@ template <bool Paired>
 __device__ void stream_matrix(Filler& filler, const Matrix<Paired>& m, int turn) {
   constexpr int units = Matrix<Paired>::kTileUnits;
   const Range range = share(m.units, turn);
-  for (int group = range.begin; group < range.end; group += kGroupTiles * units) {
+  for (int group = range.begin; group < range.end; group += Matrix<Paired>::kGroupUnits) {
     for (int k0 = 0; k0 < m.columns; k0 += kChunk) {
       const int count = min(kChunk, m.columns - k0);
       for (int tile = 0; tile < kGroupTiles && group + tile * units < range.end; ++tile) {

@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
+#include <cstdint>
+#include <initializer_list>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "common/arguments.h"
@@ -69,11 +71,22 @@ long long row_bucket(long long tokens) {
     return (tokens + step - 1) / step * step;
 }
 
-using Key = std::array<long long, 11>;
+// The largest power of two up to 256 that divides all of the addresses.
+uint32_t alignment(std::initializer_list<const void*> addresses, long long stride_bytes = 0) {
+    uintptr_t bits = 256 | static_cast<uintptr_t>(stride_bytes);
+    for (const void* address : addresses) bits |= reinterpret_cast<uintptr_t>(address);
+    return static_cast<uint32_t>(bits & (~bits + 1));
+}
+uint32_t weight_alignment(const QwenVlGemm& g) { return alignment({g.weight}, g.layer_stride * 2); }
+uint32_t x_alignment(const QwenVlGemm& g) { return alignment({g.x}); }
+uint32_t y_alignment(const QwenVlGemm& g) { return alignment({g.y, g.addend}); }
+
+using Key = std::array<long long, 14>;
 
 Key key_of(const QwenVlGemm& g) {
     return {row_bucket(g.tokens), g.in, g.out, g.x_stride, g.batch, g.batch > 1 ? g.addend_batch : 0, g.dtype,
-            g.float_output, g.bias != nullptr, g.addend != nullptr, g.addend == g.y};
+            g.float_output, g.bias != nullptr, g.addend != nullptr, g.addend == g.y,
+            weight_alignment(g), x_alignment(g), y_alignment(g)};
 }
 
 // The descriptors of one product; freed with it.
@@ -135,7 +148,7 @@ struct QwenVlContext {
                          &algorithm, workspace, QWEN_VL_GEMM_WORKSPACE, stream);
     }
 
-    std::vector<cublasLtMatmulAlgo_t> candidates(const Plan& plan, int wanted) const {
+    std::vector<cublasLtMatmulAlgo_t> candidates(const Plan& plan, const QwenVlGemm& g, int wanted) const {
         std::vector<cublasLtMatmulHeuristicResult_t> results(wanted);
         std::vector<cublasLtMatmulAlgo_t> found;
         cublasLtMatmulPreference_t preference = nullptr;
@@ -143,6 +156,13 @@ struct QwenVlContext {
         if (lt.preference_create(&preference) == CUBLAS_STATUS_SUCCESS) {
             const uint64_t bytes = QWEN_VL_GEMM_WORKSPACE;
             lt.preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes);
+            const std::pair<cublasLtMatmulPreferenceAttributes_t, uint32_t> alignments[] = {
+                {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, weight_alignment(g)},
+                {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, x_alignment(g)},
+                {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, y_alignment(g)},
+                {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, y_alignment(g)}};
+            for (const auto& [attribute, value] : alignments)
+                lt.preference_set(preference, attribute, &value, sizeof value);
             lt.heuristic(handle, plan.desc, plan.a, plan.b, plan.c, plan.d, preference, wanted, results.data(), &count);
             lt.preference_destroy(preference);
         }
@@ -225,7 +245,7 @@ extern "C" int qwen_vl_gemm(QwenVlContext* context, const QwenVlGemm* gemm, void
         const cudaError_t error = cudaStreamIsCapturing(stream, &capture);
         if (error != cudaSuccess) return error;
         const bool timed = capture == cudaStreamCaptureStatusNone;
-        const auto found = context->candidates(plan, timed ? kCandidates : 1);
+        const auto found = context->candidates(plan, g, timed ? kCandidates : 1);
         if (found.empty()) return QWEN_VL_BLAS_REFUSED;
         algorithm = found[0];
         if (timed) {

@@ -3,9 +3,9 @@
 
 #include <stdint.h>
 
-// The bulk copy engine exists from compute capability 9.0 on; DECODE_CP_ASYNC selects the older path there too,
-// so that it can be tested on a newer card.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900 && !defined(DECODE_CP_ASYNC)
+// The bulk copy engine exists from compute capability 9.0 on, its instructions from CUDA 12.0 on; DECODE_CP_ASYNC
+// selects the older path there too, so that it can be tested on a newer card.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900 && __CUDACC_VER_MAJOR__ >= 12 && !defined(DECODE_CP_ASYNC)
 #define DECODE_BULK_COPY 1
 #else
 #define DECODE_BULK_COPY 0

@@ -1,6 +1,7 @@
 #include "ops/paddle/cpu/attention.h"
 
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "ops/paddle/cpu/blas.h"
@@ -43,11 +44,13 @@ void attention(const Attention& p) {
     for (int64_t first = 0; first < p.queries[row]; first += kQueryBlock)
       for (int64_t head = 0; head < p.heads; ++head)
         tasks.push_back({row, head, first, std::min<int64_t>(kQueryBlock, p.queries[row] - first)});
+  // Causal blocks differ in work, so threads take the next one that is left. (With OpenMP's dynamic schedule, code of
+  // GCC 12 got wrong iterations from the OpenMP runtime that Paddle 2.6.2 ships.)
+  std::atomic<size_t> next{0};
 #pragma omp parallel
   {
     std::vector<float> scores;
-#pragma omp for schedule(dynamic)
-    for (size_t i = 0; i < tasks.size(); ++i) {
+    for (size_t i = next++; i < tasks.size(); i = next++) {
       const Task& t = tasks[i];
       const float* q = p.query + t.row * p.query_batch + t.head * p.query_head + t.first * p.query_row;
       const float* k = p.key + t.row * p.key_batch + t.head * p.key_head;

@@ -1,0 +1,252 @@
+// The decode kernel: one persistent block per multiprocessor goes through all layers of one step.
+#include <algorithm>
+
+#include "decode_activations.cuh"
+#include "decode_attention.cuh"
+#include "decode_epilogues.cuh"
+#include "decode_multiply.cuh"
+#include "decode_sampling.cuh"
+
+namespace decode {
+
+// Per-row constants of the step, before anything streams.
+__device__ void begin_step(const Params& p, BlockState& block, float* rotary) {
+  const QwenVlDecodeArgs& a = p.args;
+  const int half = a.head_dim / 2;
+  if (static_cast<int>(threadIdx.x) < a.batch) {
+    const int row = threadIdx.x, position = a.positions[row];
+    const float tokens = position + 1.0f;
+    const float log_n = a.seq_length > 1 && position + 1 > a.seq_length ? logf(tokens) / logf(float(a.seq_length)) : 1.0f;
+    block.positions[row] = position;
+    block.lengths[row] = a.finished[row] ? 0 : min(position + 1, a.cache_slots);
+    block.query_scale[row] = log_n * 1.4426950408889634f / sqrtf(float(a.head_dim));  // scores in powers of two
+  }
+  for (int i = threadIdx.x; i < a.batch * half; i += kThreads) {
+    float sine, cosine;
+    sincosf(a.positions[i / half] * a.inv_freq[i], &sine, &cosine);
+    reinterpret_cast<float2*>(rotary)[i] = make_float2(cosine, sine);
+  }
+}
+
+// The tokens' embeddings become the residual; returns this thread's sum of squares for row thread % 8.
+template <typename T>
+__device__ float embed(const Params& p) {
+  const QwenVlDecodeArgs& a = p.args;
+  const int row = threadIdx.x % kMaxRows;
+  if (row >= a.batch) return 0;
+  const int64_t token = min(max(a.next_tokens[row], int64_t{0}), int64_t{a.vocab} - 1);
+  const T* from = static_cast<const T*>(a.token_embedding) + token * a.hidden;
+  const Range range = share(a.hidden, 0);
+  float squares = 0;
+  for (int i = range.begin + threadIdx.x / kMaxRows; i < range.end; i += kComputeThreads / kMaxRows) {
+    const float x = to_float(from[i]);
+    p.residual[row * a.hidden + i] = x;
+    squares += x * x;
+  }
+  return squares;
+}
+
+// The grid barrier after the residual changed: this block's share of the sum of squares goes out with it.
+__device__ void meet_with_squares(GridBarrier& grid, const Params& p, BlockState& block, float squares) {
+  const int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
+  squares = sum_rows(squares);
+  if (lane < kMaxRows) block.squares[warp][lane] = squares;
+  grid.arrive([&] {
+    if (lane >= kMaxRows) return;
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < kWarps; ++i) sum += block.squares[i][lane];
+    p.squares[blockIdx.x * kMaxRows + lane] = sum;
+  });
+  grid.wait();
+}
+
+template <typename T, int Pieces>
+__device__ void compute_step(const Params& p, Ring ring, BlockState& block, char* activations, float* reduction,
+                             const float* rotary) {
+  const QwenVlDecodeArgs& a = p.args;
+  GridBarrier grid(p.barrier);
+  meet_with_squares(grid, p, block, embed<T>(p));
+  for (int layer = 0; layer < a.layers; ++layer) {
+    {
+      load_normed<T>(p, layer_of(a.ln_1_weight, layer, a.hidden), activations, block);
+      WholeInput input(activations, a.hidden, a.batch);
+      QkvEpilogue<T> epilogue{p, block, rotary, layer};
+      multiply<T>(ring, qkv_matrix(a, layer), turn_of(layer, 0), a.batch, input, reduction, epilogue);
+      grid.arrive();
+      grid.wait();
+    }
+    attend<T, Pieces>(p, ring, layer, block, reinterpret_cast<float*>(activations));
+    grid.arrive();
+    grid.wait();
+    {
+      ResidualEpilogue epilogue(p);
+      if (p.splits == 1) {
+        const Matrix<false> matrix = out_matrix(a, layer);
+        const int turn = turn_of(layer, 1);
+        WindowInput input(activations, p.attended, a.hidden, a.batch,
+                          share(matrix.units, turn).pieces(matrix.kGroupUnits));
+        multiply<T>(ring, matrix, turn, a.batch, input, reduction, epilogue);
+      } else {
+        load_merged_attention<T>(p, activations);
+        WholeInput input(activations, a.hidden, a.batch);
+        multiply<T>(ring, out_matrix(a, layer), turn_of(layer, 1), a.batch, input, reduction, epilogue);
+      }
+      meet_with_squares(grid, p, block, epilogue.squares);
+    }
+    {
+      load_normed<T>(p, layer_of(a.ln_2_weight, layer, a.hidden), activations, block);
+      WholeInput input(activations, a.hidden, a.batch);
+      MlpEpilogue<T> epilogue{p};
+      multiply<T>(ring, gate_up_matrix(a, layer), turn_of(layer, 2), a.batch, input, reduction, epilogue);
+      grid.arrive();
+      grid.wait();
+    }
+    {
+      const Matrix<false> matrix = down_matrix(a, layer);
+      const int turn = turn_of(layer, 3);
+      WindowInput input(activations, p.mlp, a.mlp_width, a.batch, share(matrix.units, turn).pieces(matrix.kGroupUnits));
+      ResidualEpilogue epilogue(p);
+      multiply<T>(ring, matrix, turn, a.batch, input, reduction, epilogue);
+      meet_with_squares(grid, p, block, epilogue.squares);
+    }
+  }
+  load_normed<T>(p, a.ln_f_weight, activations, block);
+  WholeInput input(activations, a.hidden, a.batch);
+  LogitsEpilogue epilogue(p);
+  multiply<T>(ring, head_matrix(a), turn_of(a.layers, 0), a.batch, input, reduction, epilogue);
+
+  const int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
+  const Best best = best_rows(epilogue.best);
+  if (lane < kMaxRows) block.best[warp][lane] = best;
+  grid.arrive([&] {
+    if (lane >= kMaxRows) return;
+    Best all = block.best[0][lane];
+    for (int i = 1; i < kWarps; ++i) {
+      if (better(block.best[i][lane], all)) all = block.best[i][lane];
+    }
+    p.best[blockIdx.x * kMaxRows + lane] = all;
+  });
+  if (blockIdx.x != 0) return;
+  grid.wait();
+  choose_tokens(p);
+  if (threadIdx.x == 0) grid.leave_ready();
+}
+
+template <typename T, int Pieces>
+__global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant__ Params p) {
+  extern __shared__ __align__(128) char shared[];
+  __shared__ BlockState block;
+  __shared__ uint64_t full[kMaxStages], empty[kMaxStages];
+  const SharedLayout layout(p.stages, p.args.batch, p.args.hidden, p.args.head_dim);
+  float* rotary = reinterpret_cast<float*>(shared + layout.rotary);
+  if (threadIdx.x == 0) Ring::init(full, empty, p.stages);
+  begin_step(p, block, rotary);
+  __syncthreads();
+  const Ring ring{shared, full, empty, p.stages};
+  if (threadIdx.x >= kComputeThreads) {
+    stream_step(p, ring, block.lengths);
+  } else {
+    compute_step<T, Pieces>(p, ring, block, shared + layout.activations,
+                            reinterpret_cast<float*>(shared + layout.reduction), rotary);
+  }
+}
+
+using Kernel = void (*)(Params);
+
+Kernel kernel_of(const QwenVlDecodeArgs& a) {
+  const bool narrow = a.head_dim <= 128;
+  if (a.dtype == QWEN_VL_FLOAT16) return narrow ? step_kernel<__half, 2> : step_kernel<__half, 4>;
+  return narrow ? step_kernel<__nv_bfloat16, 2> : step_kernel<__nv_bfloat16, 4>;
+}
+
+bool valid(const QwenVlDecodeArgs& a) {
+  return (a.dtype == QWEN_VL_FLOAT16 || a.dtype == QWEN_VL_BFLOAT16) && a.batch > 0 && a.batch <= a.cache_batch &&
+         a.layers > 0 && a.heads > 0 && a.head_dim > 0 && a.head_dim <= kMaxHeadDim && a.head_dim % 8 == 0 &&
+         a.hidden == a.heads * a.head_dim && a.mlp_width > 0 && a.mlp_width % 8 == 0 && a.vocab > 0 &&
+         a.cache_slots > 0 && a.generated_slots >= 0 && a.stop_count >= 0;
+}
+
+// How a step is launched on the current device.
+struct Plan {
+  Kernel kernel;
+  int blocks;
+  int rows;  // of one launch
+  int static_shared, shared_limit;
+
+  int stages(const QwenVlDecodeArgs& a, int launch_rows) const {
+    const int rest = SharedLayout(0, launch_rows, a.hidden, a.head_dim).total;
+    return std::min((shared_limit - static_shared - rest) / kStageBytes, kMaxStages);
+  }
+};
+
+cudaError_t make_plan(const QwenVlDecodeArgs& a, Plan& plan) {
+  if (!valid(a)) return cudaErrorInvalidValue;
+  plan.kernel = kernel_of(a);
+  int device = 0;
+  cudaFuncAttributes attributes;
+  cudaError_t error = cudaGetDevice(&device);
+  if (!error) error = cudaDeviceGetAttribute(&plan.blocks, cudaDevAttrMultiProcessorCount, device);
+  if (!error) error = cudaDeviceGetAttribute(&plan.shared_limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (!error) error = cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(plan.kernel));
+  if (error) return error;
+  plan.static_shared = static_cast<int>(attributes.sharedSizeBytes);
+  for (plan.rows = std::min(a.batch, kMaxRows); plan.rows > 0; --plan.rows) {
+    if (plan.stages(a, plan.rows) >= kMinStages) return cudaSuccess;
+  }
+  return cudaErrorInvalidConfiguration;
+}
+
+// The arguments of rows [first, first + rows) alone.
+QwenVlDecodeArgs rows_of(QwenVlDecodeArgs a, int first, int rows) {
+  const size_t row_cache = size_t(a.heads) * a.cache_slots * a.head_dim * 2;
+  a.batch = rows;
+  a.inv_freq += first * (a.head_dim / 2);
+  a.positions += first;
+  a.next_tokens += first;
+  a.generated += size_t(first) * a.generated_slots;
+  a.counts += first;
+  a.finished += first;
+  a.k_cache = static_cast<char*>(a.k_cache) + first * row_cache;
+  a.v_cache = static_cast<char*>(a.v_cache) + first * row_cache;
+  a.logits += size_t(first) * a.vocab;
+  return a;
+}
+
+cudaError_t launch(const Plan& plan, Params& p, cudaStream_t stream) {
+  const QwenVlDecodeArgs& a = p.args;
+  p.stages = plan.stages(a, a.batch);
+  p.splits = std::min(std::max(plan.blocks / (a.batch * a.heads), 1), kMaxSplits);
+  const int shared = SharedLayout(p.stages, a.batch, a.hidden, a.head_dim).total;
+  const void* kernel = reinterpret_cast<const void*>(plan.kernel);
+  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+  if (error) return error;
+  void* arguments[] = {&p};
+  return cudaLaunchCooperativeKernel(kernel, dim3(plan.blocks), dim3(kThreads), arguments, shared, stream);
+}
+
+}  // namespace decode
+
+size_t qwen_vl_decode_workspace_bytes(const QwenVlDecodeArgs* args) {
+  decode::Plan plan;
+  if (decode::make_plan(*args, plan)) return 0;
+  decode::Params p{*args};
+  return decode::place_workspace(p, nullptr, plan.blocks);
+}
+
+int qwen_vl_decode_step(const QwenVlDecodeArgs* args, void* workspace, size_t workspace_bytes, cudaStream_t stream) {
+  decode::Plan plan;
+  if (const cudaError_t error = decode::make_plan(*args, plan)) return error;
+  decode::Params p{*args};
+  if (decode::place_workspace(p, static_cast<char*>(workspace), plan.blocks) > workspace_bytes) {
+    return cudaErrorInvalidValue;
+  }
+  const int launches = (args->batch + plan.rows - 1) / plan.rows;
+  for (int i = 0; i < launches; ++i) {
+    const int first = static_cast<int>(static_cast<int64_t>(args->batch) * i / launches);
+    const int end = static_cast<int>(static_cast<int64_t>(args->batch) * (i + 1) / launches);
+    p.args = decode::rows_of(*args, first, end - first);
+    if (const cudaError_t error = decode::launch(plan, p, stream)) return error;
+  }
+  return cudaSuccess;
+}

@@ -1,0 +1,134 @@
+#include "decoder_prefill.h"
+
+#include <cmath>
+
+#include "activation.h"
+#include "attention.h"
+#include "common/arguments.h"
+#include "norm.h"
+#include "rope_cache.h"
+#include "rows.h"
+#include "status.h"
+
+namespace {
+
+struct Buffers {
+    void *gemm, *packed, *normed, *qkv, *gate_up, *product;
+    int *offsets;
+    int2* places;
+    size_t bytes;
+
+    Buffers(const QwenVlDecoderPrefill& a, void* workspace) {
+        const size_t rows = a.tokens;
+        qwen::Slices slices(workspace);
+        gemm = slices.take(QWEN_VL_GEMM_WORKSPACE);
+        offsets = slices.take<int>(a.batch * sizeof(int));
+        places = slices.take<int2>(rows * sizeof(int2));
+        packed = a.batch == 1 ? nullptr : slices.take(rows * a.hidden * 2);
+        normed = slices.take(rows * a.hidden * 2);
+        qkv = slices.take(rows * a.hidden * 6);
+        gate_up = slices.take(rows * a.mlp_width * 4);
+        product = slices.take(rows * a.mlp_width * 2);
+        bytes = slices.used();
+    }
+};
+
+const char* at(const void* base, long long values) { return static_cast<const char*>(base) + values * 2; }
+char* at(void* base, long long values) { return static_cast<char*>(base) + values * 2; }
+
+}  // namespace
+
+extern "C" size_t qwen_vl_decoder_prefill_workspace(const QwenVlDecoderPrefill* arguments) {
+    return Buffers(*arguments, nullptr).bytes;
+}
+
+extern "C" int qwen_vl_decoder_prefill(QwenVlContext* context, const QwenVlDecoderPrefill* arguments, void* workspace,
+                                       size_t workspace_bytes, cudaStream_t stream) {
+    const QwenVlDecoderPrefill& a = *arguments;
+    const Buffers buffers(a, workspace);
+    if (workspace_bytes < buffers.bytes) return QWEN_VL_WORKSPACE_SMALL;
+    if (a.tokens == 0) return QWEN_VL_OK;
+    const long long hidden = a.hidden, mlp = a.mlp_width, rows = a.tokens;
+    const int head_dim = a.hidden / a.heads;
+    const long long layer_cache = static_cast<long long>(a.batch) * a.heads * a.capacity * head_dim;
+
+    auto gemm = [&](const void* weight, const void* bias, const void* x, long long in, void* y, long long out,
+                    bool residual, int layer) {
+        QwenVlGemm g{};
+        g.weight = at(weight, layer * in * out);
+        g.bias = bias ? at(bias, layer * out) : nullptr;
+        g.x = x;
+        g.y = y;
+        g.addend = residual ? y : nullptr;
+        g.tokens = rows;
+        g.in = g.x_stride = in;
+        g.out = out;
+        g.batch = 1;
+        g.dtype = a.dtype;
+        g.layer = layer;
+        g.layers = a.layers;
+        g.layer_stride = in * out;
+        return qwen_vl_gemm(context, &g, buffers.gemm, stream);
+    };
+
+    QWEN_VL_TRY(qwen_vl_pack_index(a.lengths, buffers.offsets, buffers.places, a.batch, a.tokens, stream));
+    // One row is packed as it is, so the residual stream then lives in y.
+    void* residual = a.batch == 1 ? a.y : buffers.packed;
+    if (a.batch > 1)
+        QWEN_VL_TRY(qwen_vl_pack_rows(a.x, buffers.places, residual, a.tokens, a.seq, a.hidden, stream));
+    else if (a.x != a.y)
+        QWEN_VL_TRY(cudaMemcpyAsync(a.y, a.x, rows * hidden * 2, cudaMemcpyDeviceToDevice, stream));
+
+    QwenVlRopeCache rope{};
+    rope.qkv = buffers.qkv;
+    rope.places = buffers.places;
+    rope.positions = a.positions;
+    rope.inv_freq = a.inv_freq;
+    rope.tokens = a.tokens;
+    rope.heads = a.heads;
+    rope.head_dim = head_dim;
+    rope.capacity = a.capacity;
+    rope.logn_length = a.logn_length;
+    rope.dtype = a.dtype;
+
+    QwenVlAttention attention{};
+    attention.q = buffers.qkv;
+    attention.out = buffers.normed;
+    attention.query_row = 3 * hidden;
+    attention.query_head = attention.out_head = head_dim;
+    attention.key_row = head_dim;
+    attention.key_head = static_cast<long long>(a.capacity) * head_dim;
+    attention.key_group = a.heads * attention.key_head;
+    attention.out_row = hidden;
+    attention.lengths = a.lengths;
+    attention.positions = a.positions;
+    attention.offsets = buffers.offsets;
+    attention.groups = a.batch;
+    attention.heads = a.heads;
+    attention.head_dim = head_dim;
+    attention.query_rows = a.seq;
+    attention.key_rows = a.capacity;
+    attention.scale = 1.f / std::sqrt(static_cast<float>(head_dim));
+    attention.dtype = a.dtype;
+
+    for (int layer = 0; layer < a.layers; ++layer) {
+        QWEN_VL_TRY(qwen_vl_rms_norm(residual, at(a.ln_1_weight, layer * hidden), buffers.normed, rows, a.hidden,
+                                     a.epsilon, a.dtype, stream));
+        QWEN_VL_TRY(gemm(a.qkv_weight, a.qkv_bias, buffers.normed, hidden, buffers.qkv, 3 * hidden, false, layer));
+        rope.k_cache = at(a.k_cache, layer * layer_cache);
+        rope.v_cache = at(a.v_cache, layer * layer_cache);
+        QWEN_VL_TRY(qwen_vl_rope_cache(&rope, stream));
+        attention.k = rope.k_cache;
+        attention.v = rope.v_cache;
+        QWEN_VL_TRY(qwen_vl_attention(&attention, stream));
+        QWEN_VL_TRY(gemm(a.out_weight, nullptr, buffers.normed, hidden, residual, hidden, true, layer));
+        QWEN_VL_TRY(qwen_vl_rms_norm(residual, at(a.ln_2_weight, layer * hidden), buffers.normed, rows, a.hidden,
+                                     a.epsilon, a.dtype, stream));
+        QWEN_VL_TRY(gemm(a.gate_up_weight, nullptr, buffers.normed, hidden, buffers.gate_up, 2 * mlp, false, layer));
+        QWEN_VL_TRY(qwen_vl_silu_mul(buffers.gate_up, buffers.product, rows, a.mlp_width, a.dtype, stream));
+        QWEN_VL_TRY(gemm(a.down_weight, nullptr, buffers.product, mlp, residual, hidden, true, layer));
+    }
+    if (a.batch > 1)
+        QWEN_VL_TRY(qwen_vl_unpack_rows(residual, buffers.places, a.y, a.tokens, a.seq, a.hidden, stream));
+    return QWEN_VL_OK;
+}

@@ -1,0 +1,121 @@
+#include "lm_head.h"
+
+#include "common/vector.cuh"
+#include "norm.h"
+#include "status.h"
+
+namespace qwen {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kParts = 64;  // blocks that share one row's arg-max
+
+struct Peak {
+    float value;
+    int index;
+
+    __device__ __forceinline__ void take(float other, int at) {
+        if (other > value || (other == value && at < index)) {
+            value = other;
+            index = at;
+        }
+    }
+};
+
+struct Buffers {
+    void *gemm, *rows;
+    Peak* peaks;
+    size_t bytes;
+
+    Buffers(const QwenVlLmHead& a, void* workspace) {
+        Slices slices(workspace);
+        gemm = slices.take(QWEN_VL_GEMM_WORKSPACE);
+        rows = slices.take(size_t(a.batch) * a.columns * a.hidden * 2);
+        peaks = slices.take<Peak>(a.batch * kParts * sizeof(Peak));
+        bytes = slices.used();
+    }
+};
+
+__global__ void gather_kernel(const uint4* __restrict__ x, const int* __restrict__ logit_columns, uint4* rows,
+                              int columns, int seq, int vectors) {
+    const int column = min(max(logit_columns[blockIdx.x], 0), seq - 1);
+    const uint4* from = x + (static_cast<long long>(blockIdx.x / columns) * seq + column) * vectors;
+    uint4* to = rows + static_cast<long long>(blockIdx.x) * vectors;
+    for (int i = threadIdx.x; i < vectors; i += kThreads) to[i] = from[i];
+}
+
+__device__ Peak block_peak(Peak peak) {
+    __shared__ Peak shared[kThreads];
+    shared[threadIdx.x] = peak;
+    __syncthreads();
+    for (int half = kThreads / 2; half; half /= 2) {
+        if (threadIdx.x < half) shared[threadIdx.x].take(shared[threadIdx.x + half].value,
+                                                         shared[threadIdx.x + half].index);
+        __syncthreads();
+    }
+    return shared[0];
+}
+
+__global__ void partial_peak_kernel(const float* __restrict__ logits, Peak* peaks, int columns, int vocab) {
+    const int row = blockIdx.y;
+    const float* from = logits + (static_cast<long long>(row) * columns + columns - 1) * vocab;
+    Peak peak{-INFINITY, 0};
+    for (int i = blockIdx.x * kThreads + threadIdx.x; i < vocab; i += kParts * kThreads) peak.take(from[i], i);
+    peak = block_peak(peak);
+    if (threadIdx.x == 0) peaks[row * kParts + blockIdx.x] = peak;
+}
+
+__global__ void advance_kernel(const QwenVlLmHead a, const Peak* __restrict__ peaks) {
+    const int row = blockIdx.x;
+    Peak peak{-INFINITY, 0};
+    if (threadIdx.x < kParts) peak = peaks[row * kParts + threadIdx.x];
+    peak = block_peak(peak);
+    if (threadIdx.x || a.finished[row]) return;
+    a.next_tokens[row] = peak.index;
+    const int count = a.counts[row];
+    if (count < a.generated_slots) a.generated[static_cast<long long>(row) * a.generated_slots + count] = peak.index;
+    a.counts[row] = count + 1;
+    a.positions[row] += a.lengths[row];
+    for (int i = 0; i < a.stop_count; ++i)
+        if (a.stop_tokens[i] == peak.index) a.finished[row] = 1;
+}
+
+}  // namespace
+}  // namespace qwen
+
+extern "C" size_t qwen_vl_lm_head_workspace(const QwenVlLmHead* arguments) {
+    return qwen::Buffers(*arguments, nullptr).bytes;
+}
+
+extern "C" int qwen_vl_lm_head(QwenVlContext* context, const QwenVlLmHead* arguments, void* workspace,
+                               size_t workspace_bytes, cudaStream_t stream) {
+    using namespace qwen;
+    const QwenVlLmHead& a = *arguments;
+    const Buffers buffers(a, workspace);
+    if (workspace_bytes < buffers.bytes) return QWEN_VL_WORKSPACE_SMALL;
+    if (a.hidden % kVector || a.batch > 65535) return QWEN_VL_UNSUPPORTED;
+    const int rows = a.batch * a.columns;
+    if (rows == 0) return QWEN_VL_OK;
+
+    gather_kernel<<<rows, kThreads, 0, stream>>>(static_cast<const uint4*>(a.x), a.logit_columns,
+                                                 static_cast<uint4*>(buffers.rows), a.columns, a.seq,
+                                                 a.hidden / kVector);
+    QWEN_VL_TRY(cudaGetLastError());
+    QWEN_VL_TRY(qwen_vl_rms_norm(buffers.rows, a.ln_f_weight, buffers.rows, rows, a.hidden, a.epsilon, a.dtype,
+                                 stream));
+    QwenVlGemm g{};
+    g.weight = a.lm_head_weight;
+    g.x = buffers.rows;
+    g.y = a.logits;
+    g.tokens = rows;
+    g.in = g.x_stride = a.hidden;
+    g.out = a.vocab;
+    g.batch = 1;
+    g.dtype = a.dtype;
+    g.float_output = 1;
+    QWEN_VL_TRY(qwen_vl_gemm(context, &g, buffers.gemm, stream));
+    partial_peak_kernel<<<dim3(kParts, a.batch), kThreads, 0, stream>>>(a.logits, buffers.peaks, a.columns, a.vocab);
+    QWEN_VL_TRY(cudaGetLastError());
+    advance_kernel<<<a.batch, kThreads, 0, stream>>>(a, buffers.peaks);
+    return cudaGetLastError();
+}
