@@ -1,0 +1,97 @@
+"""Times the decode kernel on the published 7B geometry with random weights: python tests/gpu/bench_decode.py [library ...].
+
+First the card's own read rate; then, for every library (default: built from ops/kernels), one check against fp32 and
+the time of a step at about 300 tokens of context for several batch sizes, by replay of a CUDA graph.
+"""
+
+import ctypes
+import os
+import statistics
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from decode_harness import (Decoder, Geometry, load_library, make_state, make_weights, open_library, reference_step,
+                            relative_error)
+
+STEPS, REPEATS, FIRST_POSITION = 32, 7, 284
+MODEL = Geometry(hidden=4096, layers=32, heads=32, mlp=11008, vocab=151936, slots=512, generated=64)
+READ_WAYS = [("loads", 0, n) for n in (4, 8, 16)] + [("bulk", 1, n) for n in (1024, 2048, 4096, 8192, 16384, 32768)]
+
+
+def milliseconds_of(run):
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin.record()
+    run()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end)
+
+
+def read_rates(library, buffer):
+    """Bytes per second of every way to read `buffer`."""
+    library.qwen_vl_read_rate.restype = ctypes.c_size_t
+    library.qwen_vl_read_rate.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_void_p,
+                                          ctypes.c_void_p]
+    sink = torch.zeros(1, dtype=torch.int32, device="cuda")
+    rates = {}
+    for name, way, piece in READ_WAYS:
+        done = []
+
+        def run():
+            done.append(library.qwen_vl_read_rate(buffer.data_ptr(), buffer.numel() * buffer.element_size(), way, piece,
+                                                  sink.data_ptr(), torch.cuda.current_stream().cuda_stream))
+
+        milliseconds = statistics.median([milliseconds_of(run) for _ in range(REPEATS + 1)][1:])
+        if done[0]:
+            rates[f"{name} {piece}"] = done[0] / milliseconds * 1e3
+    return rates
+
+
+def step_milliseconds(library, g, weights):
+    """Median time of a step over STEPS steps that end near 300 + STEPS / 2 tokens of context."""
+    state = make_state(g, [FIRST_POSITION] * g.batch)
+    graph = Decoder(library, g, weights, state).graph()
+
+    def run():
+        for _ in range(STEPS):
+            graph.replay()
+
+    times = []
+    for _ in range(REPEATS + 1):
+        state["positions"].fill_(FIRST_POSITION)
+        times.append(milliseconds_of(run) / STEPS)
+    return statistics.median(times[1:])
+
+
+def main():
+    torch.backends.cuda.matmul.allow_tf32 = False
+    paths = [Path(path) for path in sys.argv[1:]]
+    libraries = {path.stem: open_library(path) for path in paths} or {"default": load_library()}
+    batches = [int(n) for n in os.environ.get("BATCHES", "1,8").split(",")]
+    first = next(iter(libraries.values()))
+    weights = make_weights(MODEL)
+    print(torch.cuda.get_device_name(), f"weights {MODEL.weight_bytes / 1e9:.2f} GB a step", flush=True)
+    rates = read_rates(first, weights["gate_up_weight"])
+    for name, rate in rates.items():
+        print(f"read {name:12s} {rate / 1e12:.3f} TB/s", flush=True)
+    best = max(rates.values())
+
+    print(f"{'library':14s} {'batch':>5s} {'error':>8s} {'ms/step':>8s} {'TB/s':>6s} {'share':>6s} {'tokens/s':>9s}")
+    for batch in batches:
+        g = replace(MODEL, batch=batch)
+        logits, _, _ = reference_step(g, weights, make_state(g, [FIRST_POSITION] * batch))
+        for name, library in libraries.items():
+            state = make_state(g, [FIRST_POSITION] * batch)
+            Decoder(library, g, weights, state).step()
+            error = relative_error(state["logits"], logits)
+            milliseconds = step_milliseconds(library, g, weights)
+            rate = MODEL.weight_bytes / milliseconds * 1e3
+            print(f"{name:14s} {batch:5d} {error:8.1e} {milliseconds:8.3f} {rate / 1e12:6.3f} {rate / best:6.1%} "
+                  f"{batch / milliseconds * 1e3:9.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

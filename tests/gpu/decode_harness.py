@@ -1,0 +1,198 @@
+"""The decode kernels behind ctypes, random models for them, and the same step in fp32 PyTorch."""
+
+import ctypes
+import math
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+KERNELS = Path(__file__).resolve().parents[2] / "ops" / "kernels"
+LIBRARY_VARIABLE = "QWEN_VL_KERNELS"  # a library that is built already
+
+_INTEGERS = ("dtype", "batch", "hidden", "layers", "heads", "head_dim", "mlp_width", "vocab", "cache_batch",
+             "cache_slots", "generated_slots", "stop_count", "seq_length")
+_WEIGHTS = ("token_embedding", "ln_1_weight", "qkv_weight", "qkv_bias", "out_weight", "ln_2_weight", "gate_up_weight",
+            "down_weight", "ln_f_weight", "lm_head_weight")
+_STATE = ("inv_freq", "stop_tokens", "positions", "next_tokens", "generated", "counts", "finished", "k_cache",
+          "v_cache", "logits")
+
+
+class DecodeArgs(ctypes.Structure):
+    """QwenVlDecodeArgs of ops/kernels/decode.h."""
+
+    _fields_ = ([(name, ctypes.c_int32) for name in _INTEGERS] + [("epsilon", ctypes.c_float)]
+                + [(name, ctypes.c_void_p) for name in _WEIGHTS + _STATE])
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One model and the sizes of one run's state; dtype is torch.float16 or torch.bfloat16."""
+
+    hidden: int
+    layers: int
+    heads: int
+    mlp: int
+    vocab: int
+    batch: int = 1
+    slots: int = 64
+    dtype: torch.dtype = torch.float16
+    seq_length: int = 0
+    generated: int = 16
+    epsilon: float = 1e-6
+
+    @property
+    def head_dim(self):
+        return self.hidden // self.heads
+
+    @property
+    def weight_bytes(self):
+        """Bytes of weights that one step reads (one embedding row aside)."""
+        per_layer = self.hidden * (4 * self.hidden + 3 * self.mlp + 5)
+        return 2 * (self.layers * per_layer + self.hidden * (self.vocab + 1))
+
+
+def load_library():
+    """The kernels' library: the one that QWEN_VL_KERNELS names, or built from ops/kernels for this card."""
+    path = os.environ.get(LIBRARY_VARIABLE)
+    if not path:
+        major, minor = torch.cuda.get_device_capability()
+        arch = f"{major}{minor}" + ("a" if major == 9 else "")
+        out = KERNELS.parents[1] / "build" / "ops" / f"kernels-sm{arch}"
+        subprocess.run(["make", "-C", str(KERNELS), f"OUT={out}", f"CUDA_ARCHS={arch}"], check=True,
+                       stdout=subprocess.DEVNULL)
+        path = out / "libqwen_vl_kernels.so"
+    return open_library(path)
+
+
+def open_library(path):
+    library = ctypes.CDLL(str(path))
+    library.qwen_vl_decode_workspace_bytes.restype = ctypes.c_size_t
+    library.qwen_vl_decode_step.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
+    return library
+
+
+def make_weights(g, seed=0):
+    """Random weights of a size that keeps activations near one, in the layout of ops/weights.py."""
+    generator = torch.Generator("cuda").manual_seed(seed)
+
+    def uniform(*shape, spread, centre=0.0):
+        tensor = torch.empty(shape, dtype=g.dtype, device="cuda")
+        return tensor.uniform_(centre - spread, centre + spread, generator=generator)
+
+    def matrix(*shape):
+        return uniform(*shape, spread=math.sqrt(3 / shape[-1]))
+
+    h, n, m, v = g.hidden, g.layers, g.mlp, g.vocab
+    return {
+        "token_embedding": uniform(v, h, spread=1.7), "ln_1_weight": uniform(n, h, spread=0.3, centre=1),
+        "qkv_weight": matrix(n, 3 * h, h), "qkv_bias": uniform(n, 3 * h, spread=0.3), "out_weight": matrix(n, h, h),
+        "ln_2_weight": uniform(n, h, spread=0.3, centre=1), "gate_up_weight": matrix(n, 2 * m, h),
+        "down_weight": matrix(n, h, m), "ln_f_weight": uniform(h, spread=0.3, centre=1),
+        "lm_head_weight": matrix(v, h),
+    }
+
+
+def make_state(g, positions, stop_tokens=(-1,), finished=None, seed=1):
+    """State before a step: random tokens and cache contents up to `positions`; the rest is poisoned with NaN."""
+    generator = torch.Generator("cuda").manual_seed(seed)
+    cache = [g.layers, g.batch, g.heads, g.slots, g.head_dim]
+    state = {
+        "inv_freq": (10000.0 ** (-torch.arange(0, g.head_dim, 2, device="cuda") / g.head_dim)).repeat(g.batch, 1),
+        "stop_tokens": torch.tensor(stop_tokens, dtype=torch.int64, device="cuda"),
+        "positions": torch.tensor(positions, dtype=torch.int32, device="cuda"),
+        "next_tokens": torch.randint(g.vocab, (g.batch, 1), device="cuda", generator=generator),
+        "generated": torch.full((g.batch, g.generated), -7, dtype=torch.int64, device="cuda"),
+        "counts": torch.zeros(g.batch, dtype=torch.int32, device="cuda"),
+        "finished": torch.tensor(finished or [0] * g.batch, dtype=torch.int32, device="cuda"),
+        "k_cache": torch.empty(cache, dtype=g.dtype, device="cuda").normal_(generator=generator),
+        "v_cache": torch.empty(cache, dtype=g.dtype, device="cuda").normal_(generator=generator),
+        "logits": torch.full((g.batch, g.vocab), float("nan"), device="cuda"),
+    }
+    for row, position in enumerate(positions):
+        for name in ("k_cache", "v_cache"):
+            state[name][:, row, :, position:] = float("nan")
+    return state
+
+
+class Decoder:
+    """Steps of the fused kernel over given weights and state tensors."""
+
+    def __init__(self, library, g, weights, state):
+        self.library, self.tensors = library, (weights, state)
+        values = {"dtype": int(g.dtype == torch.bfloat16), "batch": g.batch, "hidden": g.hidden, "layers": g.layers,
+                  "heads": g.heads, "head_dim": g.head_dim, "mlp_width": g.mlp, "vocab": g.vocab,
+                  "cache_batch": g.batch, "cache_slots": g.slots, "generated_slots": g.generated,
+                  "stop_count": len(state["stop_tokens"]), "seq_length": g.seq_length, "epsilon": g.epsilon}
+        pointers = {name: tensor.data_ptr() for name, tensor in {**weights, **state}.items()}
+        self.args = DecodeArgs(**values, **pointers)
+        size = library.qwen_vl_decode_workspace_bytes(ctypes.byref(self.args))
+        if size == 0:
+            raise ValueError(f"the decode kernel does not support {g} on this card")
+        self.workspace = torch.zeros(size, dtype=torch.uint8, device="cuda")
+
+    def step(self):
+        """Enqueue one step on PyTorch's current stream."""
+        error = self.library.qwen_vl_decode_step(ctypes.byref(self.args), self.workspace.data_ptr(),
+                                                 self.workspace.numel(), torch.cuda.current_stream().cuda_stream)
+        if error:
+            raise RuntimeError(f"qwen_vl_decode_step: CUDA error {error}")
+
+    def graph(self):
+        """One step as a CUDA graph."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.step()
+        return graph
+
+
+def rotate(x, cosine, sine):
+    low, high = x.chunk(2, -1)
+    return torch.cat([low * cosine - high * sine, high * cosine + low * sine], -1)
+
+
+def reference_step(g, weights, state):
+    """The step in fp32 on copies: (logits [B, V], new keys and new values [L, B, heads, D])."""
+    batch, heads, dim = g.batch, g.heads, g.head_dim
+    positions = state["positions"].long()
+    angle = positions[:, None].float() * state["inv_freq"]
+    cosine, sine = angle.cos()[:, None], angle.sin()[:, None]
+    log_n = torch.ones(batch, device="cuda")
+    if g.seq_length:
+        tokens = (positions + 1).float()
+        log_n = torch.where(tokens > g.seq_length, tokens.log() / math.log(g.seq_length), log_n)
+
+    def norm(x, weight):
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + g.epsilon) * weight.float()
+
+    x = weights["token_embedding"][state["next_tokens"][:, 0]].float()
+    keys, values = [], []
+    for layer in range(g.layers):
+        w = {name: tensor[layer] for name, tensor in weights.items()
+             if name not in ("token_embedding", "ln_f_weight", "lm_head_weight")}
+        qkv = norm(x, w["ln_1_weight"]) @ w["qkv_weight"].float().T + w["qkv_bias"].float()
+        q, k, v = qkv.view(batch, 3, heads, dim).unbind(1)
+        q = rotate(q, cosine, sine) * log_n[:, None, None]
+        k = rotate(k, cosine, sine)
+        keys.append(k)
+        values.append(v)
+        attended = torch.empty(batch, heads, dim, device="cuda")
+        for row in range(batch):
+            p = int(positions[row])
+            past_k, past_v = (state[name][layer, row, :, :p].float() for name in ("k_cache", "v_cache"))
+            all_k, all_v = torch.cat([past_k, k[row, :, None]], 1), torch.cat([past_v, v[row, :, None]], 1)
+            score = torch.einsum("hd,hsd->hs", q[row], all_k) / math.sqrt(dim)
+            attended[row] = torch.einsum("hs,hsd->hd", score.softmax(-1), all_v)
+        x = x + attended.view(batch, -1) @ w["out_weight"].float().T
+        gate, up = (norm(x, w["ln_2_weight"]) @ w["gate_up_weight"].float().T).chunk(2, -1)
+        x = x + (up * torch.nn.functional.silu(gate)) @ w["down_weight"].float().T
+    logits = torch.cat([norm(x, weights["ln_f_weight"]) @ part.float().T
+                        for part in weights["lm_head_weight"].split(16384)], 1)
+    return logits, torch.stack(keys), torch.stack(values)
+
+
+def relative_error(result, reference):
+    """Norm of the difference over the norm of the reference; NaN where anything is NaN."""
+    return float((result.float() - reference).norm() / reference.norm())
