@@ -46,11 +46,12 @@ def write_checkpoint(preset, out, seed=0, dtype="float32"):
     with atomic_dir(out) as folder:
         (folder / "config.json").write_text(json.dumps(raw, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         write_vocabulary(folder / "qwen.tiktoken", config.image_start_id)
-        _write_weights(folder / "model.safetensors", config, seed, dtype)
+        write_weights(folder / "model.safetensors", config, seed, dtype)
     return out
 
 
-def _write_weights(path, config, seed, dtype):
+def write_weights(path, config, seed, dtype):
+    """Write random weights of geometry `config` as one safetensors file, by several threads, straight to disk."""
     item = STORAGE[dtype].itemsize
     parameters = sorted(names.parameters(config), key=lambda p: p.name)
     entries, offset = {"__metadata__": {"format": "pt"}}, 0

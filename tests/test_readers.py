@@ -1,0 +1,175 @@
+"""Every published format gives the golden checkpoint's tensors; the reference is the safetensors library."""
+
+import json
+import pickle
+import struct
+
+import numpy as np
+import pytest
+from checkpoint_files import GOLDEN, bfloat16_bits, golden_config, golden_tensors, run_code, write_checkpoint
+from safetensors.numpy import save_file
+
+from core.config import ModelConfig
+from export import names
+from export.checkpoint import open_checkpoint
+
+CONFIG = ModelConfig.from_dict(golden_config())
+
+
+def assert_golden(folder, convert=lambda array: array):
+    tensors, expected = open_checkpoint(folder).tensors, golden_tensors()
+    assert tensors.keys() == expected.keys()
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(tensor.read(), convert(expected[name]), err_msg=name)
+        np.testing.assert_array_equal(np.concatenate(list(tensor.blocks())), tensor.read(), err_msg=name)
+
+
+def paddle_arrays(prefix):
+    """The golden tensors as Paddle's published checkpoint names and lays them out."""
+    arrays = golden_tensors()
+    return {("transformer." + p.paddle_name.removeprefix("qwen.") if prefix == "transformer." and
+             p.paddle_name.startswith("qwen.") else p.paddle_name.replace("qwen.", prefix)):
+            np.ascontiguousarray(arrays[p.name].T) if p.linear else arrays[p.name] for p in names.parameters(CONFIG)}
+
+
+def test_one_safetensors_file():
+    assert_golden(GOLDEN)
+
+
+def test_sharded_safetensors(tmp_path):
+    arrays = golden_tensors()
+    places = {name: f"model-0000{1 + i % 3}-of-00003.safetensors" for i, name in enumerate(arrays)}
+    for shard in set(places.values()):
+        save_file({n: arrays[n] for n in arrays if places[n] == shard}, tmp_path / shard)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    (tmp_path / "config.json").write_text(json.dumps(golden_config()))
+    assert_golden(tmp_path)
+
+
+TORCH = """
+import json, sys, torch
+from safetensors.torch import load_file
+golden, out, form = sys.argv[1:]
+state = load_file(golden + "/model.safetensors")
+if form == "sharded":
+    places = {n: f"pytorch_model-0000{1 + i % 2}-of-00002.bin" for i, n in enumerate(state)}
+    for shard in set(places.values()):
+        torch.save({n: state[n] for n in state if places[n] == shard}, f"{out}/{shard}")
+    json.dump({"weight_map": places}, open(out + "/pytorch_model.bin.index.json", "w"))
+elif form == "module":  # an OrderedDict with attributes, parameters and a transposed view
+    module = torch.nn.ParameterDict({n.replace(".", "!"): t for n, t in state.items()})
+    state = type(module.state_dict())((n.replace("!", "."), t) for n, t in module.state_dict(keep_vars=True).items())
+    state._metadata = {"": {"version": 1}}
+    state["lm_head.weight"] = state["lm_head.weight"].data.T.contiguous().T
+    torch.save(state, out + "/pytorch_model.bin")
+elif form == "shared":  # all tensors are parts of one storage
+    flat = torch.cat([t.flatten() for t in state.values()])
+    parts = flat.split([t.numel() for t in state.values()])
+    torch.save({n: p.view(t.shape) for (n, t), p in zip(state.items(), parts)}, out + "/pytorch_model.bin")
+else:
+    torch.save({n: t.to(getattr(torch, form)) for n, t in state.items()}, out + "/pytorch_model.bin")
+"""
+
+
+@pytest.mark.parametrize("form", ["sharded", "module", "shared", "float32"])
+def test_torch_files(tmp_path, form):
+    (tmp_path / "config.json").write_text(json.dumps(golden_config()))
+    run_code(TORCH, GOLDEN, tmp_path, form)
+    assert_golden(tmp_path)
+
+
+def test_torch_bfloat16(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(golden_config()))
+    run_code(TORCH, GOLDEN, tmp_path, "bfloat16")
+    tensor = open_checkpoint(tmp_path).tensors["lm_head.weight"]
+    expected = bfloat16_bits(golden_tensors()["lm_head.weight"])
+    assert tensor.dtype == "bfloat16"
+    assert np.abs(tensor.read().astype(int) - expected).max() <= 1  # torch rounds, the reference cuts
+
+
+@pytest.mark.parametrize("prefix", ["transformer.", "transformer.llm.", "qwen."])
+@pytest.mark.parametrize("protocol", [3, 4])
+def test_pickled_arrays(tmp_path, prefix, protocol):
+    (tmp_path / "config.json").write_text(json.dumps(golden_config()))
+    saved = {**paddle_arrays(prefix), "StructuredToParameterName@@": {"lm_head.weight": "linear_0.w_0"}}
+    (tmp_path / "model_state.pdparams").write_bytes(pickle.dumps(saved, protocol=protocol))
+    assert_golden(tmp_path)
+
+
+def test_arrays_stored_column_after_column(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(golden_config()))
+    saved = {name: np.asfortranarray(array) for name, array in paddle_arrays("qwen.").items()}
+    (tmp_path / "model_state.pdparams").write_bytes(pickle.dumps(saved, protocol=4))
+    assert_golden(tmp_path)
+
+
+def test_newer_numpy_spelling(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(golden_config()))
+    raw = pickle.dumps(paddle_arrays("qwen."), protocol=4)
+    old, new = (b"\x8c" + bytes([len(name)]) + name for name in (b"numpy.core.multiarray", b"numpy._core.multiarray"))
+    assert raw.count(old) == 1
+    frame = raw.index(old)
+    assert frame < 1 << 16
+    (tmp_path / "model_state.pdparams").write_bytes(_one_longer_frame(raw).replace(old, new))
+    assert_golden(tmp_path)
+
+
+def _one_longer_frame(raw):
+    """The first frame's length raised by the byte that the longer name takes."""
+    length, = struct.unpack_from("<Q", raw, 3)
+    return raw[:3] + struct.pack("<Q", length + 1) + raw[11:]
+
+
+PADDLE = """
+import pickle, sys, zlib, paddle
+source, out = sys.argv[1:]
+arrays = pickle.load(open(source, "rb"))
+tensors = {n: paddle.to_tensor(a) for n, a in arrays.items()}
+tensors["lm_head.weight"] = tensors["lm_head.weight"].astype("bfloat16")
+paddle.save(tensors, out + "/model_state.pdparams")
+"""
+
+
+def test_what_paddle_saves(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(golden_config()))
+    (tmp_path / "arrays").write_bytes(pickle.dumps(paddle_arrays("transformer.")))
+    run_code(PADDLE, tmp_path / "arrays", tmp_path)
+    tensors, expected = open_checkpoint(tmp_path).tensors, golden_tensors()
+    head = tensors.pop("lm_head.weight")
+    assert head.dtype == "bfloat16" and head.shape == (512, 256)
+    assert np.abs(head.read().astype(int) - bfloat16_bits(expected["lm_head.weight"])).max() <= 1
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(tensor.read(), expected[name], err_msg=name)
+
+
+def test_harmless_buffers_are_ignored(tmp_path):
+    arrays = {**golden_tensors(), "transformer.h.0.attn.rotary_emb.inv_freq": np.ones(64, np.float32),
+              "transformer.h.1.attn.masked_bias": np.ones(1, np.float32),
+              "transformer.h.1.attn.bias": np.ones((1, 1, 4, 4), np.bool_)}
+    assert_golden(write_checkpoint(tmp_path / "c", arrays))
+
+
+def test_rows_are_read_alone(tmp_path):
+    tensors = open_checkpoint(GOLDEN).tensors
+    expected = golden_tensors()["transformer.wte.weight"]
+    np.testing.assert_array_equal(tensors["transformer.wte.weight"].rows(3, 7), expected[3:7])
+    np.testing.assert_array_equal(tensors["transformer.wte.weight"].transposed.rows(3, 7), expected.T[3:7])
+
+
+def test_a_pdparams_file_of_15_gigabytes_opens_without_reading_it(tmp_path):
+    from export.pdparams_writer import Writer
+    from export.readers import pdparams
+    path = tmp_path / "model_state.pdparams"
+    values = 15_000_000_000 // 4
+    with open(path, "wb") as file:
+        writer = Writer(file)
+        writer.begin("large", (values // 1000, 1000), "float32", values * 4)
+        file.seek(values * 4, 1)  # a hole: the file takes no room on disk
+        writer._left = 0
+        writer.begin("small", (2,), "float32", 8)
+        writer.write(np.array([1, 2], np.float32))
+        writer.close()
+    tensors = pdparams.read(path)
+    assert tensors["large"].shape == (values // 1000, 1000)
+    np.testing.assert_array_equal(tensors["small"].read(), [1, 2])
+    np.testing.assert_array_equal(tensors["large"].rows(5, 6), np.zeros((1, 1000)))
