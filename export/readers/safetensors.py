@@ -37,7 +37,7 @@ def read(path):
         if not 0 <= begin <= end <= source.size - start:
             raise UserError(f"{path}: tensor {name[:200]!r} lies outside its file: the file is truncated or damaged")
         kind = TYPES.get(dtype) if isinstance(dtype, str) else None
-        tensor = StoredTensor.checked(name, source, start + begin, shape, kind or dtype, end - begin)
+        tensor = StoredTensor.checked(name, source, start + begin, shape, kind or str(dtype), end - begin)
         if tensor.values * tensor.item_bytes != end - begin:
             raise UserError(f"{path}: tensor {name[:200]!r} has another size than its shape means")
         tensors[name] = tensor
