@@ -37,14 +37,14 @@ def export(graphs, source, out, dtype="float32", impl="fused"):
     for graph, target in folders.items():
         with atomic_dir(target) as folder:
             (folder / "model.pdmodel").write_bytes(build_program(graph, checkpoint.config, dtype, impl))
-            _write_weights(checkpoint, graph, dtype, folder / "model.pdiparams")
+            _write_weights(checkpoint, graph, dtype, impl, folder / "model.pdiparams")
             if graph == "language" and (checkpoint.path / VOCABULARY).is_file():
                 shutil.copyfile(checkpoint.path / VOCABULARY, folder / VOCABULARY)
             write_manifest(folder, graph, checkpoint.config, dtype, impl, operators, paddle.__version__, identity)
 
 
-def _write_weights(checkpoint, graph, dtype, path):
-    shapes = parameter_shapes(checkpoint.config, graph)
+def _write_weights(checkpoint, graph, dtype, impl, path):
+    shapes = parameter_shapes(checkpoint.config, graph, impl)
     with open(path, "wb") as file, progress(f"export {graph}", parameter_bytes(shapes, dtype)) as advance:
         write_parameters(file, shapes, dtype, lambda name: stacked(checkpoint, name, dtype), advance)
 

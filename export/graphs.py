@@ -1,6 +1,6 @@
 """The two static graphs as Paddle programs: `vision` (pixels -> image features) and `language` (tokens -> logits).
 
-Inputs, state and outputs are listed in docs/formats.md; parameters are named `<operator>.<role>`.
+Inputs, state and outputs are listed in docs/formats.md; the names of parameters in ops/weights.py.
 """
 
 import zlib  # noqa: F401  before paddle
@@ -41,7 +41,7 @@ def build_program(graph, config, dtype, impl):
     try:
         program = paddle.static.Program()
         with paddle.static.program_guard(program, paddle.static.Program()), paddle.utils.unique_name.guard():
-            weights = _parameters(program, graph, config, dtype)
+            weights = _parameters(program, graph, config, dtype, impl)
             inputs, output = (_vision if graph == "vision" else _language)(config, dtype, impl, weights)
             # paddle.static.save_inference_model prunes what no output needs, and with it the updates of the state:
             # so the feed and fetch operators are added here.
@@ -54,13 +54,17 @@ def build_program(graph, config, dtype, impl):
             paddle.disable_static()
 
 
-def _parameters(program, graph, config, dtype):
-    """Declare every parameter and return operator -> role -> variable."""
+def _parameters(program, graph, config, dtype, impl):
+    """Declare every parameter and return operator -> role -> variable (a list of them where layers are separate)."""
     weights = {operator: {} for operator in STAGES[graph]}
-    for name, shape in parameter_shapes(config, graph).items():
-        operator, _, role = name.partition(".")
-        weights[operator][role] = program.global_block().create_var(
+    for name, shape in parameter_shapes(config, graph, impl).items():
+        operator, role, *layer = name.split(".")
+        variable = program.global_block().create_var(
             name=name, shape=shape, dtype=dtype, persistable=True, stop_gradient=True)
+        if layer:
+            weights[operator].setdefault(role, []).append(variable)
+        else:
+            weights[operator][role] = variable
     return weights
 
 

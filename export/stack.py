@@ -8,7 +8,7 @@ import numpy as np
 from export import fold
 from export.dtypes import cast, to_float32
 from export.names import KV_PROJ
-from ops.weights import padded_patch_values
+from ops.weights import padded_patch_values, stacked_layers
 
 POOL = "transformer.visual.attn_pool."
 COPIED = {  # role -> tensor
@@ -42,7 +42,8 @@ DECODER_LAYERS = {  # role -> tensors of a layer, one under the other
 
 
 def stacked(checkpoint, parameter, dtype):
-    """Yield parameter `<operator>.<role>` of an open Checkpoint as contiguous arrays that follow each other.
+    """Yield parameter `<operator>.<role>` or `<operator>.<role>.<layer>` of an open Checkpoint as contiguous arrays
+    that follow each other.
 
     dtype: name of the target type (bfloat16 comes as uint16). Raises UserError naming the tensor whose values do
     not fit it.
@@ -54,7 +55,8 @@ def stacked(checkpoint, parameter, dtype):
 def _blocks(checkpoint, parameter):
     """(array, its type's name, tensor name) of each block."""
     config, tensors = checkpoint.config, checkpoint.tensors
-    operator, role = parameter.split(".")
+    operator, role, *layer = parameter.split(".")
+    layers = [int(layer[0])] if layer else range(stacked_layers(config, operator, role) or 0)
 
     def copied(name):
         for block in tensors[name].blocks():
@@ -69,16 +71,16 @@ def _blocks(checkpoint, parameter):
     if parameter in COPIED:
         yield from copied(COPIED[parameter])
     elif operator == "vision_encoder":
-        yield from _vision_encoder(config, role, tensors, copied, computed, read)
+        yield from _vision_encoder(config, role, layers, tensors, copied, computed, read)
     elif operator == "resampler":
         yield from _resampler(config, role, tensors, copied, computed, read)
     else:
-        for layer in range(config.num_hidden_layers):
+        for layer in layers:
             for name in DECODER_LAYERS[role]:
                 yield from copied(f"transformer.h.{layer}.{name}")
 
 
-def _vision_encoder(config, role, tensors, copied, computed, read):
+def _vision_encoder(config, role, layers, tensors, copied, computed, read):
     v = config.visual
     if role == "patch_weight":
         name = "transformer.visual.conv1.weight"
@@ -88,7 +90,7 @@ def _vision_encoder(config, role, tensors, copied, computed, read):
         name = "transformer.visual.positional_embedding"
         yield from computed(fold.resize_positions(read(name), v.grid), name)
     else:
-        for layer in range(v.layers):
+        for layer in layers:
             at = f"transformer.visual.transformer.resblocks.{layer}."
             if role in VISION_LAYERS:
                 yield from copied(at + VISION_LAYERS[role])

@@ -99,6 +99,7 @@ class Graph:
             config.enable_use_gpu(64, 0)
         else:
             config.disable_gpu()
+            config.disable_mkldnn()  # oneDNN prepares kernels for every new shape, and each decode step has one
             config.set_cpu_math_library_num_threads(cpu_threads())
         config.enable_memory_optim(True)
         self._predictor = inference.create_predictor(config)

@@ -2,7 +2,8 @@
 
 `impl="fused"` calls the compiled operator (ops.library must be loaded), `impl="native"` composes plain Paddle layers.
 Both work on eager tensors and on the variables of a static program. `weights` maps the roles of ops/weights.py to
-tensors. T is the weights' dtype. State arguments are updated in place.
+tensors, in the roles' order; for native a stacked role may also be a list of its layers. T is the weights' dtype.
+State arguments are updated in place.
 """
 
 from ops import native

@@ -13,7 +13,7 @@ def vision_encoder(pixels, weights, heads, eps):
     """See functional.vision_encoder."""
     w = weights
     dtype = w["patch_weight"].dtype
-    layers, width = w["ln_1_weight"].shape
+    layers = len(w["ln_1_weight"])
     patches = w["position"].shape[0]
     grid = math.isqrt(patches)
     side = pixels.shape[2] // grid
@@ -62,7 +62,7 @@ def embedding(tokens, image_features, image_starts, weights):
 def decoder(hidden, lengths, positions, inv_freq, weights, k_cache, v_cache, heads, seq_length, eps):
     """See functional.decoder."""
     w = weights
-    layers, mlp = w["ln_1_weight"].shape[0], w["down_weight"].shape[2]
+    layers, mlp = len(w["ln_1_weight"]), w["down_weight"][0].shape[1]
     dtype, head_dim = hidden.dtype, hidden.shape[2] // heads
     columns, slots = paddle.shape(hidden)[1], paddle.shape(k_cache)[3]
 

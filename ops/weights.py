@@ -1,8 +1,12 @@
 """The operators' weights: one stacked tensor per role, rows [out, in], and the role's shape.
 
 This table is the contract between export (which fills the roles from a checkpoint), the operators (which take
-them in this order) and the graphs' parameter files (parameter `<stage>.<role>`). L layers, W vision width,
-M vision MLP width, E resampler width = H hidden size, P patches, Q queries, F half of intermediate_size, V vocabulary.
+them in this order) and the graphs' parameter files. There a parameter is called `<operator>.<role>`; plain Paddle
+layers would copy a layer out of a stacked tensor on every call, so the native implementation gets its layers one by
+one, as `<operator>.<role>.<layer>`.
+
+L layers, W vision width, M vision MLP width, E resampler width = H hidden size, P patches, Q queries, F half of
+intermediate_size, V vocabulary.
 """
 
 from core.config import QUERIES
@@ -85,7 +89,24 @@ STAGES = {  # graph -> operator -> its roles
 }
 
 
-def parameter_shapes(config, graph):
-    """Every parameter of a graph ("vision" or "language"): `<operator>.<role>` -> shape."""
-    return {f"{operator}.{role}": shape
-            for operator, roles in STAGES[graph].items() for role, shape in roles(config).items()}
+WHOLE_ENCODER_ROLES = ("patch_weight", "position", "ln_pre_weight", "ln_pre_bias")
+
+
+def stacked_layers(config, operator, role):
+    """How many layers a role stacks in its first dimension; None for a role that belongs to no layer."""
+    if operator == "decoder":
+        return config.num_hidden_layers
+    return config.visual.layers if operator == "vision_encoder" and role not in WHOLE_ENCODER_ROLES else None
+
+
+def parameter_shapes(config, graph, impl="fused"):
+    """Every parameter of a graph ("vision" or "language") as `impl` stores it: name -> shape."""
+    shapes = {}
+    for operator, roles in STAGES[graph].items():
+        for role, shape in roles(config).items():
+            layers = stacked_layers(config, operator, role)
+            if impl == "native" and layers is not None:
+                shapes.update({f"{operator}.{role}.{layer}": shape[1:] for layer in range(layers)})
+            else:
+                shapes[f"{operator}.{role}"] = shape
+    return shapes
