@@ -1,0 +1,109 @@
+"""Calls of the kernel library through ctypes: argument structs are read from the headers, tensors pass as pointers."""
+
+import ctypes
+import os
+import re
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+HEADERS = ROOT / "ops" / "kernels"
+DEFAULT = ROOT / "build" / "ops" / "gpu" / "libqwen_vl_kernels.so"
+DTYPES = {torch.float16: 0, torch.bfloat16: 1}
+SCALARS = {"int": ctypes.c_int, "long long": ctypes.c_longlong, "float": ctypes.c_float}
+
+
+def library_path():
+    """The library under test: $QWEN_VL_KERNELS, else the one that the build makes."""
+    return Path(os.environ.get("QWEN_VL_KERNELS", DEFAULT))
+
+
+def _struct(header, name):
+    text = re.sub(r"//[^\n]*", "", (HEADERS / header).read_text())
+    body = re.search(rf"struct {name} \{{(.*?)\}};", text, re.S).group(1)
+    fields = []
+    for declaration in filter(None, (" ".join(d.split()) for d in body.split(";"))):
+        kind, names = re.match(r"((?:const )?(?:long long|\w+))\s*(.*)", declaration).groups()
+        for field in names.split(","):
+            field = field.strip()
+            pointer = field.startswith("*")
+            fields.append((field.lstrip("* "), ctypes.c_void_p if pointer else SCALARS[kind]))
+    return type(name, (ctypes.Structure,), {"_fields_": fields})
+
+
+class Library:
+    """The launchers. Every call goes to torch's current stream and raises RuntimeError on a status other than 0."""
+
+    def __init__(self):
+        torch.cuda.init()
+        torch.ones(8, 8, device="cuda", dtype=torch.float16) @ torch.ones(8, 8, device="cuda", dtype=torch.float16)
+        self.so = ctypes.CDLL(str(library_path()))
+        self.so.qwen_vl_status_text.restype = ctypes.c_char_p
+        self.context = ctypes.c_void_p()
+        self._check(self.so.qwen_vl_context_create(ctypes.byref(self.context)))
+        self.structs = {}
+
+    def close(self):
+        self.so.qwen_vl_context_destroy(self.context)
+
+    def _check(self, status):
+        if status:
+            raise RuntimeError(self.so.qwen_vl_status_text(status).decode())
+
+    def struct(self, header, **values):
+        """The header's argument struct, filled: tensors become pointers, the rest is taken as it is."""
+        name = "QwenVl" + "".join(part.title() for part in header.split("_"))
+        kind = self.structs.setdefault(name, _struct(header + ".h", name))
+        unknown = set(values) - {field for field, _ in kind._fields_}
+        assert not unknown, unknown
+        return kind(**{k: v.data_ptr() if isinstance(v, torch.Tensor) else v for k, v in values.items()})
+
+    def plain(self, name, *arguments):
+        """A launcher without a struct; floats must come as ctypes.c_float."""
+        converted = [ctypes.c_void_p(a.data_ptr()) if isinstance(a, torch.Tensor) else a for a in arguments]
+        self._check(getattr(self.so, "qwen_vl_" + name)(*converted, self.stream()))
+
+    def kernel(self, header, **values):
+        """A launcher that takes its struct and a stream."""
+        self._check(getattr(self.so, "qwen_vl_" + header)(ctypes.byref(self.struct(header, **values)), self.stream()))
+
+    def gemm(self, workspace, **values):
+        self._check(self.so.qwen_vl_gemm(self.context, ctypes.byref(self.struct("gemm", **values)),
+                                         ctypes.c_void_p(workspace.data_ptr()), self.stream()))
+
+    def prepare_stage(self, header, **values):
+        """A stage with its workspace allocated, as a callable that launches it."""
+        arguments = self.struct(header, **values)
+        size = getattr(self.so, f"qwen_vl_{header}_workspace")
+        size.restype = ctypes.c_size_t
+        workspace = torch.full((size(ctypes.byref(arguments)),), 255, dtype=torch.uint8, device="cuda")  # NaNs
+        launch = getattr(self.so, "qwen_vl_" + header)
+
+        def run():
+            self._check(launch(self.context, ctypes.byref(arguments), ctypes.c_void_p(workspace.data_ptr()),
+                               ctypes.c_size_t(workspace.numel()), self.stream()))
+        run.tensors = [v for v in values.values() if isinstance(v, torch.Tensor)]
+        run.workspace_bytes = workspace.numel()
+        return run
+
+    def stage(self, header, **values):
+        self.prepare_stage(header, **values)()
+
+    @staticmethod
+    def stream():
+        return ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+
+
+def relative_error(value, reference):
+    """Norm of the difference over the norm of the reference, in fp64; inf when a value is not finite."""
+    value, reference = value.double(), reference.double()
+    if not torch.isfinite(value).all():
+        return float("inf")
+    return float((value - reference).norm() / reference.norm())
+
+
+def assert_as_good(value, same_dtype, reference):
+    """`value` is at most 1.25 times as far from the fp32 reference as torch's result in the same dtype."""
+    ours, torchs = relative_error(value, reference), relative_error(same_dtype, reference)
+    assert ours <= 1.25 * torchs + 1e-7, f"relative error {ours:.3e}, torch's {torchs:.3e}"
