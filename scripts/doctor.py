@@ -163,7 +163,7 @@ def main():
     if torch_python != python:
         show("torch", torch_found.get("torch", "not installed"))
         show("transformers", torch_found.get("transformers", "not installed"))
-    usable, ops = operators(python)
+    usable, ops = operators(python) if found else (False, "cannot be checked without packages")
     show("operators", ops)
 
     compiler_fault = None if shutil.which(compiler) else f"no C++ compiler ({compiler}): apt install g++"

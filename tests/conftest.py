@@ -3,13 +3,16 @@
 import base64
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from infer.tokenizer import Tokenizer
 
-DATA = Path(__file__).parent / "data"
+ROOT = Path(__file__).parent.parent
+DATA = ROOT / "tests" / "data"
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +54,13 @@ def byte_vocabulary(tmp_path_factory):
 def byte_tokenizer(byte_vocabulary):
     """The tokenizer over single bytes: <|endoftext|> is 256, <img> 470."""
     return Tokenizer(byte_vocabulary)
+
+
+@pytest.fixture(scope="session")
+def exported_tiny(tmp_path_factory):
+    """Exported folder (fused, float32) of a random checkpoint of the tiny preset, vocabulary included."""
+    folder = tmp_path_factory.mktemp("tiny")
+    for command in (["export.synthetic", "--preset", "tiny", folder / "checkpoint"],
+                    ["export", "all", folder / "checkpoint", folder / "exported"]):
+        subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return folder / "exported"

@@ -1,0 +1,155 @@
+"""The Makefile: its targets, what depends on what, and one clear line for what cannot be done."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TARGETS = ("setup ops checkpoint convert export-vision export-language export infer baseline bench report replay doctor"
+           " test lint clean help").split()
+VARIABLES = "MAKEFLAGS MAKELEVEL MFLAGS CKPT PRESET OUT DTYPE DEVICE IMPL ARMS CASES IMAGE PROMPT NEW_TOKENS".split()
+
+
+def make(build, *arguments):
+    """Run make with its own build folder and this interpreter instead of .venv."""
+    env = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    own = [f"BUILD={build}", f"PADDLE_PYTHON={sys.executable}", f"TORCH_PYTHON={sys.executable}"]
+    return subprocess.run(["make", *own, *arguments], cwd=ROOT, env=env, capture_output=True, text=True)
+
+
+def steps(build, *arguments):
+    """The Python modules that make would run, with their first argument where it tells them apart."""
+    done = make(build, "-n", *arguments)
+    assert done.returncode == 0, done.stderr
+    found = re.findall(r"-m (ops\.build|export\.\w+|export \w+|infer[.\w]*|bench \w+|pytest)", done.stdout)
+    return [" ".join(step.split()) for step in found]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A build folder after `make -j2 export` of the native graphs of the tiny preset."""
+    build = tmp_path_factory.mktemp("build")
+    done = make(build, "-j2", "export", "PRESET=tiny", "IMPL=native")
+    assert done.returncode == 0, done.stderr
+    return build
+
+
+def test_help_lists_every_target(tmp_path):
+    done = make(tmp_path, "help")
+    listed = re.findall(r"^  ([a-z-]+) +\S", done.stdout, re.MULTILINE)
+    assert listed == sorted(listed, key=listed.index) and set(TARGETS) == set(listed)
+
+
+def test_every_phony_target_is_listed():
+    phony = re.search(r"^\.PHONY:((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(), re.MULTILINE).group(1)
+    assert set(phony.replace("\\", "").split()) - {"FORCE"} == set(TARGETS)
+
+
+def test_bench_runs_every_step_in_order(tmp_path):
+    assert steps(tmp_path, "bench", "PRESET=tiny") == [
+        "export.synthetic", "export.convert", "export vision", "export language", "ops.build", "export vision",
+        "export language", "bench run"]
+
+
+def test_bench_exports_only_what_its_arms_need(tmp_path):
+    assert "ops.build" not in steps(tmp_path, "bench", "PRESET=tiny", "ARMS=torch-sdpa,paddle-native")
+    assert steps(tmp_path, "bench", "PRESET=tiny", "ARMS=torch-sdpa") == ["export.synthetic", "bench run"]
+
+
+def test_own_checkpoint_is_not_made(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    other = tmp_path / "other" / "mine"
+    other.mkdir(parents=True)
+    (other / "config.json").write_text("{}")
+    build = tmp_path / "build"
+    assert steps(build, "export-vision", "IMPL=native", f"CKPT={folder}") == ["export.convert", "export vision"]
+    texts = [make(build, "-n", "convert", f"CKPT={checkpoint}").stdout for checkpoint in (folder, other)]
+    places = {re.search(r"export\.convert \S+ (\S+)", text).group(1) for text in texts}
+    assert len(places) == 2 and all(re.fullmatch(r"mine-[0-9a-f]{8}", Path(place).name) for place in places)
+
+
+def test_second_export_is_up_to_date(built):
+    assert make(built, "-q", "export", "PRESET=tiny", "IMPL=native").returncode == 0
+    assert steps(built, "export", "PRESET=tiny", "IMPL=native") == []
+
+
+@pytest.mark.parametrize("changed, again", [
+    ("export/presets/tiny.json", ["export.synthetic", "export.convert", "export vision", "export language"]),
+    ("export/convert.py", ["export.convert", "export vision", "export language"]),
+    ("ops/native.py", ["export vision", "export language"]),
+    ("ops/weights.py", ["export vision", "export language"]),
+    ("infer/engine.py", []), ("bench/run.py", []), ("requirements.txt", []), ("README.md", []),
+])
+def test_change_of_a_source_rebuilds_what_depends_on_it(built, changed, again):
+    assert steps(built, "-W", changed, "export", "PRESET=tiny", "IMPL=native") == again
+
+
+def test_other_dtype_rebuilds_the_graphs_alone(built):
+    assert steps(built, "export", "PRESET=tiny", "IMPL=native", "DTYPE=float16") == ["export vision", "export language"]
+
+
+def test_other_wheel_version_rebuilds_the_graphs(built):
+    stamp = built / "stamps" / "wheels"
+    content, times = stamp.read_text(), stamp.stat()
+    stamp.write_text("Python 3.11\npaddlepaddle 0.0\n")
+    try:
+        assert steps(built, "export", "PRESET=tiny", "IMPL=native") == ["export vision", "export language"]
+        assert stamp.read_text() == content
+    finally:
+        os.utime(stamp, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert steps(built, "export", "PRESET=tiny", "IMPL=native") == []
+
+
+def test_operator_source_rebuilds_the_library_and_the_fused_graphs(tmp_path):
+    source = next((ROOT / "ops" / "paddle").rglob("*.cc")).relative_to(ROOT)
+    assert steps(tmp_path, "-W", str(source), "export", "PRESET=tiny")[-3:] == [
+        "ops.build", "export vision", "export language"]
+
+
+def test_out_is_where_the_named_target_writes(tmp_path):
+    done = make(tmp_path, "-n", "convert", "PRESET=tiny", "OUT=/elsewhere").stdout
+    assert f"export.convert {tmp_path}/checkpoints/tiny /elsewhere" in done
+    done = make(tmp_path, "-n", "export", "PRESET=tiny", "OUT=/elsewhere").stdout
+    assert f"export vision {tmp_path}/converted/tiny /elsewhere" in done
+    assert "--out /elsewhere" in make(tmp_path, "-n", "bench", "PRESET=tiny", "OUT=/elsewhere").stdout
+
+
+def test_replay_runs_the_cases(tmp_path):
+    done = make(tmp_path, "-n", "replay", "CKPT=tests/data/tiny/checkpoint", "CASES=tests/data/tiny", "OUT=/out")
+    assert "-m infer.replay" in done.stdout and "--cases tests/data/tiny --out /out" in done.stdout
+
+
+def test_prompt_reaches_the_program_as_it_was_typed(tmp_path):
+    code = "import os; print(os.environ['PROMPT'])"
+    fake = tmp_path / "python"
+    fake.write_text(f'#!/bin/sh\ncase "$*" in *"-m infer "*) exec {sys.executable} -c "{code}";; esac\n'
+                    f'exec {sys.executable} "$@"\n')
+    fake.chmod(0o755)
+    prompt = "it's \"$HOME\" $(x) # `ls` 100%"
+    done = make(tmp_path / "build", "-s", "infer", "PRESET=tiny", "IMPL=native", f"PROMPT={prompt}",
+                f"PADDLE_PYTHON={fake}")
+    assert done.stdout.splitlines()[-1] == prompt
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["bench", "PRESET=foo"], "use one of:.*small.*tiny"),
+    (["export", "DTYPE=int4"], "use one of: float32 float16 bfloat16"),
+    (["bench", "DEVICE=tpu"], "use one of: auto cpu gpu"),
+    (["export", "IMPL=magic"], "use one of: fused native"),
+    (["export", "PRESET=tiny small"], "use one of"),
+    (["export", "CKPT=/no/such/folder"], "config.json"),
+    (["export", "CKPT=/a b"], "space"),
+    (["replay", "CKPT=tests/data/tiny/checkpoint"], "CASES= is missing"),
+    (["export", "bench", "OUT=/x"], "exactly one"),
+    (["export", "PADDLE_PYTHON=/no/python"], "cannot be run"),
+])
+def test_bad_values_get_one_line(tmp_path, arguments, words):
+    done = make(tmp_path, *arguments)
+    assert done.returncode != 0 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and re.search(words, done.stderr)

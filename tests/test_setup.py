@@ -1,0 +1,128 @@
+"""scripts/setup.sh in a folder of its own, with wheels made here: what it installs, and when it starts anew."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
+GOOD_PYTHON = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
+PYTHON_39 = "#!/bin/sh\necho 3.9\n"
+NO_ENSUREPIP = """#!/bin/sh
+case "$*" in *ensurepip*) exit 1;; *) echo 3.11;; esac
+"""
+
+
+def write_wheel(folder, name):
+    """A wheel that installs an empty module called paddle."""
+    info = f"{name}-0.1.dist-info"
+    files = {"paddle/__init__.py": "", f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n",
+             f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
+    with zipfile.ZipFile(folder / f"{name}-0.1-py3-none-any.whl", "w") as wheel:
+        for path, text in files.items():
+            wheel.writestr(path, text)
+        wheel.writestr(f"{info}/RECORD", "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"]))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A folder with setup.sh and a requirements.txt that asks for a wheel lying beside it."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "setup.sh", folder / "scripts")
+    (folder / "wheels").mkdir()
+    for name in ("paddlepaddle", "paddlepaddle_gpu"):
+        write_wheel(folder / "wheels", name)
+    (folder / "requirements.txt").write_text("--no-index\n--find-links wheels\npaddlepaddle==0.1\n")
+    return folder
+
+
+@pytest.fixture
+def setup(project):
+    """Run setup.sh with some variables; the interpreter is the one that runs the tests."""
+    def run(*arguments, **variables):
+        env = {key: value for key, value in os.environ.items() if key not in ("DEVICE", "PYTHON", "CXX")}
+        python = {} if "PATH" in variables else {"PYTHON": sys.executable}
+        return subprocess.run(["/bin/bash", "scripts/setup.sh", *arguments], cwd=project, capture_output=True,
+                              text=True, env={**env, **python, **variables})
+    return run
+
+
+def interpreters(folder, **scripts):
+    """A PATH with the tools that setup.sh calls, and these interpreters."""
+    folder.mkdir()
+    for tool in ("bash", "dirname", "grep", "sed", "tail", "touch", "rm", "g++"):
+        (folder / tool).symlink_to(shutil.which(tool))
+    for name, text in scripts.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    return str(folder)
+
+
+def installed(project):
+    found = (project / ".venv").glob("lib/*/site-packages/paddlepaddle*.dist-info")
+    return sorted(path.name.split("-")[0] for path in found)
+
+
+def test_life_of_an_environment(project, setup):
+    assert "missing" in setup("--check").stdout
+    done = setup()
+    assert done.returncode == 0, done.stderr
+    assert (project / ".venv" / ".ready").read_text() == f"{VERSION} cpu\n" and installed(project) == ["paddlepaddle"]
+    assert setup("--check").stdout == ""
+
+    os.utime(project / "requirements.txt")
+    assert "old" in setup("--check").stdout
+    (project / ".venv" / "kept").touch()
+    assert setup().returncode == 0 and (project / ".venv" / "kept").exists()
+
+    assert ".ready says" in setup("--check", DEVICE="gpu").stdout
+    assert setup(DEVICE="gpu").returncode == 0 and installed(project) == ["paddlepaddle_gpu"]
+    assert setup("--check", DEVICE="auto").stdout == setup("--check", DEVICE="gpu").stdout == ""
+
+    (project / ".venv" / ".installing").touch()  # as a killed installation leaves it
+    assert setup().returncode == 0
+    assert not (project / ".venv" / "kept").exists() and installed(project) == ["paddlepaddle"]
+
+
+def test_failed_installation_is_not_ready(project, setup):
+    requirements = project / "requirements.txt"
+    good = requirements.read_text()
+    requirements.write_text(good.replace("0.1", "0.2"))
+    done = setup()
+    requirements.write_text(good)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: pip could not install")
+    assert not (project / ".venv" / ".ready").exists()
+
+
+@pytest.mark.parametrize("scripts, words", [
+    ({}, "no Python 3.11 or 3.12 found: apt install"),
+    ({"python3": PYTHON_39}, "no Python 3.11 or 3.12 found: apt install"),
+    ({"python3": NO_ENSUREPIP}, "apt install python3-venv"),
+])
+def test_machine_without_a_fitting_python(tmp_path, setup, scripts, words):
+    done = setup("--find", PATH=interpreters(tmp_path / "bin", **scripts))
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ") and words in done.stderr
+
+
+def test_first_fitting_python_is_taken(tmp_path, setup):
+    path = interpreters(tmp_path / "bin", **{"python3": PYTHON_39, f"python{VERSION}": GOOD_PYTHON})
+    assert setup("--find", PATH=path).stdout == f"{path}/python{VERSION}\n"
+
+
+def test_given_python_that_does_not_fit(tmp_path, setup):
+    path = interpreters(tmp_path / "bin", python3=PYTHON_39)
+    done = setup("--find", PYTHON=f"{path}/python3")
+    assert done.returncode == 1 and "is 3.9: 3.11 or 3.12 is needed" in done.stderr
+    assert "no interpreter that runs" in setup("--find", PYTHON="/no/python").stderr
+
+
+def test_no_compiler(setup):
+    done = setup(CXX="no-such-compiler")
+    assert done.returncode == 1 and done.stderr == "error: no C++ compiler (no-such-compiler): apt install g++\n"
