@@ -34,27 +34,26 @@ def check_length(ids, new_tokens, config):
 
 def answer(engine, tokenizer, ids, images, new_tokens):
     """Generate greedily; returns (text, {stage: milliseconds}), end-of-text left out of the text."""
-    clock = [time.perf_counter()]
-
-    def lap():
+    def since(moment):
         engine.synchronize()
-        clock.append(time.perf_counter())
-        return (clock[-1] - clock[-2]) * 1e3
+        return (time.perf_counter() - moment) * 1e3
 
-    pixels = to_pixels(images, engine.config.visual.image_size)
-    times = {"preprocess": lap()}
-    features = engine.vision(pixels) if images else None
-    times["vision"] = lap()
+    times, features, start = {}, None, time.perf_counter()
+    if images:
+        pixels = to_pixels(images, engine.config.visual.image_size)
+        times["preprocess"] = since(start)
+        encoding = time.perf_counter()
+        features = engine.vision(pixels)
+        times["vision"] = since(encoding)
     run = engine.start([ids], features, new_tokens, [tokenizer.end_of_text])
     run.prefill()
-    lap()
-    times["TTFT"] = (clock[-1] - clock[0]) * 1e3
+    times["TTFT"] = since(start)
+    decoding = time.perf_counter()
     while not run.finished:
         run.step()
     (tokens,) = run.tokens()
-    decode = lap()
     if len(tokens) > 1:
-        times["TPOT"] = decode / (len(tokens) - 1)
+        times["TPOT"] = since(decoding) / (len(tokens) - 1)
     return tokenizer.decode(tokens, skip_special=True), times
 
 

@@ -137,6 +137,11 @@ def test_prompt_reaches_the_program_as_it_was_typed(tmp_path):
     assert done.stdout.splitlines()[-1] == prompt
 
 
+def test_doctor_needs_no_environment(tmp_path):
+    done = make(tmp_path, "doctor", "PADDLE_PYTHON=/no/python")
+    assert done.returncode == 0 and "What will work" in done.stdout
+
+
 @pytest.mark.parametrize("arguments, words", [
     (["bench", "PRESET=foo"], "use one of:.*small.*tiny"),
     (["export", "DTYPE=int4"], "use one of: float32 float16 bfloat16"),
