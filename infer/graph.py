@@ -30,10 +30,14 @@ def import_paddle():
     import zlib  # noqa: F401  Paddle 2.6.2 corrupts a zlib that is loaded after it
 
     os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")  # else MKL takes its slow path on AMD processors
-    os.environ.setdefault("OMP_NUM_THREADS", str(cpu_threads()))
     os.environ.setdefault("GLOG_minloglevel", "2")
+    threads = os.environ.pop("OMP_NUM_THREADS", None)  # Paddle warns of it and sets its own; a Graph sets cpu_threads()
     import paddle
 
+    if threads is None:
+        os.environ.pop("OMP_NUM_THREADS", None)
+    else:
+        os.environ["OMP_NUM_THREADS"] = threads
     return paddle
 
 
