@@ -1,90 +1,99 @@
-"""Build the operator library: `python -m ops.build [--out build/ops/cpu]`.
+"""Build the operator library: `python -m ops.build [--device cpu|gpu] [--out build/ops/cpu]`.
 
-Compiler and linker flags come from the installed Paddle wheel's extension tooling; ninja compiles in parallel and
-only what changed, headers included.
+ninja compiles in parallel and only what changed, headers included. `--device gpu` needs Paddle's GPU wheel and nvcc,
+but no GPU, and also leaves the kernels alone as libqwen_vl_kernels.so, which needs no framework.
 """
 
 import argparse
 import hashlib
 import os
-import shutil
 import subprocess
-import sys
-import zlib  # noqa: F401  before paddle
 from pathlib import Path
 
 from core.errors import UserError, run_cli
+from ops import toolchain
 
 ROOT = Path(__file__).resolve().parent.parent
-BINDINGS = ROOT / "ops" / "paddle"
-NAME = "libqwen_vl_ops.so"
+BINDINGS, KERNELS = ROOT / "ops" / "paddle", ROOT / "ops" / "kernels"
+NAME, KERNELS_NAME = "libqwen_vl_ops.so", "libqwen_vl_kernels.so"
 
 
-def sources():
-    """Every file that the CPU library is made of, headers included, sorted."""
-    return sorted(p for p in BINDINGS.rglob("*") if p.suffix in (".cc", ".h"))
+def sources(folder, *suffixes):
+    """The files of a folder with one of the suffixes, sorted."""
+    return sorted(p for p in folder.rglob("*") if p.suffix in suffixes)
 
 
 def source_version():
-    """A short hash of the sources: what manifests and the library carry as the operators' version."""
+    """A short hash of all sources: what manifests and the library carry as the operators' version."""
     digest = hashlib.sha256()
-    for path in sources():
+    for path in sources(BINDINGS, ".cc", ".h") + sources(KERNELS, ".cu", ".cuh", ".h"):
         digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
 
 
-def ninja_file(march):
-    """The build description for ninja, as text."""
-    import paddle
-
-    include, libraries = Path(paddle.sysconfig.get_include()), Path(paddle.sysconfig.get_lib())
+def ninja_file(march, paddle, compiler, cuda=None):
+    """The build description for ninja, as text. `cuda` None builds the CPU kernels alone."""
+    include = paddle.package / "include"
+    binding = ["-O2", "-DPADDLE_NO_PYTHON", "-D_GLIBCXX_USE_CXX11_ABI=1", f"-isystem {include}",
+               f"-isystem {include / 'third_party'}"]
+    libraries = [f"-L{paddle.package / 'libs'}", f"-L{paddle.package / 'base'}", "-l:libpaddle.so", "-l:libdnnl.so.3",
+                 "-l:libiomp5.so"]  # Paddle's OpenMP runtime: a second one would fight it for the cores
     lines = [
-        f"compiler = {os.environ.get('CXX', 'g++')}",
+        f"compiler = {compiler}",
         f"common = -std=c++17 -fPIC -Wall -fopenmp -I{ROOT}",
-        "binding = -O2 -DPADDLE_NO_PYTHON -D_GLIBCXX_USE_CXX11_ABI=1"
-        f" -isystem {include} -isystem {include / 'third_party'}",
         f"kernel = -O3 -march={march} -fno-math-errno -fno-trapping-math",
         "rule compile",
         "  command = $compiler $common $flags -MMD -MF $out.d -c $in -o $out",
         "  depfile = $out.d",
         "  deps = gcc",
         "  description = compile $in",
-        "rule link",  # with Paddle's OpenMP runtime: a second one would fight it for the cores
-        f"  command = $compiler -shared -o $out $in -L{libraries} -L{include.parent / 'base'}"
-        " -l:libpaddle.so -l:libdnnl.so.3 -l:libiomp5.so",
+        "rule link",
+        "  command = $compiler -shared -o $out $in $libraries",
         "  description = link $out",
     ]
-    objects = []
-    for source in sources():
-        if source.suffix != ".cc":
-            continue
+    objects, device_objects, runtime = [], [], []
+    if cuda is not None:
+        binding += ["-DPADDLE_WITH_CUDA", *(f"-isystem {path}" for path in cuda.includes)]
+        libraries.insert(2, "-l:libphi.so")
+        runtime = [f"-L{cuda.runtime}", "-l:libcudart_static.a", "-ldl", "-lrt", "-lpthread"]
+        codes = " ".join(f"-gencode arch=compute_{a},code=sm_{a}" for a in cuda.architectures)
+        lines += [
+            f"nvcc = {cuda.nvcc} -ccbin {compiler} -std=c++17 -O3 -Xcompiler -fPIC {codes}"
+            f" {' '.join(f'-isystem {path}' for path in cuda.includes)}",
+            "rule device",
+            "  command = $nvcc -MMD -MF $out.d -c $in -o $out",
+            "  depfile = $out.d",
+            "  deps = gcc",
+            "  description = nvcc $in",
+        ]
+        for source in sources(KERNELS, ".cu"):
+            device_objects.append(f"kernels.{source.stem}.o")
+            lines.append(f"build {device_objects[-1]}: device {source}")
+    for source in sources(BINDINGS, ".cc"):
         inside = source.relative_to(BINDINGS)
-        name = inside.with_suffix(".o").as_posix().replace("/", ".")
-        lines += [f"build {name}: compile {source}", f"  flags = {'$kernel' if 'cpu' in inside.parts else '$binding'}"]
+        objects.append(inside.with_suffix(".o").as_posix().replace("/", "."))
+        lines += [f"build {objects[-1]}: compile {source}",
+                  f"  flags = {'$kernel' if 'cpu' in inside.parts else ' '.join(binding)}"]
         if source.stem == "version":
             lines[-1] += f" '-DQWEN_VL_OPS_VERSION=\"{source_version()}\"'"
-        objects.append(name)
-    return "\n".join([*lines, f"build {NAME}: link {' '.join(objects)}", f"default {NAME}", ""])
+    lines += [f"build {NAME}: link {' '.join(objects + device_objects)}", f"  libraries = {' '.join(libraries + runtime)}"]
+    if cuda is not None:
+        lines += [f"build {KERNELS_NAME}: link {' '.join(device_objects)}", f"  libraries = {' '.join(runtime)}"]
+    return "\n".join([*lines, ""])
 
 
-def check_compiler():
-    """Raise UserError unless a C++17 compiler and ninja can be run."""
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
-        raise UserError(f"no C++ compiler ({compiler}): apt install g++")
-    version = subprocess.run([compiler, "-dumpversion"], capture_output=True, text=True).stdout.strip()
-    major = version.split(".")[0]
-    if Path(compiler).name.startswith("g++") and major.isdigit() and int(major) < 9:
-        raise UserError(f"{compiler} {version} is too old for Paddle's headers: apt install g++-12 and set CXX=g++-12")
-
-
-def build(out, march):
+def build(device, out, march, architectures=""):
     """Compile and link into the folder `out`; only what changed is compiled. Returns the library's path."""
-    check_compiler()
+    compiler, paddle, cuda = toolchain.compiler(), toolchain.paddle(), None
+    if device == "gpu":
+        if not paddle.gpu:
+            raise UserError(f"{paddle.package} is Paddle's CPU wheel: run `make setup DEVICE=gpu` first")
+        cuda = toolchain.cuda(architectures)
+        print(f"kernels for {' '.join(f'sm_{a}' for a in cuda.architectures)}, CUDA {'.'.join(map(str, cuda.version))}")
     import ninja
 
     out.mkdir(parents=True, exist_ok=True)
-    text = ninja_file(march)
+    text = ninja_file(march, paddle, compiler, cuda)
     description = out / "build.ninja"
     if not description.exists() or description.read_text() != text:
         description.write_text(text)
@@ -97,15 +106,14 @@ def build(out, march):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "build" / "ops" / "cpu")
+    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--out", type=Path, help="folder, default build/ops/<device>")
     parser.add_argument("--march", default="native", help="processor to compile for (g++ -march)")
-    parser.add_argument("--print-version", action="store_true", help="print the sources' version and do nothing else")
+    parser.add_argument("--cuda-archs", default=os.environ.get("CUDA_ARCHS", ""), help='for example "80 90a"')
     args = parser.parse_args()
-    if args.print_version:
-        print(source_version())
-    else:
-        print(build(args.out.resolve(), args.march))
+    out = args.out or ROOT / "build" / "ops" / args.device
+    print(build(args.device, out.resolve(), args.march, args.cuda_archs))
 
 
 if __name__ == "__main__":
-    sys.exit(run_cli(main))
+    run_cli(main)

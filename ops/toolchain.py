@@ -1,0 +1,131 @@
+"""Finds what the operators are built with: the C++ compiler, Paddle's headers, nvcc, CUDA headers, architectures."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import UserError
+
+OLDEST_GCC = 9
+OLDEST_CUDA = (11, 8)
+ARCHITECTURES = ("80", "86", "89", "90a")  # built for when no card is seen and CUDA_ARCHS= is not set
+
+
+@dataclass(frozen=True)
+class Paddle:
+    """The installed wheel: its package folder, version, and whether it is the GPU wheel."""
+
+    package: Path
+    version: str
+    gpu: bool
+
+
+@dataclass(frozen=True)
+class Cuda:
+    """A CUDA toolkit: nvcc, its version, include folders, the static runtime's folder, architectures to build for."""
+
+    nvcc: str
+    version: tuple
+    includes: tuple
+    runtime: Path
+    architectures: tuple
+
+
+def compiler():
+    """The C++ compiler's name; raises UserError if it is missing or too old."""
+    name = os.environ.get("CXX", "g++")
+    if shutil.which(name) is None:
+        raise UserError(f"no C++ compiler ({name}): apt install g++")
+    version = _output(name, "-dumpversion").split(".")[0]
+    if Path(name).name.startswith("g++") and version.isdigit() and int(version) < OLDEST_GCC:
+        raise UserError(f"{name} {version} is too old for Paddle's headers: apt install g++-12 and set CXX=g++-12")
+    return name
+
+
+def paddle():
+    """The wheel that this interpreter would import; raises UserError if there is none."""
+    spec = importlib.util.find_spec("paddle")
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"{sys.executable} has no paddle: run `make setup`")
+    package = Path(spec.submodule_search_locations[0])
+    text = (package / "version" / "__init__.py").read_text(encoding="utf-8")
+    version = re.search(r"full_version\s*=\s*'([^']*)'", text)
+    cuda = re.search(r"cuda_version\s*=\s*'([^']*)'", text)
+    if version is None:
+        raise UserError(f"{package} is no Paddle wheel: run `make setup`")
+    if not (package / "include" / "paddle" / "extension.h").is_file():
+        raise UserError(f"{package} has no headers: reinstall the wheel (make clean setup)")
+    return Paddle(package, version[1], cuda is not None and cuda[1] != "False")
+
+
+def cuda(wanted=""):
+    """The CUDA toolkit to build with; `wanted` names architectures ("80 90a"), else the cards seen, else all.
+
+    Raises UserError when nvcc or a header is missing, too old, or cannot build what is wanted.
+    """
+    home = os.environ.get("CUDA_HOME", "")
+    candidates = [home and f"{home}/bin/nvcc", shutil.which("nvcc"), "/usr/local/cuda/bin/nvcc",
+                  *(str(p) for root in _nvidia_packages() for p in root.glob("*/bin/nvcc"))]
+    nvcc = next((c for c in candidates if c and os.access(c, os.X_OK)), None)
+    if nvcc is None:
+        raise UserError("no nvcc: install the CUDA toolkit (apt install nvidia-cuda-toolkit) and set CUDA_HOME")
+    release = re.search(r"release (\d+)\.(\d+)", _output(nvcc, "--version"))
+    version = tuple(map(int, release.groups())) if release else (0, 0)
+    if version < OLDEST_CUDA:
+        raise UserError(f"{nvcc} is CUDA {version[0]}.{version[1]}, the kernels need 11.8 or newer: set CUDA_HOME")
+    toolkit = _toolkit(nvcc)
+    folders = [toolkit / "include", toolkit / "include" / "cccl", *toolkit.glob("targets/*/include"),
+               *(p for root in _nvidia_packages() for p in root.glob("*/include"))]
+    includes = [p for p in folders if p.is_dir()]
+    for header, package in (("cuda_runtime_api.h", "nvidia-cuda-runtime"), ("cublasLt.h", "nvidia-cublas")):
+        if not any((p / header).is_file() for p in includes):
+            raise UserError(f"no {header} beside {nvcc}: pip install {package} (for CUDA 11 and 12: {package}-cu{version[0]})")
+    libraries = [toolkit / "lib64", toolkit / "lib", *toolkit.glob("targets/*/lib"),
+                 *(p for root in _nvidia_packages() for p in root.glob("*/lib"))]
+    runtime = next((p for p in libraries if (p / "libcudart_static.a").is_file()), None)
+    if runtime is None:
+        raise UserError(f"no libcudart_static.a beside {nvcc}: pip install nvidia-cuda-runtime")
+    return Cuda(nvcc, version, tuple(includes), runtime, _architectures(nvcc, wanted))
+
+
+def _architectures(nvcc, wanted):
+    known = set(re.findall(r"compute_(\w+)", _output(nvcc, "--list-gpu-arch")))
+    chosen = wanted.replace(",", " ").split() or _cards() or [a for a in ARCHITECTURES if a.rstrip("a") in known]
+    for architecture in chosen:
+        number = architecture.rstrip("a")
+        if not number.isdigit() or int(number) < 80:
+            raise UserError(f"architecture {architecture}: the kernels need sm_80 or newer (CUDA_ARCHS=\"80 90a\")")
+        if number not in known:
+            raise UserError(f"{nvcc} cannot build for sm_{architecture}: set CUDA_ARCHS= or use a newer toolkit")
+    return tuple(chosen)
+
+
+def _cards():
+    """Architectures of the cards in this machine, empty if there is none."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    found = {line.strip().replace(".", "") for line in
+             _output("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader").splitlines()}
+    return sorted("90a" if c == "90" else c for c in found if c.isdigit())
+
+
+def _toolkit(nvcc):
+    """The toolkit's folder, by what nvcc itself says (the nvcc on the path may be a script elsewhere)."""
+    dry = subprocess.run([nvcc, "--dryrun", "-x", "cu", "-c", "/dev/null"], capture_output=True, text=True)
+    top = re.search(r"^#\$ TOP=(.+)$", dry.stderr + dry.stdout, re.MULTILINE)
+    return Path(top[1].strip()).resolve() if top else Path(nvcc).resolve().parent.parent
+
+
+def _nvidia_packages():
+    """Folders of the nvidia-* packages of this interpreter."""
+    spec = importlib.util.find_spec("nvidia")
+    return [Path(p) for p in spec.submodule_search_locations] if spec and spec.submodule_search_locations else []
+
+
+def _output(*command):
+    return subprocess.run(command, capture_output=True, text=True).stdout
