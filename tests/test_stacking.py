@@ -91,6 +91,13 @@ def test_role(checkpoint, name):
     np.testing.assert_array_equal(collect(checkpoint, name), EXPECTED[name]())
 
 
+@pytest.mark.parametrize("role", ["vision_encoder.qkv_weight", "decoder.gate_up_weight"])
+def test_a_layer_alone_is_a_slice_of_the_stack(checkpoint, role):
+    for layer, expected in enumerate(EXPECTED[role]()):
+        rows = np.concatenate(list(stacked(checkpoint, f"{role}.{layer}", "float32")))
+        np.testing.assert_array_equal(rows, expected)
+
+
 def test_kv_proj_is_an_identity_where_the_model_has_none(tmp_path):
     config = golden_config()
     config["visual"].update(width=256, heads=2, layers=1)

@@ -61,7 +61,7 @@ def test_convert_and_export_stream(large, tmp_path):
     used = peak("export.convert", folder / "checkpoint", folder / "converted")
     assert used < limit(config) and used < small + BEYOND_SMALL
 
-    options = ["--impl", "native", "--dtype", "float16"]
+    options = ["--dtype", "float16"]
     small = peak("export.__main__", "language", GOLDEN, tmp_path / "out", *options)
     used = peak("export.__main__", "language", folder / "converted", folder / "out", *options)  # read transposed
     assert used < limit(config) and used < small + BEYOND_SMALL
