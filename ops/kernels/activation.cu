@@ -8,13 +8,26 @@ namespace {
 
 constexpr int kThreads = 256;
 
+// x * Phi(x) from erfc's rational approximation (Abramowitz and Stegun 7.1.26, error below 1.5e-7): less than half
+// the instructions of erff, which would take longer than the memory traffic.
+__device__ __forceinline__ float gelu(float x) {
+    const float size = fabsf(x);
+    const float t = reciprocal_approx(fmaf(size, 0.3275911f * 0.70710678118654752f, 1.f));
+    float tail = fmaf(t, 0.5f * 1.061405429f, 0.5f * -1.453152027f);
+    tail = fmaf(tail, t, 0.5f * 1.421413741f);
+    tail = fmaf(tail, t, 0.5f * -0.284496736f);
+    tail = fmaf(tail, t, 0.5f * 0.254829592f);
+    tail *= t * exp2_approx(x * x * (-0.5f * 1.4426950408889634f));  // Phi(-|x|)
+    return fmaf(-size, tail, fmaxf(x, 0.f));
+}
+
 template <typename T> __global__ void gelu_kernel(T* x, long long vectors) {
     const long long i = static_cast<long long>(blockIdx.x) * kThreads + threadIdx.x;
     if (i >= vectors) return;
     float v[kVector];
     load_vector(x + i * kVector, v);
 #pragma unroll
-    for (int j = 0; j < kVector; ++j) v[j] = 0.5f * v[j] * (1.f + erff(v[j] * 0.70710678118654752f));
+    for (int j = 0; j < kVector; ++j) v[j] = gelu(v[j]);
     store_vector(x + i * kVector, v);
 }
 
@@ -49,7 +62,8 @@ extern "C" int qwen_vl_gelu(void* x, long long count, int dtype, cudaStream_t st
     });
 }
 
-extern "C" int qwen_vl_silu_mul(const void* gate_up, void* y, long long rows, int width, int dtype, cudaStream_t stream) {
+extern "C" int qwen_vl_silu_mul(const void* gate_up, void* y, long long rows, int width, int dtype,
+                                cudaStream_t stream) {
     using namespace qwen;
     if (width % kVector) return QWEN_VL_UNSUPPORTED;
     if (rows == 0) return QWEN_VL_OK;

@@ -2,6 +2,7 @@
 
 #include <math_constants.h>
 
+#include "attention_hopper.cuh"
 #include "common/mma.cuh"
 #include "status.h"
 
@@ -17,12 +18,6 @@ template <int D> struct Tile {
     static constexpr int kStride = kPadded + 8;  // an odd count of 16-byte units: ldmatrix meets no bank twice
     static constexpr int kBytes = kKeys * kStride * 2;
 };
-
-__device__ __forceinline__ float exp2_approx(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
 
 // Rows first .. first + 63 of a matrix to shared memory, zeros from `end` on.
 template <typename T, int D>
@@ -56,7 +51,8 @@ template <typename T, int D> __global__ void __launch_bounds__(kThreads) attenti
     const T* k = static_cast<const T*>(a.k) + head * a.key_head + group * a.key_group;
     const T* v = static_cast<const T*>(a.v) + head * a.key_head + group * a.key_group;
 
-    const uint32_t q_tile = shared_address(memory), k_tile = q_tile + Tile<D>::kBytes, v_tile = k_tile + Tile<D>::kBytes;
+    const uint32_t q_tile = shared_address(memory), k_tile = q_tile + Tile<D>::kBytes;
+    const uint32_t v_tile = k_tile + Tile<D>::kBytes;
     if (D % 16) {  // the columns that fill the last 16-wide step stay zero
         for (int row = threadIdx.x; row < 2 * kKeys; row += kThreads)
             *reinterpret_cast<uint4*>(memory + (row * kStride + D) * 2) = make_uint4(0, 0, 0, 0);
@@ -195,6 +191,8 @@ extern "C" int qwen_vl_attention(const QwenVlAttention* arguments, cudaStream_t 
     const QwenVlAttention& a = *arguments;
     if (a.groups == 0 || a.query_rows == 0) return QWEN_VL_OK;
     if (a.groups > 65535 || a.heads > 65535) return QWEN_VL_UNSUPPORTED;
+    int status;
+    if (qwen::attention_hopper(a, stream, &status)) return status;
     return qwen::with_dtype(a.dtype, [&](auto type) -> int {
         using T = decltype(type);
         switch (a.head_dim) {

@@ -16,6 +16,7 @@ struct Buffers {
     void *gemm, *packed, *normed, *qkv, *gate_up, *product;
     int *offsets;
     int2* places;
+    float2* table;
     size_t bytes;
 
     Buffers(const QwenVlDecoderPrefill& a, void* workspace) {
@@ -24,6 +25,7 @@ struct Buffers {
         gemm = slices.take(QWEN_VL_GEMM_WORKSPACE);
         offsets = slices.take<int>(a.batch * sizeof(int));
         places = slices.take<int2>(rows * sizeof(int2));
+        table = slices.take<float2>(rows * (a.hidden / a.heads / 2) * sizeof(float2));
         packed = a.batch == 1 ? nullptr : slices.take(rows * a.hidden * 2);
         normed = slices.take(rows * a.hidden * 2);
         qkv = slices.take(rows * a.hidden * 6);
@@ -72,6 +74,8 @@ extern "C" int qwen_vl_decoder_prefill(QwenVlContext* context, const QwenVlDecod
     };
 
     QWEN_VL_TRY(qwen_vl_pack_index(a.lengths, buffers.offsets, buffers.places, a.batch, a.tokens, stream));
+    QWEN_VL_TRY(qwen_vl_rope_table(buffers.places, a.positions, a.inv_freq, buffers.table, a.tokens, head_dim / 2,
+                                   stream));
     // One row is packed as it is, so the residual stream then lives in y.
     void* residual = a.batch == 1 ? a.y : buffers.packed;
     if (a.batch > 1)
@@ -83,7 +87,7 @@ extern "C" int qwen_vl_decoder_prefill(QwenVlContext* context, const QwenVlDecod
     rope.qkv = buffers.qkv;
     rope.places = buffers.places;
     rope.positions = a.positions;
-    rope.inv_freq = a.inv_freq;
+    rope.table = buffers.table;
     rope.tokens = a.tokens;
     rope.heads = a.heads;
     rope.head_dim = head_dim;

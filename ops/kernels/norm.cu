@@ -6,42 +6,32 @@
 namespace qwen {
 namespace {
 
-// One block a row; each thread keeps its CHUNKS vectors in registers between the statistics and the output.
+// One block a row; each thread keeps its CHUNKS vectors in registers between the statistics and the output. Mean and
+// variance come from one reduction, taken about the row's first value so that a large mean costs no precision.
 template <typename T, int CHUNKS, bool CENTRED>
 __global__ void norm_kernel(const T* x, const T* __restrict__ weight, const T* __restrict__ bias, T* y, int width,
                             float epsilon) {
-    __shared__ float shared[33];
+    __shared__ float2 shared[32];
     const int chunks = width / kVector;
     const long long row = static_cast<long long>(blockIdx.x) * width;
+    const float origin = CENTRED ? to_float(x[row]) : 0.f;
     float values[CHUNKS][kVector];
-    float sum = 0.f;
+    float2 sum = make_float2(0.f, 0.f);
 #pragma unroll
     for (int c = 0; c < CHUNKS; ++c) {
         const int chunk = c * blockDim.x + threadIdx.x;
-        if (chunk < chunks) {
-            load_vector(x + row + chunk * kVector, values[c]);
-        } else {
+        if (chunk >= chunks) continue;
+        load_vector(x + row + chunk * kVector, values[c]);
 #pragma unroll
-            for (int i = 0; i < kVector; ++i) values[c][i] = 0.f;
-        }
-#pragma unroll
-        for (int i = 0; i < kVector; ++i) sum += CENTRED ? values[c][i] : values[c][i] * values[c][i];
-    }
-    float mean = 0.f, squares = sum;
-    if (CENTRED) {
-        mean = block_sum(sum, shared) / width;
-        squares = 0.f;
-#pragma unroll
-        for (int c = 0; c < CHUNKS; ++c) {
-            if (c * blockDim.x + threadIdx.x >= chunks) continue;
-#pragma unroll
-            for (int i = 0; i < kVector; ++i) {
-                const float d = values[c][i] - mean;
-                squares += d * d;
-            }
+        for (int i = 0; i < kVector; ++i) {
+            values[c][i] -= origin;
+            sum.x += values[c][i];
+            sum.y = fmaf(values[c][i], values[c][i], sum.y);
         }
     }
-    const float scale = rsqrtf(block_sum(squares, shared) / width + epsilon);
+    sum = block_sum(sum, shared);
+    const float mean = CENTRED ? sum.x / width : 0.f;
+    const float scale = rsqrtf(fmaxf(sum.y / width - mean * mean, 0.f) + epsilon);
 #pragma unroll
     for (int c = 0; c < CHUNKS; ++c) {
         const int chunk = c * blockDim.x + threadIdx.x;
@@ -70,7 +60,7 @@ int launch(const void* x, const void* weight, const void* bias, void* y, long lo
             static_cast<const T*>(x), static_cast<const T*>(weight), static_cast<const T*>(bias), static_cast<T*>(y),
             width, epsilon);
     };
-    if (chunks <= 256) run(norm_kernel<T, 1, CENTRED>, 1);
+    if (chunks <= 512) run(norm_kernel<T, 1, CENTRED>, 1);
     else if (chunks <= 2048) run(norm_kernel<T, 2, CENTRED>, 2);
     else run(norm_kernel<T, 8, CENTRED>, 8);
     return cudaGetLastError();
@@ -86,8 +76,8 @@ extern "C" int qwen_vl_rms_norm(const void* x, const void* weight, void* y, long
     });
 }
 
-extern "C" int qwen_vl_layer_norm(const void* x, const void* weight, const void* bias, void* y, long long rows, int width,
-                               float epsilon, int dtype, cudaStream_t stream) {
+extern "C" int qwen_vl_layer_norm(const void* x, const void* weight, const void* bias, void* y, long long rows,
+                                  int width, float epsilon, int dtype, cudaStream_t stream) {
     return qwen::with_dtype(dtype, [&](auto type) {
         return qwen::launch<decltype(type), true>(x, weight, bias, y, rows, width, epsilon, stream);
     });

@@ -61,6 +61,18 @@ template <typename T> __device__ __forceinline__ void store_vector(T* to, const 
     *reinterpret_cast<uint4*>(to) = v.raw;
 }
 
+// 2^x and 1/x with about 22 bits right; results below the normal range become zero.
+__device__ __forceinline__ float exp2_approx(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+__device__ __forceinline__ float reciprocal_approx(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 inline int ceil_div(long long a, long long b) { return static_cast<int>((a + b - 1) / b); }
 
 // Calls f with a value of the device type that `dtype` names.
@@ -68,16 +80,20 @@ template <typename F> auto with_dtype(int dtype, F&& f) {
     return dtype == qwen::kFloat16 ? f(__half{}) : f(__nv_bfloat16{});
 }
 
-// Sum over the block, returned to every thread; `shared` holds 33 floats and is free again on return.
-__device__ __forceinline__ float block_sum(float value, float* shared) {
+// Sums over the block, returned to every thread.
+__device__ __forceinline__ float2 block_sum(float2 value, float2 (&shared)[32]) {
 #pragma unroll
-    for (int offset = 16; offset; offset >>= 1) value += __shfl_xor_sync(0xffffffffu, value, offset);
-    const int warps = (blockDim.x + 31) / 32;
+    for (int offset = 16; offset; offset >>= 1) {
+        value.x += __shfl_xor_sync(0xffffffffu, value.x, offset);
+        value.y += __shfl_xor_sync(0xffffffffu, value.y, offset);
+    }
     if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = value;
     __syncthreads();
-    float total = 0.f;
-    for (int i = 0; i < warps; ++i) total += shared[i];
-    __syncthreads();
+    float2 total = make_float2(0.f, 0.f);
+    for (int i = 0; i < (blockDim.x + 31) / 32; ++i) {
+        total.x += shared[i].x;
+        total.y += shared[i].y;
+    }
     return total;
 }
 

@@ -1,0 +1,97 @@
+// Warpgroup matrix instructions of sm_90a: 64 x N x 16, A in registers, B in 128-byte swizzled shared memory.
+#pragma once
+
+#include <type_traits>
+
+#include "mma.cuh"
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define QWEN_VL_HAS_WGMMA 1
+#else
+#define QWEN_VL_HAS_WGMMA 0
+#endif
+
+namespace qwen {
+
+// Descriptor of a tile in shared memory: rows of 128 bytes, 16-byte units exchanged by (unit ^ row % 8), 8-row groups
+// 1024 bytes apart; `panel` is the distance in bytes to the next 64 columns (used where columns are the N dimension).
+__device__ __forceinline__ uint64_t tile_descriptor(uint32_t address, uint32_t panel) {
+    return static_cast<uint64_t>((address & 0x3ffff) >> 4) | static_cast<uint64_t>(panel >> 4) << 16 |
+           static_cast<uint64_t>(1024 >> 4) << 32 | uint64_t(1) << 62;
+}
+
+#if QWEN_VL_HAS_WGMMA
+__device__ __forceinline__ void wgmma_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int PENDING> __device__ __forceinline__ void wgmma_wait() {
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
+}
+// Keeps uses of an accumulator behind the wait before it.
+template <int N> __device__ __forceinline__ void wgmma_settle(float (&d)[N][4]) {
+#pragma unroll
+    for (int n = 0; n < N; ++n)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) asm volatile("" : "+f"(d[n][i])::"memory");
+}
+// Makes shared memory written by this thread's copies visible to the matrix instructions, before a barrier.
+__device__ __forceinline__ void fence_copies() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+#define QWEN_VL_D4(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
+#define QWEN_VL_D16(n) QWEN_VL_D4(n), QWEN_VL_D4(n + 1), QWEN_VL_D4(n + 2), QWEN_VL_D4(n + 3)
+#define QWEN_VL_D32(n) QWEN_VL_D16(n), QWEN_VL_D16(n + 4)
+
+// d (+)= a @ b. TRANSPOSED: b's rows are K and its columns N; otherwise its rows are N and its columns K.
+// d[n] holds columns 8n .. 8n + 7 as a warp's m16n8 accumulator does; `accumulate` 0 overwrites d.
+
+#define QWEN_VL_WGMMA_64(TYPE) \
+    asm volatile( \
+        "{ .reg .pred p; setp.ne.b32 p, %37, 0; " \
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32." TYPE "." TYPE " {" \
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31 " \
+        "}, {%32, %33, %34, %35}, %36, p, 1, 1, %38; }" \
+        : QWEN_VL_D32(0) \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(TRANSPOSED ? 1 : 0))
+
+#define QWEN_VL_WGMMA_104(TYPE) \
+    asm volatile( \
+        "{ .reg .pred p; setp.ne.b32 p, %57, 0; " \
+        "wgmma.mma_async.sync.aligned.m64n104k16.f32." TYPE "." TYPE " {" \
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+        "%48, %49, %50, %51 " \
+        "}, {%52, %53, %54, %55}, %56, p, 1, 1, %58; }" \
+        : QWEN_VL_D32(0), QWEN_VL_D16(8), QWEN_VL_D4(12) \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(TRANSPOSED ? 1 : 0))
+
+#define QWEN_VL_WGMMA_128(TYPE) \
+    asm volatile( \
+        "{ .reg .pred p; setp.ne.b32 p, %69, 0; " \
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32." TYPE "." TYPE " {" \
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63 " \
+        "}, {%64, %65, %66, %67}, %68, p, 1, 1, %70; }" \
+        : QWEN_VL_D32(0), QWEN_VL_D32(8) \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(TRANSPOSED ? 1 : 0))
+
+template <typename T, int N, bool TRANSPOSED>
+__device__ __forceinline__ void wgmma(float (&d)[N / 8][4], const uint32_t (&a)[4], uint64_t b, int accumulate) {
+    constexpr bool kHalf = std::is_same<T, __half>::value;
+    static_assert(N == 64 || N == 104 || N == 128, "width without an instruction here");
+    if constexpr (N == 64) {
+        if constexpr (kHalf) QWEN_VL_WGMMA_64("f16");
+        else QWEN_VL_WGMMA_64("bf16");
+    } else if constexpr (N == 104) {
+        if constexpr (kHalf) QWEN_VL_WGMMA_104("f16");
+        else QWEN_VL_WGMMA_104("bf16");
+    } else {
+        if constexpr (kHalf) QWEN_VL_WGMMA_128("f16");
+        else QWEN_VL_WGMMA_128("bf16");
+    }
+}
+#endif
+
+}  // namespace qwen
