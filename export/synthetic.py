@@ -118,7 +118,7 @@ def _distribution(p, config):
     if len(p.shape) == 1:  # norms
         return 1.0, 0.1
     if name == "transformer.wte.weight":
-        return 0.0, 1.0  # as large as the image features that take an embedding's place
+        return 0.0, 3.0  # above the 256 image features', which would else let every token attend to one average
     if name == "lm_head.weight":
         return 0.0, 2 / math.sqrt(fan_in)
     if name.endswith(".positional_embedding"):
@@ -130,8 +130,8 @@ def _distribution(p, config):
     if name.endswith((".c_attn.weight", ".in_proj.weight", ".in_proj_weight")):
         return 0.0, 1.5 / math.sqrt(fan_in)
     if name.endswith((".c_proj.weight", ".out_proj.weight")):  # the ends of residual branches
-        layers = config.visual.layers if ".visual." in name else config.num_hidden_layers
-        return 0.0, 2 / math.sqrt(fan_in * layers)
+        gain, layers = (2, config.visual.layers) if ".visual." in name else (3, config.num_hidden_layers)
+        return 0.0, gain / math.sqrt(fan_in * layers)
     return 0.0, 1 / math.sqrt(fan_in)
 
 
