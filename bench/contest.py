@@ -32,7 +32,7 @@ class Entry:
             self.worker.close()
         self.worker = None
 
-    def call(self, name, **args):
+    def call(self, name, /, **args):
         """The worker's result, or None after the arm has dropped out; the worker runs only during the call."""
         self.worker.resume()
         try:

@@ -50,7 +50,9 @@ def stage_figure(rows):
             bars = axes.barh(range(len(arms)), medians[stage], left=ends, height=0.62, color=colour, hatch=hatch,
                              edgecolor="white" if ink == "white" else "#555555", linewidth=0.5, label=stage)
             wide = [f"{value:.0f}" if value > NARROWEST_LABELLED * longest else "" for value in medians[stage]]
-            axes.bar_label(bars, wide, label_type="center", color=ink, fontsize=10)
+            for label in axes.bar_label(bars, wide, label_type="center", color=ink, fontsize=10):
+                if label.get_text():
+                    label.set_bbox({"facecolor": colour, "edgecolor": "none", "pad": 1})
             ends += medians[stage]
         for y, (end, stages) in enumerate(zip(ends, arms.values(), strict=True)):
             figures, (status, _) = summary(stages["end_to_end"].samples), arm_state(stages)
@@ -77,7 +79,8 @@ def speed_up_figure(rows):
                     longest = max(longest, factor)
                     axes.barh(at, factor, height=height, color=colour, hatch=hatch, edgecolor="white")
                 text = f" {factor:.2f}x" if isinstance(factor, float) else f" {textwrap.shorten(factor or '-', 60)}"
-                axes.text(factor if isinstance(factor, float) else 0, at, text, va="center", ha="left", fontsize=10)
+                axes.text(factor if isinstance(factor, float) else 0, at, text, va="center", ha="left", fontsize=10,
+                          bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5}, zorder=3)
             axes.barh([0], [0], color=colour, hatch=hatch, edgecolor="white", label=f"against {baseline}")
         axes.axvline(1, color="black", linewidth=1.2, linestyle="--")
         axes.set_xlim(0, longest * 1.14)

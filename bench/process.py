@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+DYING_SECONDS = 30  # a process that holds much memory needs a while to go
 
 
 class WorkerFailed(Exception):
@@ -48,7 +49,7 @@ class Worker:
         self.selector.register(self.process.stdout, selectors.EVENT_READ)
         self._receive()
 
-    def call(self, name, **args):
+    def call(self, name, /, **args):
         """The result of one call in the worker."""
         line = json.dumps({"call": name, "args": args}) + "\n"
         with contextlib.suppress(BrokenPipeError):  # then it has died, and _receive says of what
@@ -74,8 +75,12 @@ class Worker:
         return reply.get("result")
 
     def _death(self):
-        code = self.process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(DYING_SECONDS)
+        code = self.process.poll()
         self.close()
+        if code is None:
+            return WorkerFailed("closed its output without ending")
         if code == -signal.SIGKILL and oom_kills() > self.kills:
             return WorkerFailed("killed by the kernel: the machine ran out of memory", "oom")
         with open(self.log, "rb") as f:

@@ -70,7 +70,7 @@ def collect(argv, threads, checkpoint, image):
     }
 
 
-def machine_name(device_name, cores):
-    """Folder name of a machine: its GPU, or its CPU and number of cores."""
-    name = device_name or f"{cpu_model()} {cores} cores"
+def machine_name(conditions, device_name):
+    """Folder name of a machine: its GPU if that was used, or its CPU and number of cores."""
+    name = device_name or f"{conditions['cpu']} {conditions['cores']} cores"
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

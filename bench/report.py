@@ -88,11 +88,16 @@ def display_frame(rows):
     return pd.DataFrame(columns)
 
 
+def device_name(rows):
+    """Name of the GPU that the arms ran on, None for the CPU."""
+    names = (row.provenance["versions"].get("device_name") for row in rows)
+    return next((name for name in names if name), None)
+
+
 def conditions_line(rows):
     """Machine, threads, dtype, preset, weights and tokens, in one line."""
     case, conditions = rows[0].case, rows[0].provenance
-    device = next((row.provenance["versions"]["device_name"] for row in rows
-                   if "device_name" in row.provenance["versions"]), None)
+    device = device_name(rows)
     weights = "synthetic weights" if conditions["checkpoint"]["synthetic"] else "weights not marked as synthetic"
     rounds = conditions["rounds"]
     parts = [device or f"{conditions['cpu']}, {conditions['cores']} cores", f"{conditions['threads']} CPU threads",

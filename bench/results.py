@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.plots import speed_up_figure, stage_figure
 from bench.provenance import machine_name
-from bench.report import markdown, summary_frame
+from bench.report import device_name, markdown, summary_frame
 from bench.schema import read_rows
 from core.errors import UserError
 from core.files import atomic_file
@@ -36,9 +36,8 @@ def _write_json(path, value):
 def write_results(out, rows, accuracy):
     """Write everything of one case; returns its folder."""
     conditions = rows[0].provenance
-    device = next((row.provenance["versions"]["device_name"] for row in rows
-                   if "device_name" in row.provenance["versions"]), None)
-    folder = Path(out) / machine_name(device, conditions["cores"]) / rows[0].case.slug
+    device = device_name(rows)
+    folder = Path(out) / machine_name(conditions, device) / rows[0].case.slug
     with atomic_file(folder / "rows.jsonl", "w") as f:
         f.writelines(row.to_json() + "\n" for row in rows)
     _write_json(folder / "machine.json", {**{name: conditions[name] for name in MACHINE_FIELDS}, "gpu": device})

@@ -1,0 +1,69 @@
+"""An arm without a framework, for the tests of workers, gate and runs: instant, deterministic, and it fails on order."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+
+from bench.arms.base import Arm, Generation
+
+VOCABULARY, WIDTH = 32, 8
+
+
+class FakeArm(Arm):
+    """`offset` is added to its logits; `trouble` is one of the keys of _trouble, raised at the moment it names.
+
+    `diary` is a file that gets the arm's name for every pass it makes.
+    """
+
+    def open(self, source, dtype, device, threads, name="fake", offset=0.0, trouble="", diary=""):
+        self.name, self.offset, self.trouble, self.diary = name, offset, trouble, diary
+        self.passes = 0
+        self._trouble("load")
+        os.write(1, b"a library prints to stdout\n")
+
+    def _trouble(self, moment):
+        if self.trouble == f"killed at {moment}":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.trouble == f"error at {moment}":
+            raise RuntimeError("the kernel of this test does not exist\nsecond line")
+        if self.trouble == f"memory at {moment}":
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    @property
+    def image_size(self):
+        return 14
+
+    def vision(self, pixels):
+        return np.full([len(pixels), 4, WIDTH], pixels.mean(), np.float32) + np.arange(WIDTH, dtype=np.float32)
+
+    def greedy_logits(self, features):
+        logits = np.random.default_rng(0).normal(size=[len(self.prompts), self.new_tokens, VOCABULARY])
+        logits = logits.astype(np.float32) + np.float32(self.offset) * np.arange(VOCABULARY, dtype=np.float32)
+        return logits.argmax(-1).tolist(), logits
+
+    def generate(self, features):
+        self.passes += 1
+        if self.diary:
+            with open(self.diary, "a", encoding="utf-8") as f:
+                f.write(f"{self.name}\n")
+        self._trouble(f"pass {self.passes}")
+        tokens, _ = self.greedy_logits(features)
+        if self.trouble == "changes its mind":
+            tokens[0][0] += 1
+        times = [time.perf_counter() for _ in range(self.new_tokens)]
+        return Generation(tokens, times[0], times[-1], times)
+
+    def to_numpy(self, features):
+        return features
+
+    def synchronize(self):
+        pass
+
+    def versions(self):
+        return {"fake": Path(__file__).name}
+
+    def peak_memory(self):
+        return 1.0, "what the test says"

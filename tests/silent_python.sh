@@ -1,0 +1,3 @@
+#!/bin/sh
+# An interpreter that never answers, for test_bench_worker.py.
+exec cat

@@ -1,0 +1,83 @@
+"""The command line over the real arms: a small run of all four, the report, the baseline, bad arguments."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.__main__ import parse, to_options
+from bench.schema import read_rows
+
+ROOT = Path(__file__).parents[1]
+
+
+def command(*args, check=True):
+    """Run `python -m` with args in the repository; stdout and stderr."""
+    done = subprocess.run([sys.executable, "-m", *map(str, args)], capture_output=True, text=True, cwd=ROOT,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600)
+    assert not check or done.returncode == 0, done.stderr[-2000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A tiny random checkpoint and both its exports: {"checkpoint", "native", "fused"}."""
+    root = tmp_path_factory.mktemp("command")
+    command("export.synthetic", "--preset", "tiny", root / "tiny")
+    for impl in ("native", "fused"):
+        command("export", "all", root / "tiny", root / impl, "--impl", impl)
+    return {"checkpoint": root / "tiny", "native": root / "native", "fused": root / "fused"}
+
+
+def test_all_arms_agree_and_are_measured(made, tmp_path):
+    done = command("bench", "run", "--checkpoint", made["checkpoint"], "--exported-native", made["native"],
+                   "--exported-fused", made["fused"], "--out", tmp_path, "--device", "cpu", "--threads", 1, "--new-tokens", 4,
+                   "--rounds", 2, "--warmup", 1, "--batch", 2)
+    (folder,) = (path.parent for path in tmp_path.rglob("rows.jsonl"))
+    rows = read_rows(folder / "rows.jsonl")
+    assert {row.arm for row in rows} == {"torch-eager", "torch-sdpa", "paddle-native", "paddle-fused"}
+    assert {(row.status, row.reason) for row in rows} == {("ok", "")}
+    accuracy = json.loads((folder / "accuracy.json").read_text())
+    assert accuracy["reference"] == "torch-eager"
+    assert all(arm["passed"] and arm["tokens"]["equal"] for arm in accuracy["arms"].values())
+    assert "end to end" in done.stdout and "paddle-fused: round 2/2" in done.stderr
+
+    again = command("bench", "report", tmp_path)
+    assert "speed-up vs torch-sdpa" in again.stdout
+
+
+def test_baseline_prints_text_and_times(made):
+    done = command("bench", "baseline", "--checkpoint", made["checkpoint"], "--device", "cpu", "--threads", 1, "--new-tokens", 3)
+    for text in ("vision", "prefill", "end_to_end", "torch-sdpa, float32, cpu", "3 new tokens"):
+        assert text in done.stdout
+
+
+def test_baseline_names_what_is_wrong(made, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for name in ("config.json", "qwen.tiktoken"):
+        (broken / name).write_bytes((made["checkpoint"] / name).read_bytes())
+    done = command("bench", "baseline", "--checkpoint", broken, "--device", "cpu", check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: torch-sdpa: no model.safetensors")
+
+
+@pytest.mark.parametrize("args", [["run"], ["run", "--checkpoint", "x", "--arms", "torch-lazy"],
+                                  ["run", "--checkpoint", "x", "--rounds", "0"], ["fly"],
+                                  ["run", "--checkpoint", "x", "--paddle-env", "PYTHONPATH"]])
+def test_bad_arguments(args):
+    with pytest.raises(SystemExit) as e:
+        parse(args)
+    assert e.value.code == 2
+
+
+def test_interpreters_and_environment(monkeypatch):
+    monkeypatch.setenv("TORCH_PYTHON", "/usr/bin/python-of-torch")
+    monkeypatch.delenv("PADDLE_PYTHON", raising=False)
+    options = to_options(parse(["run", "--checkpoint", "x", "--paddle-env", "PYTHONPATH=/a=b", "--device", "gpu"]))
+    assert options.python == {"torch": "/usr/bin/python-of-torch", "paddle": sys.executable}
+    assert options.environment == {"torch": {}, "paddle": {"PYTHONPATH": "/a=b"}}
+    assert options.device == "gpu"

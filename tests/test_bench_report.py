@@ -1,0 +1,89 @@
+"""Tables and plots from stored rows alone."""
+
+import pandas as pd
+import pytest
+
+from bench.report import display_frame, speed_up_of, summary_frame
+from bench.results import report, write_results
+from bench.schema import STAGES, Case, Row
+from bench.statistics import speed_up, summary
+from core.errors import UserError
+
+CASE = Case("tiny", "float32", "cpu", 1, 290, 8)
+CONDITIONS = {"argv": ["python", "-m", "bench", "run", "--prompt", "two words"], "platform": "Linux", "cpu": "A CPU",
+              "cores": 2, "threads": 2, "memory_mib": 1000, "load_average": 0.0, "versions": {},
+              "checkpoint": {"hash": "x", "synthetic": True},
+              "rounds": {"asked": 2, "done": 2, "warmup": 0, "interrupted": False}}
+
+
+def arm_rows(arm, end_to_end, status="ok", reason=""):
+    samples = {stage: [value / 2 for value in end_to_end] for stage in STAGES} | {"end_to_end": end_to_end}
+    return [Row(arm, stage, status, reason, samples[stage], CASE, CONDITIONS) for stage in STAGES]
+
+
+@pytest.fixture
+def rows():
+    return [*arm_rows("torch-eager", [400.0, 440.0, 420.0]), *arm_rows("torch-sdpa", [300.0, 300.0, 330.0]),
+            *arm_rows("paddle-native", [], "oom", "out of memory"),
+            *arm_rows("paddle-fused", [], "failed", "gate failed: logits differ by 1")]
+
+
+def test_summary():
+    assert summary([1.0, 2.0, 3.0, 4.0, 10.0]) == {"median": 3.0, "min": 1.0, "p90": pytest.approx(7.6), "n": 5}
+    assert summary([]) is None
+    assert speed_up([4.0, 6.0], [2.0]) == 2.5
+
+
+def test_speed_ups(rows):
+    frame = summary_frame(rows)
+    assert frame.loc["torch-sdpa", "speedup_vs_torch-eager"] == pytest.approx(1.4)
+    assert frame.loc["torch-eager", "speedup_vs_torch-sdpa"] == pytest.approx(300 / 420)
+
+
+def test_failed_gate_publishes_no_speed_up(rows):
+    shown = display_frame(rows)
+    for baseline in ("torch-eager", "torch-sdpa"):
+        assert shown.loc[f"speed-up vs {baseline}", "paddle-fused"] == "gate failed: logits differ by 1"
+        assert shown.loc[f"speed-up vs {baseline}", "paddle-native"] == "oom"
+
+
+def test_baseline_that_failed_or_is_not_there():
+    arms = {row.arm: {} for row in arm_rows("paddle-fused", [1.0])}
+    for row in [*arm_rows("paddle-fused", [1.0]), *arm_rows("torch-sdpa", [], "oom", "out of memory")]:
+        arms.setdefault(row.arm, {})[row.stage] = row
+    assert speed_up_of(arms, "paddle-fused", "torch-eager") == "not run"
+    assert speed_up_of(arms, "paddle-fused", "torch-sdpa") == "torch-sdpa oom"
+
+
+def test_report_makes_the_same_files_from_rows(rows, tmp_path):
+    folder = write_results(tmp_path, rows, {})
+    made = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for name in ("table.csv", "table.md", "stages.png", "speedup.png"):
+        (folder / name).unlink()
+    (found, read), = report(tmp_path)
+    assert found == folder and read == rows
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == made
+
+
+def test_tables(rows, tmp_path):
+    folder = write_results(tmp_path, rows, {})
+    assert folder == tmp_path / "a-cpu-2-cores" / CASE.slug
+    markdown = (folder / "table.md").read_text()
+    for text in ("A CPU, 2 cores", "2 CPU threads", "synthetic weights", "290 prompt + 8 new tokens", "1.40x",
+                 "420.0 [400.0..436.0]", "paddle-native: oom: out of memory", "--prompt 'two words'"):
+        assert text in markdown
+    table = pd.read_csv(folder / "table.csv", index_col="arm")
+    assert table.loc["torch-eager", "end_to_end_median_ms"] == 420
+    assert table.loc["torch-eager", "end_to_end_n"] == 3
+    assert table.loc["paddle-native", "status"] == "oom"
+
+
+def test_busy_machine_is_said(rows, tmp_path):
+    busy = [Row(row.arm, row.stage, row.status, row.reason, row.samples, CASE, {**CONDITIONS, "load_average": 1.5})
+            for row in rows]
+    assert "Other programs were busy" in (write_results(tmp_path, busy, {}) / "table.md").read_text()
+
+
+def test_nothing_to_report(tmp_path):
+    with pytest.raises(UserError, match="no rows.jsonl"):
+        list(report(tmp_path))

@@ -1,0 +1,111 @@
+"""Worker processes: calls, noise on stdout, every way to die."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.process import Worker, WorkerFailed
+
+FAKE = "tests.bench_fake_arm:FakeArm"
+LOAD = {"source": ".", "dtype": "float32", "device": "cpu", "threads": 1}
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a worker with the fake arm, loaded and prepared for 4 new tokens."""
+    workers = []
+
+    def started(target=FAKE, python=sys.executable, prepare=True, timeout=60, **options):
+        worker = Worker(target, python, tmp_path / f"{len(workers)}.log", timeout=timeout)
+        workers.append(worker)
+        if prepare:
+            worker.call("load", **LOAD, **options)
+            np.save(tmp_path / "image.npy", np.full([20, 30, 3], 128, np.uint8))
+            worker.call("prepare", image=str(tmp_path / "image.npy"), prompts=[[1, 2, 3]], new_tokens=4)
+        return worker
+
+    yield started
+    for worker in workers:
+        worker.close()
+
+
+def test_calls_answer_although_libraries_print(start):
+    worker = start()
+    result = worker.call("measure")
+    assert set(result["stages"]) == {"preprocess", "vision", "prefill", "ttft", "decode", "token", "end_to_end"}
+    assert len(result["stages"]["token"]) == 3
+    assert len(result["tokens"]) == 1 and len(result["tokens"][0]) == 4
+    assert b"a library prints" in worker.log.read_bytes()
+    assert worker.call("peak_memory") == {"mib": 1.0, "kind": "what the test says"}
+
+
+def test_stages_add_up(start):
+    stages = start().call("measure")["stages"]
+    parts = [stages[name][0] for name in ("preprocess", "vision", "prefill", "decode")]
+    assert sum(parts) == pytest.approx(stages["end_to_end"][0])
+    assert sum(parts[:3]) == pytest.approx(stages["ttft"][0])
+    assert sum(stages["token"]) == pytest.approx(stages["decode"][0])
+
+
+def test_versions_come_from_the_worker(start):
+    versions = start(prepare=False).call("load", **LOAD)["versions"]
+    assert versions["fake"] == "bench_fake_arm.py" and "numpy" in versions
+
+
+def test_outputs_go_through_a_file(start, tmp_path):
+    start().call("outputs", path=str(tmp_path / "out.npz"))
+    with np.load(tmp_path / "out.npz") as outputs:
+        assert outputs["logits"].shape == (1, 4, 32)
+        assert outputs["image_features"].shape == (1, 4, 8)
+
+
+def test_stopped_worker_goes_on(start):
+    worker = start()
+    worker.pause()
+    os.waitid(os.P_PID, worker.process.pid, os.WSTOPPED | os.WNOWAIT)
+    worker.resume()
+    assert worker.call("measure")
+
+
+def test_stopped_worker_can_be_closed(start):
+    worker = start()
+    worker.pause()
+    worker.close()
+    assert worker.process.returncode is not None
+
+
+@pytest.mark.parametrize("trouble, status, reason", [
+    ("error at load", "failed", "RuntimeError: the kernel of this test does not exist"),
+    ("memory at load", "oom", "out of memory"),
+    ("killed at load", "failed", "killed by SIGKILL"),
+])
+def test_failures_have_a_status_and_a_reason(start, trouble, status, reason):
+    with pytest.raises(WorkerFailed, match=reason) as e:
+        start(trouble=trouble)
+    assert e.value.status == status and "\n" not in str(e.value)
+
+
+def test_worker_that_died_between_calls(start):
+    worker = start()
+    worker.process.kill()
+    with pytest.raises(WorkerFailed, match="SIGKILL"):
+        worker.call("measure")
+
+
+@pytest.mark.parametrize("target, python, reason", [
+    (FAKE, "/no/such/python", "cannot start /no/such/python"),
+    ("no_such_module:Arm", sys.executable, "No module named 'no_such_module'"),
+    ("tests.bench_fake_arm:NoArm", sys.executable, "NoArm"),
+    (FAKE, "/bin/false", "exited with status 1"),
+])
+def test_worker_that_cannot_start(start, target, python, reason):
+    with pytest.raises(WorkerFailed, match=reason):
+        start(target, python, prepare=False)
+
+
+def test_silent_worker_is_given_up(start):
+    with pytest.raises(WorkerFailed, match="no answer"):
+        start(python=str(Path(__file__).with_name("silent_python.sh")), prepare=False, timeout=0.2)
