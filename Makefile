@@ -95,7 +95,7 @@ endif
 
 # What the steps are made from
 OPS_SOURCES := $(shell find ops/paddle ops/kernels -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh') \
-  ops/build.py
+  ops/build.py ops/toolchain.py
 SHARED_SOURCES := core/config.py core/files.py $(wildcard export/readers/*.py)
 CONVERT_SOURCES := export/convert.py $(SHARED_SOURCES)
 EXPORT_SOURCES := $(filter-out export/convert.py export/synthetic.py,$(wildcard export/*.py)) $(SHARED_SOURCES) \
@@ -114,6 +114,7 @@ help: ## list the targets and variables
 	@echo "  DEVICE=$(DEVICE)    auto, cpu or gpu; gpu also installs Paddle's GPU wheel"
 	@echo "  IMPL=$(IMPL)     fused (own operators) or native (Paddle's)"
 	@echo "  IMAGE= PROMPT= NEW_TOKENS=$(NEW_TOKENS)   for infer; NEW_TOKENS for bench as well"
+	@echo "  CUDA_ARCHS=    architectures of the GPU operators, for example \"80 90a\"; default: those of the cards here"
 	@echo "  ARMS=          arms of bench, all of them by default"
 	@echo "  OUT=           where the target writes to ($(OUT_GOALS))"
 	@echo "  BUILD=$(BUILD)    folder of everything that is built on the way"
@@ -131,7 +132,7 @@ $(WHEELS): | $(ENVIRONMENT)
 ops: $(OPS_LIBRARY) ## build the operator library
 
 $(OPS_LIBRARY): $(OPS_SOURCES) $(WHEELS)
-	$(PADDLE_PYTHON) -m ops.build --out $(@D)
+	$(PADDLE_PYTHON) -m ops.build --device $(OPS_DEVICE) --out $(@D)
 	@touch $@
 
 checkpoint: $(CHECKPOINT_FILES) ## make the random checkpoint of PRESET
