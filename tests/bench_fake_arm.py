@@ -1,4 +1,4 @@
-"""An arm without a framework, for the tests of workers, gate and runs: instant, deterministic, and it fails on order."""
+"""An arm without a framework, for the tests of workers, gate and runs: instant, deterministic, fails on order."""
 
 import os
 import signal

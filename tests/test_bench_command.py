@@ -34,8 +34,8 @@ def made(tmp_path_factory):
 
 def test_all_arms_agree_and_are_measured(made, tmp_path):
     done = command("bench", "run", "--checkpoint", made["checkpoint"], "--exported-native", made["native"],
-                   "--exported-fused", made["fused"], "--out", tmp_path, "--device", "cpu", "--threads", 1, "--new-tokens", 4,
-                   "--rounds", 2, "--warmup", 1, "--batch", 2)
+                   "--exported-fused", made["fused"], "--out", tmp_path, "--device", "cpu", "--threads", 1,
+                   "--new-tokens", 4, "--rounds", 2, "--warmup", 1, "--batch", 2)
     (folder,) = (path.parent for path in tmp_path.rglob("rows.jsonl"))
     rows = read_rows(folder / "rows.jsonl")
     assert {row.arm for row in rows} == {"torch-eager", "torch-sdpa", "paddle-native", "paddle-fused"}
@@ -50,7 +50,8 @@ def test_all_arms_agree_and_are_measured(made, tmp_path):
 
 
 def test_baseline_prints_text_and_times(made):
-    done = command("bench", "baseline", "--checkpoint", made["checkpoint"], "--device", "cpu", "--threads", 1, "--new-tokens", 3)
+    done = command("bench", "baseline", "--checkpoint", made["checkpoint"], "--device", "cpu", "--threads", 1,
+                   "--new-tokens", 3)
     for text in ("vision", "prefill", "end_to_end", "torch-sdpa, float32, cpu", "3 new tokens"):
         assert text in done.stdout
 
