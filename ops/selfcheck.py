@@ -1,0 +1,145 @@
+"""Does this device compute right? Every operator on small random data, against the plain layers in fp32 on the CPU.
+
+A Paddle wheel without device code for the card in the machine gives garbage and no error: nothing may be reported
+from such a device, so engines on a GPU run this first. It takes about a second.
+"""
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+
+from core.config import ModelConfig, VisionConfig
+from core.errors import UserError
+from ops import functional
+from ops.weights import STAGES
+
+# Largest ‖error‖ / ‖reference‖. Rounding alone gives about a fifth of these on this geometry; a wrong kernel gives 1.
+LIMITS = {"float16": 1e-2, "bfloat16": 6e-2, "float32": 1e-3}
+GEOMETRY = ModelConfig(
+    vocab_size=512, hidden_size=256, num_hidden_layers=2, num_attention_heads=2, kv_channels=128, intermediate_size=512,
+    seq_length=16, max_position_embeddings=512, layer_norm_epsilon=1e-6, rotary_emb_base=10000.0, use_dynamic_ntk=True,
+    use_logn_attn=True,
+    visual=VisionConfig(image_size=112, patch_size=14, width=208, layers=2, heads=2, mlp_ratio=4.0, output_dim=256,
+                        image_start_id=480))
+PROMPT, ROWS, SLOTS = 37, 2, 64
+
+
+def check_operators(device, dtype):
+    """Check the fused operators on `device` ("cpu" or "gpu"); raises UserError naming the first one that is wrong."""
+    for operator, error in operator_errors(device, dtype):
+        if not error <= LIMITS[dtype]:  # also catches NaN
+            raise UserError(f"the operator {operator} is wrong on this {device} in {dtype} (relative error {error:.2g}): "
+                            "rebuild it with `make ops` for this machine and run `make doctor`")
+
+
+def check_paddle(device):
+    """Check Paddle's own kernels that the native graphs use; raises UserError naming the wrong ones."""
+    wrong = [name for name, error in paddle_errors(device) if not error <= LIMITS["float32"]]
+    if wrong:
+        raise UserError(f"Paddle's own {', '.join(wrong)} give wrong results on this {device}: this Paddle wheel has no "
+                        "kernels for it, so IMPL=native cannot run here; use IMPL=fused")
+
+
+def operator_errors(device, dtype):
+    """Yield (operator, relative error) for every fused operator."""
+    rng = np.random.default_rng(0)
+    weights = {name: _weights(rng, roles(GEOMETRY), dtype) for stage in STAGES.values() for name, roles in stage.items()}
+    vision = GEOMETRY.visual
+
+    def compare(function, *inputs, **options):
+        """Run fused on the device in `dtype` and native on the CPU in fp32; both results and the error."""
+        ours = getattr(functional, function)(*_move(inputs, device, dtype), **options, impl="fused")
+        reference = getattr(functional, function)(*_move(inputs, "cpu", "float32"), **options, impl="native")
+        return reference.numpy(), _error(ours, reference)
+
+    pixels = rng.standard_normal([2, 3, vision.image_size, vision.image_size]).astype(np.float32)
+    ours = functional.vision_encoder(_tensor(pixels, device), _move(weights["vision_encoder"], device, dtype),
+                                     heads=vision.heads, impl="fused")
+    reference = functional.vision_encoder(_tensor(pixels, "cpu"), _move(weights["vision_encoder"], "cpu", "float32"),
+                                          heads=vision.heads, impl="native")
+    yield "vision_encoder", _error(ours, reference)
+    features, error = compare("resampler", reference.numpy(), weights["resampler"], heads=vision.resampler_heads)
+    yield "resampler", error
+    tokens = rng.integers(0, GEOMETRY.vocab_size, [ROWS, 300])
+    _, error = compare("embedding", tokens, features, np.array([[1, 7], [0, 40]], np.int32), weights["embedding"])
+    yield "embedding", error
+    yield from _language_errors(rng, weights, device, dtype)
+
+
+def _language_errors(rng, weights, device, dtype):
+    """The decoder over a prompt and a decode step, then the head, each with its state."""
+    places = ((device, dtype, "fused"), ("cpu", "float32", "native"))
+    heads, width = GEOMETRY.num_attention_heads, GEOMETRY.kv_channels
+    cache = np.zeros([GEOMETRY.num_hidden_layers, ROWS, heads, SLOTS, width], np.float32)
+    caches = [_move([cache, cache], place, kind) for place, kind, _ in places]
+    inv_freq = rng.random([ROWS, width // 2]).astype(np.float32)
+    positions = np.zeros([ROWS], np.int32)
+    for lengths in ([PROMPT, 5], [1, 1]):
+        hidden = rng.standard_normal([ROWS, max(lengths), GEOMETRY.hidden_size]).astype(np.float32)
+        results = [functional.decoder(
+            *_move([hidden], place, kind), _tensor(np.array(lengths, np.int32), place), _tensor(positions, place),
+            _tensor(inv_freq, place), _move(weights["decoder"], place, kind), *held, heads=heads,
+            seq_length=GEOMETRY.seq_length, eps=1e-6, impl=impl) for (place, kind, impl), held in zip(places, caches)]
+        valid = np.arange(max(lengths))[None, :] < np.array(lengths)[:, None]
+        yield f"decoder ({'prefill' if max(lengths) > 1 else 'decode'})", _error(*results, where=valid)
+        positions = positions + np.array(lengths, np.int32)
+
+    hidden = rng.standard_normal([ROWS, 9, GEOMETRY.hidden_size]).astype(np.float32)
+    columns, lengths = np.array([[0, 8], [1, 3]], np.int32), np.array([9, 4], np.int32)
+    for wanted in (columns, columns[:, 1:]):
+        results, states = [], []
+        for place, kind, impl in places:
+            state = [_tensor(array, place) for array in (
+                np.zeros([ROWS], np.int32), np.zeros([ROWS, 1], np.int64), np.zeros([ROWS, 4], np.int64),
+                np.zeros([ROWS], np.int32), np.zeros([ROWS], np.int32))]
+            results.append(functional.lm_head(
+                *_move([hidden], place, kind), _tensor(lengths, place), _tensor(wanted, place),
+                _tensor(np.array([-1], np.int64), place), _move(weights["lm_head"], place, kind), *state, eps=1e-6, impl=impl))
+            states.append([tensor.numpy() for tensor in state])
+        logits = results[0].numpy()
+        chosen = logits[:, -1].argmax(-1)  # rounding may move a near tie: the choice must follow the device's own logits
+        expected = [lengths, chosen[:, None], np.concatenate([chosen[:, None], np.zeros([ROWS, 3], np.int64)], 1),
+                    np.ones([ROWS]), np.zeros([ROWS])]
+        right = all(np.array_equal(a, b) for a, b in zip(states[0], expected))
+        yield "lm_head", _error(*results) if right else np.inf
+
+
+def paddle_errors(device):
+    """Yield (operator, relative error) for Paddle's own kernels on the device against those on the CPU."""
+    rng = np.random.default_rng(0)
+    x, y = (rng.standard_normal([16, 64]).astype(np.float32) for _ in range(2))
+    for name, function in (
+            ("add", lambda a, b: a + b), ("matmul", lambda a, b: paddle.matmul(a, b, transpose_y=True)),
+            ("softmax", lambda a, b: F.softmax(a, -1)), ("gelu", lambda a, b: F.gelu(a)),
+            ("layer_norm", lambda a, b: F.layer_norm(a, 64)), ("cast", lambda a, b: a.astype("float16").astype("float32")),
+            ("argmax", lambda a, b: paddle.argmax(a, -1)), ("concat", lambda a, b: paddle.concat([a, b]))):
+        yield name, _error(function(_tensor(x, device), _tensor(y, device)), function(_tensor(x, "cpu"), _tensor(y, "cpu")))
+
+
+def _weights(rng, roles, dtype):
+    """Random weights that `dtype` represents exactly, so that only the arithmetic differs."""
+    made = {role: rng.standard_normal(shape) / np.sqrt(shape[-1]) + (0.5 if "ln" in role else 0.0)
+            for role, shape in roles.items()}
+    return {role: _tensor(array.astype(np.float32), "cpu").astype(dtype).astype("float32").numpy()
+            for role, array in made.items()}
+
+
+def _move(values, device, dtype):
+    """Arrays, or dicts of them, to tensors: floats as `dtype`, integers as they are."""
+    if isinstance(values, dict):
+        return {name: _tensor(array, device, dtype) for name, array in values.items()}
+    return [_move(v, device, dtype) if isinstance(v, dict) else _tensor(v, device, dtype if v.dtype == np.float32 else None)
+            for v in values]
+
+
+def _tensor(array, device, dtype=None):
+    """A tensor made on the CPU, cast there, and then copied: a copy needs no kernel of Paddle's."""
+    tensor = paddle.to_tensor(array, place=paddle.CPUPlace())
+    tensor = tensor if dtype is None else tensor.astype(dtype)
+    return tensor if device == "cpu" else tensor._copy_to(paddle.CUDAPlace(0), True)
+
+
+def _error(ours, reference, where=slice(None)):
+    """‖ours - reference‖ / ‖reference‖ in float64."""
+    a, b = (tensor.cpu().astype("float32").numpy().astype(np.float64)[where] for tensor in (ours, reference))
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))

@@ -1,0 +1,45 @@
+"""The device's self-check: passes on the CPU, and names what is wrong when a result is planted."""
+
+import pytest
+
+from core.errors import UserError
+from tests.operators import functional
+
+from ops import selfcheck  # isort: skip  (imports Paddle, which tests.operators prepares)
+
+
+def test_the_cpu_is_right():
+    assert max(error for _, error in selfcheck.operator_errors("cpu", "float32")) < 1e-4
+    assert max(error for _, error in selfcheck.paddle_errors("cpu")) == 0
+
+
+def test_every_operator_is_checked():
+    names = {name.split(" ")[0] for name, _ in selfcheck.operator_errors("cpu", "float32")}
+    assert names == {"vision_encoder", "resampler", "embedding", "decoder", "lm_head"}
+
+
+@pytest.mark.parametrize("operator", ["vision_encoder", "resampler", "embedding", "decoder", "lm_head"])
+@pytest.mark.parametrize("fault", ["scaled", "nan"])
+def test_a_wrong_operator_is_named(monkeypatch, operator, fault):
+    right = getattr(functional, operator)
+
+    def wrong(*args, impl, **options):
+        result = right(*args, impl=impl, **options)
+        return result * (1.02 if fault == "scaled" else float("nan")) if impl == "fused" else result
+
+    monkeypatch.setattr(functional, operator, wrong)
+    with pytest.raises(UserError, match=f"the operator {operator}.* is wrong on this cpu in float32"):
+        selfcheck.check_operators("cpu", "float32")
+
+
+def test_a_wrong_paddle_kernel_is_named(monkeypatch):
+    softmax = selfcheck.F.softmax
+    calls = []
+
+    def wrong(x, axis):
+        calls.append(x)
+        return softmax(x, axis) + (len(calls) == 1)
+
+    monkeypatch.setattr(selfcheck.F, "softmax", wrong)
+    with pytest.raises(UserError, match="Paddle's own softmax give wrong results on this cpu"):
+        selfcheck.check_paddle("cpu")
