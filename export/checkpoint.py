@@ -104,4 +104,5 @@ def _fit(stored, config, path):
 
 def _listed(found):
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return ", ".join(text[:200] for text in found[:SHOWN]) + more
+    # ascii(): a name may hold what would steer a terminal
+    return ", ".join(ascii(text[:200])[1:-1] for text in found[:SHOWN]) + more

@@ -1,7 +1,7 @@
 """`python -m export.synthetic --preset small OUT`: a checkpoint with random weights in the published layout.
 
-Values are drawn from a table of 65536 normal quantiles by random 16-bit numbers: as fast as memory for any type,
-and equal on every machine, because each chunk of each tensor has a generator of its own.
+Values are drawn from a table of 65536 normal quantiles by random 16-bit numbers: as fast as memory for any type.
+Each chunk of each tensor has a generator of its own, so the values do not depend on the number of threads.
 """
 
 import argparse

@@ -115,6 +115,11 @@ def test_every_mismatch_is_named_at_once(tmp_path):
         assert part in message
 
 
+def test_names_cannot_steer_the_terminal(tmp_path):
+    arrays = {**golden_tensors(), "a\x1b[2Jb\nc": np.ones(3, np.float32)}
+    assert r"a\x1b[2Jb\nc" in fault(write_checkpoint(tmp_path / "c", arrays))
+
+
 def test_long_lists_are_counted_and_shortened(tmp_path):
     config = {**golden_config(), "num_hidden_layers": 40}
     message = fault(write_checkpoint(tmp_path / "c", golden_tensors(), config=config))

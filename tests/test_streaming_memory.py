@@ -1,4 +1,4 @@
-"""Peak memory of synthesis, conversion and export, which must not follow the model's size.
+"""Peak memory of conversion and export, which must not follow the model's size.
 
 Stated limit: 2.5 x the largest stacked tensor + 600 MB. A checkpoint of many equal layers would pass it even if it
 were held in memory whole, so a sharper one is asserted too: what a command takes on this checkpoint of 1 GB beyond

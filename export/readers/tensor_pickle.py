@@ -86,7 +86,8 @@ class _Unpickler(pickle._Unpickler):
         try:
             return self._names[module, name]
         except KeyError:
-            raise UserError(f"{self._reader.source.path} asks for {module[:100]}.{name[:100]}, which no tensor needs: "
+            wanted = ascii(f"{module[:100]}.{name[:100]}")[1:-1]
+            raise UserError(f"{self._reader.source.path} asks for {wanted}, which no tensor needs: "
                             "it may be malicious, or save the weights as safetensors and use that") from None
 
     def persistent_load(self, identity):
