@@ -19,7 +19,7 @@ def run_cli(main):
     except UserError as e:
         message = str(e)
     except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT):
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT, errno.EFBIG):
             raise
         where = f" ({e.filename})" if e.filename else ""
         remedy = {errno.ENOSPC: ": free some space or set OUT= to another disk",

@@ -9,6 +9,7 @@ from pathlib import Path
 import xxhash
 
 HASH_CHUNK = 64 << 20
+REPLACED = "-replaced"  # ends the name that a folder has while another takes its place
 
 
 def _beside(path):
@@ -41,13 +42,13 @@ def atomic_dir(path):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     for stale in path.parent.glob(f".{path.name}.partial-*"):
-        pid = stale.name.rpartition("-")[2]
+        pid = stale.name.removesuffix(REPLACED).rpartition("-")[2]
         if not (pid.isdigit() and Path(f"/proc/{pid}").exists()):
             shutil.rmtree(stale, ignore_errors=True)
     partial = _beside(path)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    replaced = partial.with_name(partial.name + "-replaced")
+    replaced = partial.with_name(partial.name + REPLACED)
     try:
         yield partial
         if path.exists():

@@ -81,8 +81,8 @@ def _language(config, dtype, impl, weights):
     hidden = functional.embedding(data["tokens"], data["image_features"], data["image_starts"], weights["embedding"],
                                   impl=impl)
     hidden = functional.decoder(
-        hidden, data["lengths"], data["positions"], data["inv_freq"], weights["decoder"], data["k_cache"], data["v_cache"],
-        heads=config.num_attention_heads, seq_length=config.seq_length if config.use_logn_attn else 0,
+        hidden, data["lengths"], data["positions"], data["inv_freq"], weights["decoder"], data["k_cache"],
+        data["v_cache"], heads=config.num_attention_heads, seq_length=config.seq_length if config.use_logn_attn else 0,
         eps=config.layer_norm_epsilon, impl=impl)
     state = {name: data[name] for name in ("positions", "next_tokens", "generated", "counts", "finished")}
     logits = functional.lm_head(hidden, data["lengths"], data["logit_columns"], data["stop_tokens"], weights["lm_head"],
