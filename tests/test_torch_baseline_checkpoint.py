@@ -18,18 +18,6 @@ FEATURES, LOGITS = 2 * 0.055, 2 * 0.23
 ROUNDING = {"bfloat16": 1, "float16": 1 / 8}
 
 
-def load(folder, dtype="float32"):
-    python = os.environ.get("TORCH_PYTHON", sys.executable)
-    return subprocess.run([python, str(ROOT / "tests/torch_half.py"), str(folder), dtype], capture_output=True,
-                          text=True, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, timeout=300)
-
-
-def results(folder, dtype="float32"):
-    done = load(folder, dtype)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return {name: np.array(values) for name, values in json.loads(done.stdout.splitlines()[-1]).items()}
-
-
 def checkpoint(folder, tensors):
     """Write a checkpoint in two shards with their index."""
     folder.mkdir()
@@ -43,28 +31,6 @@ def checkpoint(folder, tensors):
     return folder
 
 
-@pytest.fixture(scope="module")
-def tensors():
-    return load_file(TINY / "model.safetensors")
-
-
-@pytest.fixture(scope="module")
-def whole():
-    return results(TINY)
-
-
-def test_shards_give_the_same(whole, tensors, tmp_path):
-    sharded = results(checkpoint(tmp_path / "sharded", tensors))
-    assert all(np.array_equal(sharded[name], whole[name]) for name in whole)
-
-
-@pytest.mark.parametrize("dtype", ROUNDING)
-def test_half_precision(whole, dtype):
-    half = results(TINY, dtype)
-    assert 0 < np.abs(half["features"] - whole["features"]).max() < FEATURES * ROUNDING[dtype]
-    assert 0 < np.abs(half["logits"] - whole["logits"]).max() < LOGITS * ROUNDING[dtype]
-
-
 def damage(folder, fault):
     path = folder / "model-00001-of-00002.safetensors"
     if fault == "shard missing":
@@ -73,23 +39,50 @@ def damage(folder, fault):
         path.write_bytes(path.read_bytes()[:5000])
     elif fault == "index is no index":
         (folder / "model.safetensors.index.json").write_text("[]")
+    return folder
 
 
-@pytest.mark.parametrize("fault, message", [
-    ("shard missing", "no model-00001-of-00002.safetensors"), ("shard truncated", "not a whole safetensors file"),
-    ("index is no index", "no safetensors index")])
-def test_faults_of_files(tensors, tmp_path, fault, message):
-    folder = checkpoint(tmp_path / "damaged", tensors)
-    damage(folder, fault)
-    done = load(folder)
-    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: ")
-    assert message in done.stderr.splitlines()[-1]
+FAULTS = {"shard missing": "no model-00001-of-00002.safetensors", "shard truncated": "not a whole safetensors file",
+          "index is no index": "no safetensors index"}
 
 
-def test_faults_of_keys_and_shapes(tensors, tmp_path):
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    """What every checkpoint gives, all loaded by one process: {name: {"features", "logits"} or {"error"}}."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    tensors = load_file(TINY / "model.safetensors")
     changed = {name: tensor for name, tensor in tensors.items() if name != "transformer.ln_f.weight"}
     changed["transformer.extra"] = tensors["transformer.ln_f.weight"]
     changed["lm_head.weight"] = tensors["lm_head.weight"][:7]
-    line = load(checkpoint(tmp_path / "changed", changed)).stderr.splitlines()[-1]
-    for text in ("error: ", "transformer.ln_f.weight", "transformer.extra", "lm_head.weight"):
-        assert text in line
+    cases = {"whole": ("float32", TINY), "bfloat16": ("bfloat16", TINY), "float16": ("float16", TINY),
+             "shards": ("float32", checkpoint(root / "shards", tensors)),
+             "other keys": ("float32", checkpoint(root / "keys", changed))}
+    for i, fault in enumerate(FAULTS):
+        cases[fault] = ("float32", damage(checkpoint(root / str(i), tensors), fault))
+    python = os.environ.get("TORCH_PYTHON", sys.executable)
+    pairs = [str(value) for pair in cases.values() for value in pair]
+    done = subprocess.run([python, str(ROOT / "tests/torch_checkpoints.py"), *pairs], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return dict(zip(cases, json.loads(done.stdout.splitlines()[-1])))
+
+
+def test_shards_give_the_same(loaded):
+    assert loaded["shards"] == loaded["whole"]
+
+
+@pytest.mark.parametrize("dtype", ROUNDING)
+@pytest.mark.parametrize("name, limit", [("features", FEATURES), ("logits", LOGITS)])
+def test_half_precision(loaded, dtype, name, limit):
+    difference = np.abs(np.subtract(loaded[dtype][name], loaded["whole"][name])).max()
+    assert 0 < difference < limit * ROUNDING[dtype]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_of_files(loaded, fault):
+    assert FAULTS[fault] in loaded[fault]["error"]
+
+
+def test_faults_of_keys_and_shapes(loaded):
+    for name in ("transformer.ln_f.weight", "transformer.extra", "lm_head.weight"):
+        assert name in loaded["other keys"]["error"]
