@@ -2,9 +2,11 @@
 
 #include <math_constants.h>
 
+#include "common/tensor_map.cuh"
 #include "common/wgmma.cuh"
 #include "status.h"
 
+#if CUDART_VERSION >= 12000
 namespace qwen {
 namespace {
 
@@ -15,44 +17,14 @@ template <int D, int KEYS> struct Tile {
     static constexpr int kBytes = kPanels * kPanelBytes;
 };
 
-// Copies tiles of KEYS rows into swizzled shared memory. A thread always copies the same 16-byte column, so that all
-// its addresses are fixed distances apart: computing them row by row would take as many instructions as the softmax.
-template <typename T, int D, int KEYS, int THREADS> struct TileLoader {
-    static constexpr int kLanes = D > 64 ? 16 : 8, kRows = THREADS / kLanes;
-    static_assert(kRows % 8 == 0 && KEYS % kRows == 0, "a thread's rows share their swizzle");
-    const T* from;
-    long long stride;
-    uint32_t to;
-    int row;
-    bool used;
-
-    __device__ __forceinline__ TileLoader(const T* matrix, long long row_stride, uint32_t tiles) : stride(row_stride) {
-        const int chunk = threadIdx.x % kLanes;
-        row = threadIdx.x / kLanes;
-        used = chunk < D / kVector;
-        from = matrix + row * stride + chunk * kVector;
-        to = tiles + chunk / 8 * Tile<D, KEYS>::kPanelBytes + row * 128 + (chunk % 8 ^ row % 8) * 16;
-    }
-    // Rows first .. first + KEYS - 1 into the given buffer; with BOUNDED, zeros from row `end` on.
-    template <bool BOUNDED> __device__ __forceinline__ void load(int buffer, int first, int end) const {
-        if (!used) return;
-        const uint32_t shared = to + buffer * Tile<D, KEYS>::kBytes;
-        const T* global = from + first * stride;
-#pragma unroll
-        for (int i = 0; i < KEYS / kRows; ++i) {
-            const bool valid = !BOUNDED || first + row + i * kRows < end;
-            copy_async(shared + i * kRows * 128, valid ? global : from - row * stride, valid);
-            global += kRows * stride;
-        }
-    }
-};
-
 // A warpgroup takes 64 queries; the WARPGROUPS of a block share the key and value tiles, which are double-buffered.
 // The scores of the next tile are multiplied while this tile's values are still being accumulated. Tiles go from the
 // last to the first, so that only the first one taken can be partly out of bounds, and the loop has no branch: ptxas
 // would serialise the matrix instructions around one.
 template <typename T, int D, int KEYS, int WARPGROUPS, bool CAUSAL>
-__global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? 128 * WARPGROUPS : 1) hopper_kernel(const QwenVlAttention a) {
+__global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? 128 * WARPGROUPS : 1)
+    hopper_kernel(const QwenVlAttention a, const __grid_constant__ CUtensorMap k_map,
+                  const __grid_constant__ CUtensorMap v_map) {
 #if QWEN_VL_HAS_WGMMA
     extern __shared__ __align__(1024) unsigned char memory[];
     using Shape = Tile<D, KEYS>;
@@ -68,25 +40,9 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? 128 * WARPGROUPS : 1) hopp
 
     const long long query_base = CAUSAL ? a.offsets[group] * a.query_row : group * a.query_group;
     const T* q = static_cast<const T*>(a.q) + head * a.query_head + query_base;
-    const T* k = static_cast<const T*>(a.k) + head * a.key_head + group * a.key_group;
-    const T* v = static_cast<const T*>(a.v) + head * a.key_head + group * a.key_group;
     const uint32_t k_tiles = shared_address(memory), v_tiles = k_tiles + 2 * Shape::kBytes;
+    const uint32_t k_barriers = v_tiles + 2 * Shape::kBytes, v_barriers = k_barriers + 16;
 
-    const TileLoader<T, D, KEYS, kThreads> key_loader(k, a.key_row, k_tiles), value_loader(v, a.key_row, v_tiles);
-    const int last = tiles - 1;
-    key_loader.template load<true>(last % 2, last * KEYS, keys);
-    copy_commit();
-    value_loader.template load<true>(last % 2, last * KEYS, keys);
-    if (last > 0) key_loader.template load<false>((last - 1) % 2, (last - 1) * KEYS, keys);
-    copy_commit();
-
-    if (D % 16) {  // the columns that fill the last step stay zero
-        for (int i = threadIdx.x; i < 2 * KEYS; i += kThreads) {
-            const int row = i % KEYS, chunk = D / kVector;
-            *reinterpret_cast<uint4*>(memory + i / KEYS * Shape::kBytes + chunk / 8 * Shape::kPanelBytes + row * 128 +
-                                      (chunk % 8 ^ row % 8) * 16) = make_uint4(0, 0, 0, 0);
-        }
-    }
     const int row = first_query + warp * 16 + lane / 4;
     uint32_t query[Shape::kSteps][4];
 #pragma unroll
@@ -99,26 +55,46 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? 128 * WARPGROUPS : 1) hopp
         }
     }
 
+    const int last = tiles - 1;
+    // Tile t lies in buffer t % 2, whose barrier then completes its phase (last - t) / 2.
+    auto fetch = [&](const CUtensorMap& map, uint32_t buffers, uint32_t barriers, int tile) {
+        const uint32_t to = buffers + tile % 2 * Shape::kBytes, barrier = barriers + tile % 2 * 8;
+        barrier_expect(barrier, Shape::kBytes);
+#pragma unroll
+        for (int panel = 0; panel < Shape::kPanels; ++panel)
+            fetch_box(to + panel * Shape::kPanelBytes, map, barrier, panel * 64, tile * KEYS, head, group);
+    };
+    auto wait = [&](uint32_t barriers, int tile) { barrier_wait(barriers + tile % 2 * 8, (last - tile) / 2 % 2); };
+    if (threadIdx.x == 0) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) barrier_init(k_barriers + i * 8);
+        barrier_init_fence();
+        fetch(k_map, k_tiles, k_barriers, last);
+        fetch(v_map, v_tiles, v_barriers, last);
+        if (last > 0) fetch(k_map, k_tiles, k_barriers, last - 1);
+    }
+    __syncthreads();
+
     float output[D / 8][4] = {}, score[KEYS / 8][4];
     uint32_t weights[KEYS / 16][4];
     float highest[2] = {-CUDART_INF_F, -CUDART_INF_F}, total[2] = {0.f, 0.f}, shrink[2];
     const float scale = a.scale * 1.4426950408889634f;  // exp2 instead of exp
 
     auto multiply_keys = [&](int tile) {
+        const uint64_t keys_at = tile_descriptor(k_tiles + tile % 2 * Shape::kBytes, 16);
         wgmma_begin();
 #pragma unroll
         for (int step = 0; step < Shape::kSteps; ++step)
             wgmma<T, KEYS, false>(score, query[step],
-                                  tile_descriptor(k_tiles + tile % 2 * Shape::kBytes +
-                                                      step / 4 * Shape::kPanelBytes + step % 4 * 32, 16), step > 0);
+                                  keys_at + (step / 4 * Shape::kPanelBytes + step % 4 * 32) / 16, step > 0);
         wgmma_commit();
     };
     auto multiply_values = [&](int tile) {
+        const uint64_t values_at = tile_descriptor(v_tiles + tile % 2 * Shape::kBytes, Shape::kPanelBytes);
         wgmma_begin();
 #pragma unroll
         for (int step = 0; step < KEYS / 16; ++step)
-            wgmma<T, D, true>(output, weights[step],
-                              tile_descriptor(v_tiles + tile % 2 * Shape::kBytes + step * 2048, Shape::kPanelBytes), 1);
+            wgmma<T, D, true>(output, weights[step], values_at + step * (16 * 128 / 16), 1);
         wgmma_commit();
     };
     auto mask = [&](int tile) {
@@ -171,28 +147,37 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? 128 * WARPGROUPS : 1) hopp
         }
     };
 
-    copy_wait<1>();
-    fence_copies();
-    __syncthreads();
+    wait(k_barriers, last);
     multiply_keys(last);
     wgmma_wait<0>();
     wgmma_settle(score);
     mask(last);
     weigh();
     pack();
+    if (CAUSAL && keys % KEYS) {  // cache slots that hold no token yet may hold NaNs, which a weight of 0 would keep
+        wait(v_barriers, last);
+        for (int i = threadIdx.x; i < (tiles * KEYS - keys) * 8 * Shape::kPanels; i += kThreads) {
+            const int slot = keys % KEYS + i / (8 * Shape::kPanels), chunk = i % (8 * Shape::kPanels);
+            *reinterpret_cast<uint4*>(memory + (2 + last % 2) * Shape::kBytes + chunk / 8 * Shape::kPanelBytes +
+                                      slot * 128 + chunk % 8 * 16) = make_uint4(0, 0, 0, 0);
+        }
+        fence_stores();
+    }
     for (int tile = last; tile > 0; --tile) {
-        copy_wait<0>();
-        fence_copies();
-        __syncthreads();  // this tile's values and the next tile's keys are here; both other buffers are free
-        value_loader.template load<false>((tile - 1) % 2, (tile - 1) * KEYS, keys);
-        if (tile > 1) key_loader.template load<false>(tile % 2, (tile - 2) * KEYS, keys);
-        copy_commit();
+        __syncthreads();  // the buffers of the values before and of the keys after the next tile's are free
+        if (threadIdx.x == 0) {
+            fetch(v_map, v_tiles, v_barriers, tile - 1);
+            if (tile > 1) fetch(k_map, k_tiles, k_barriers, tile - 2);
+        }
+        wait(k_barriers, tile - 1);
         multiply_keys(tile - 1);
+        wait(v_barriers, tile);
         multiply_values(tile);
         wgmma_wait<1>();
         wgmma_settle(score);
         if (CAUSAL) mask(tile - 1);
         weigh();
+        wgmma_settle(score);  // the exponentials stay before the wait, beside the products in flight
         wgmma_wait<0>();
         wgmma_settle(output);
 #pragma unroll
@@ -202,9 +187,8 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? 128 * WARPGROUPS : 1) hopp
         }
         pack();
     }
-    copy_wait<0>();
-    fence_copies();
     __syncthreads();
+    wait(v_barriers, 0);
     multiply_values(0);
     wgmma_wait<0>();
     wgmma_settle(output);
@@ -228,7 +212,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? 128 * WARPGROUPS : 1) hopp
 
 template <typename T, int D, int KEYS, int WARPGROUPS, bool CAUSAL>
 bool launch(const QwenVlAttention& a, cudaStream_t stream, int* status) {
-    constexpr int kBytes = 4 * Tile<D, KEYS>::kBytes, kThreads = 128 * WARPGROUPS;
+    constexpr int kBytes = 4 * Tile<D, KEYS>::kBytes + 32, kThreads = 128 * WARPGROUPS;
     const auto kernel = hopper_kernel<T, D, KEYS, WARPGROUPS, CAUSAL>;
     // The code of a target without the instructions is bounded to one thread a block, which tells it apart here.
     static const bool usable = [&] {
@@ -239,7 +223,12 @@ bool launch(const QwenVlAttention& a, cudaStream_t stream, int* status) {
                cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes) == cudaSuccess;
     }();
     if (!usable) return false;
-    kernel<<<dim3(ceil_div(a.query_rows, 64 * WARPGROUPS), a.heads, a.groups), kThreads, kBytes, stream>>>(a);
+    CUtensorMap maps[2];
+    for (int i = 0; i < 2; ++i)
+        if (!make_tensor_map(&maps[i], std::is_same<T, __half>::value, i ? a.v : a.k, D, a.key_rows, a.key_row, a.heads,
+                             a.key_head, a.groups, a.key_group, KEYS))
+            return false;
+    kernel<<<dim3(ceil_div(a.query_rows, 64 * WARPGROUPS), a.heads, a.groups), kThreads, kBytes, stream>>>(a, maps[0], maps[1]);
     *status = cudaGetLastError();
     return true;
 }
@@ -264,3 +253,6 @@ bool attention_hopper(const QwenVlAttention& a, cudaStream_t stream, int* status
 }
 
 }  // namespace qwen
+#else
+bool qwen::attention_hopper(const QwenVlAttention&, cudaStream_t, int*) { return false; }
+#endif

@@ -33,8 +33,8 @@ template <int N> __device__ __forceinline__ void wgmma_settle(float (&d)[N][4]) 
 #pragma unroll
         for (int i = 0; i < 4; ++i) asm volatile("" : "+f"(d[n][i])::"memory");
 }
-// Makes shared memory written by this thread's copies visible to the matrix instructions, before a barrier.
-__device__ __forceinline__ void fence_copies() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+// Makes shared memory written by this thread visible to the matrix instructions, before a barrier.
+__device__ __forceinline__ void fence_stores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 #define QWEN_VL_D4(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
 #define QWEN_VL_D16(n) QWEN_VL_D4(n), QWEN_VL_D4(n + 1), QWEN_VL_D4(n + 2), QWEN_VL_D4(n + 3)
