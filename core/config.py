@@ -139,7 +139,8 @@ class ModelConfig:
         v = self.visual
         yield (self.num_attention_heads * self.kv_channels != self.hidden_size,
                "num_attention_heads * kv_channels differs from hidden_size")
-        yield self.hidden_size % 8 != 0 or self.mlp_width % 8 != 0, "hidden_size and intermediate_size / 2 need a factor of 8"
+        yield (self.hidden_size % 8 != 0 or self.mlp_width % 8 != 0,
+               "hidden_size and intermediate_size / 2 need a factor of 8")
         yield self.kv_channels % 2 != 0, "kv_channels must be even"
         yield v.image_size % v.patch_size != 0, "image_size is no multiple of patch_size"
         yield v.width % v.heads != 0, "visual width is no multiple of its heads"

@@ -22,7 +22,7 @@ class Engine:
     """
 
     def __init__(self, exported, device="auto"):
-        """Load `exported`/vision and `exported`/language; raises UserError for artefacts that cannot be trusted to run."""
+        """Load `exported`/vision and `exported`/language; raises UserError for what cannot be trusted to run."""
         start = time.perf_counter()
         self._paddle = import_paddle()
         has_gpu = self._paddle.is_compiled_with_cuda() and self._paddle.device.cuda.device_count() > 0

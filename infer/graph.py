@@ -54,7 +54,8 @@ class Manifest:
                 raise ValueError("larger than 1 MiB")
             raw = json.loads(path.read_text(encoding="utf-8"))
             if raw["schema"] != SCHEMA:
-                raise UserError(f"{path} has schema {raw['schema']!r}, this version reads {SCHEMA}: run `make export` again")
+                raise UserError(f"{path} has schema {raw['schema']!r}, this version reads {SCHEMA}: "
+                                "run `make export` again")
             self.graph, self.dtype, self.impl = raw["graph"], raw["dtype"], raw["impl"]
             self.operators, self.files = raw["operators"], raw["files"]
             self.checkpoint = raw["checkpoint"]
@@ -62,7 +63,8 @@ class Manifest:
             if not all(isinstance(text, str) for text in texts):
                 raise ValueError("a text is missing")
             for name, expected in self.files.items():
-                if Path(name).name != name or not isinstance(expected["bytes"], int) or not isinstance(expected["xxh3_128"], str):
+                kinds = (type(expected["bytes"]), type(expected["xxh3_128"]))
+                if Path(name).name != name or kinds != (int, str):
                     raise ValueError(f"file entry {name!r}")
             config = raw["config"]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
@@ -73,7 +75,8 @@ class Manifest:
         """Raise UserError unless every file has the size and the hash that the export wrote down."""
         for name, expected in self.files.items():
             path = self.folder / name
-            if not path.is_file() or path.stat().st_size != expected["bytes"] or file_hash(path) != expected["xxh3_128"]:
+            same_size = path.is_file() and path.stat().st_size == expected["bytes"]
+            if not same_size or file_hash(path) != expected["xxh3_128"]:
                 raise UserError(f"{path} is not the file that was exported: run `make export` again")
 
 
@@ -85,7 +88,8 @@ class Graph:
         start = time.perf_counter()
         self.manifest = Manifest(folder)
         if device == "cpu" and self.manifest.dtype != "float32":
-            raise UserError(f"{folder} holds {self.manifest.dtype} weights, the CPU runs float32: export with DTYPE=float32")
+            raise UserError(f"{folder} holds {self.manifest.dtype} weights, the CPU runs float32: "
+                            "export with DTYPE=float32")
         self.manifest.check_files()
         import_paddle()
         if self.manifest.impl == "fused":
@@ -93,11 +97,11 @@ class Graph:
 
             built = library.load()
             if built != self.manifest.operators:
-                raise UserError(f"{folder} was exported for operators {self.manifest.operators}, the library built here is "
-                                f"{built}: run `make export` again")
+                raise UserError(f"{folder} was exported for operators {self.manifest.operators}, the library built here "
+                                f"is {built}: run `make export` again")
         from paddle import inference
 
-        config = inference.Config(str(self.manifest.folder / "model.pdmodel"), str(self.manifest.folder / "model.pdiparams"))
+        config = inference.Config(*(str(self.manifest.folder / name) for name in ("model.pdmodel", "model.pdiparams")))
         config.disable_glog_info()
         if device == "gpu":
             config.enable_use_gpu(64, 0)

@@ -76,7 +76,8 @@ def ninja_file(march, paddle, compiler, cuda=None):
                   f"  flags = {'$kernel' if 'cpu' in inside.parts else ' '.join(binding)}"]
         if source.stem == "version":
             lines[-1] += f" '-DQWEN_VL_OPS_VERSION=\"{source_version()}\"'"
-    lines += [f"build {NAME}: link {' '.join(objects + device_objects)}", f"  libraries = {' '.join(libraries + runtime)}"]
+    lines += [f"build {NAME}: link {' '.join(objects + device_objects)}",
+              f"  libraries = {' '.join(libraries + runtime)}"]
     if cuda is not None:
         lines += [f"build {KERNELS_NAME}: link {' '.join(device_objects)}", f"  libraries = {' '.join(runtime)}"]
     return "\n".join([*lines, ""])

@@ -48,7 +48,8 @@ def decoder(hidden, lengths, positions, inv_freq, weights, k_cache, v_cache, *, 
 
     hidden: T [B, S, H]; lengths: i32 [B], valid tokens per row; positions: i32 [B], tokens already cached;
     inv_freq: f32 [B, D/2], rotary frequencies per row; k_cache, v_cache: T [L, B, heads, slots, D], state: token i of
-    row b goes to slot positions[b] + i, and positions[b] + S <= slots. seq_length: log-n scaling begins beyond it, 0 switches it off.
+    row b goes to slot positions[b] + i, and positions[b] + S <= slots. seq_length: log-n scaling begins beyond it, 0
+    switches it off.
     Returns T [B, S, H]; columns at and beyond lengths[b] mean nothing.
     """
     if impl == "native":
@@ -73,7 +74,8 @@ def lm_head(hidden, lengths, logit_columns, stop_tokens, weights, positions, nex
                               counts, finished, eps)
     state = {"positions": positions, "next_tokens": next_tokens, "generated": generated, "counts": counts,
              "finished": finished}
-    inputs = {"hidden": hidden, "lengths": lengths, "logit_columns": logit_columns, "stop_tokens": stop_tokens, **weights}
+    inputs = {"hidden": hidden, "lengths": lengths, "logit_columns": logit_columns, "stop_tokens": stop_tokens,
+              **weights}
     return _fused("lm_head", {**inputs, **state}, {"eps": eps}, {"logits": "float32"}, state=tuple(state))["logits"]
 
 

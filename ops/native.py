@@ -96,7 +96,8 @@ def decoder(hidden, lengths, positions, inv_freq, weights, k_cache, v_cache, hea
         y = _attention(q, paddle.concat([k_cache[i, :, :, :reach], k], axis=2),
                        paddle.concat([v_cache[i, :, :, :reach], v], axis=2), mask)
         x = x + _linear(y, w["out_weight"][i])
-        gate, up = paddle.split(_linear(_rms_norm(x, w["ln_2_weight"][i], eps), w["gate_up_weight"][i]), [mlp, mlp], axis=-1)
+        y = _linear(_rms_norm(x, w["ln_2_weight"][i], eps), w["gate_up_weight"][i])
+        gate, up = paddle.split(y, [mlp, mlp], axis=-1)
         x = x + _linear(up * F.silu(gate), w["down_weight"][i])
 
     # One scatter for all layers. Padding is written too, behind the row's tokens, where the next call overwrites it.
@@ -110,7 +111,8 @@ def decoder(hidden, lengths, positions, inv_freq, weights, k_cache, v_cache, hea
     return x
 
 
-def lm_head(hidden, lengths, logit_columns, stop_tokens, weights, positions, next_tokens, generated, counts, finished, eps):
+def lm_head(hidden, lengths, logit_columns, stop_tokens, weights, positions, next_tokens, generated, counts, finished,
+            eps):
     """See functional.lm_head."""
     picked = paddle.take_along_axis(hidden, logit_columns.unsqueeze(-1).astype("int64"), axis=1)
     logits = _linear(_rms_norm(picked, weights["ln_f_weight"], eps), weights["lm_head_weight"]).astype("float32")

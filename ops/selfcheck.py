@@ -28,22 +28,23 @@ def check_operators(device, dtype):
     """Check the fused operators on `device` ("cpu" or "gpu"); raises UserError naming the first one that is wrong."""
     for operator, error in operator_errors(device, dtype):
         if not error <= LIMITS[dtype]:  # also catches NaN
-            raise UserError(f"the operator {operator} is wrong on this {device} in {dtype} (relative error {error:.2g}): "
-                            "rebuild it with `make ops` for this machine and run `make doctor`")
+            raise UserError(f"the operator {operator} is wrong on this {device} in {dtype} (relative error "
+                            f"{error:.2g}): rebuild it with `make ops` for this machine and run `make doctor`")
 
 
 def check_paddle(device):
     """Check Paddle's own kernels that the native graphs use; raises UserError naming the wrong ones."""
     wrong = [name for name, error in paddle_errors(device) if not error <= LIMITS["float32"]]
     if wrong:
-        raise UserError(f"Paddle's own {', '.join(wrong)} give wrong results on this {device}: this Paddle wheel has no "
-                        "kernels for it, so IMPL=native cannot run here; use IMPL=fused")
+        raise UserError(f"Paddle's own {', '.join(wrong)} give wrong results on this {device}: this Paddle wheel has "
+                        "no kernels for it, so IMPL=native cannot run here; use IMPL=fused")
 
 
 def operator_errors(device, dtype):
     """Yield (operator, relative error) for every fused operator."""
     rng = np.random.default_rng(0)
-    weights = {name: _weights(rng, roles(GEOMETRY), dtype) for stage in STAGES.values() for name, roles in stage.items()}
+    weights = {name: _weights(rng, roles(GEOMETRY), dtype)
+               for stage in STAGES.values() for name, roles in stage.items()}
     vision = GEOMETRY.visual
 
     def compare(function, *inputs, **options):
@@ -94,10 +95,11 @@ def _language_errors(rng, weights, device, dtype):
                 np.zeros([ROWS], np.int32), np.zeros([ROWS], np.int32))]
             results.append(functional.lm_head(
                 *_move([hidden], place, kind), _tensor(lengths, place), _tensor(wanted, place),
-                _tensor(np.array([-1], np.int64), place), _move(weights["lm_head"], place, kind), *state, eps=1e-6, impl=impl))
+                _tensor(np.array([-1], np.int64), place), _move(weights["lm_head"], place, kind), *state, eps=1e-6,
+                impl=impl))
             states.append([tensor.numpy() for tensor in state])
         logits = results[0].numpy()
-        chosen = logits[:, -1].argmax(-1)  # rounding may move a near tie: the choice must follow the device's own logits
+        chosen = logits[:, -1].argmax(-1)  # of the device's own logits: rounding may decide a near tie
         expected = [lengths, chosen[:, None], np.concatenate([chosen[:, None], np.zeros([ROWS, 3], np.int64)], 1),
                     np.ones([ROWS]), np.zeros([ROWS])]
         right = all(np.array_equal(a, b) for a, b in zip(states[0], expected))
@@ -111,9 +113,10 @@ def paddle_errors(device):
     for name, function in (
             ("add", lambda a, b: a + b), ("matmul", lambda a, b: paddle.matmul(a, b, transpose_y=True)),
             ("softmax", lambda a, b: F.softmax(a, -1)), ("gelu", lambda a, b: F.gelu(a)),
-            ("layer_norm", lambda a, b: F.layer_norm(a, 64)), ("cast", lambda a, b: a.astype("float16").astype("float32")),
+            ("layer_norm", lambda a, b: F.layer_norm(a, 64)),
+            ("cast", lambda a, b: a.astype("float16").astype("float32")),
             ("argmax", lambda a, b: paddle.argmax(a, -1)), ("concat", lambda a, b: paddle.concat([a, b]))):
-        yield name, _error(function(_tensor(x, device), _tensor(y, device)), function(_tensor(x, "cpu"), _tensor(y, "cpu")))
+        yield name, _error(*(function(_tensor(x, place), _tensor(y, place)) for place in (device, "cpu")))
 
 
 def _weights(rng, roles, dtype):
@@ -128,8 +131,8 @@ def _move(values, device, dtype):
     """Arrays, or dicts of them, to tensors: floats as `dtype`, integers as they are."""
     if isinstance(values, dict):
         return {name: _tensor(array, device, dtype) for name, array in values.items()}
-    return [_move(v, device, dtype) if isinstance(v, dict) else _tensor(v, device, dtype if v.dtype == np.float32 else None)
-            for v in values]
+    return [_move(v, device, dtype) if isinstance(v, dict) else
+            _tensor(v, device, dtype if v.dtype == np.float32 else None) for v in values]
 
 
 def _tensor(array, device, dtype=None):

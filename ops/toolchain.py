@@ -84,7 +84,8 @@ def cuda(wanted=""):
     includes = [p for p in folders if p.is_dir()]
     for header, package in (("cuda_runtime_api.h", "nvidia-cuda-runtime"), ("cublasLt.h", "nvidia-cublas")):
         if not any((p / header).is_file() for p in includes):
-            raise UserError(f"no {header} beside {nvcc}: pip install {package} (for CUDA 11 and 12: {package}-cu{version[0]})")
+            raise UserError(f"no {header} beside {nvcc}: pip install {package}"
+                            + (f"-cu{version[0]}" if version[0] < 13 else ""))
     libraries = [toolkit / "lib64", toolkit / "lib", *toolkit.glob("targets/*/lib"),
                  *(p for root in _nvidia_packages() for p in root.glob("*/lib"))]
     runtime = next((p for p in libraries if (p / "libcudart_static.a").is_file()), None)

@@ -44,7 +44,7 @@ FORMS = pytest.mark.parametrize("form", ["pdparams", "bin"])
 def test_a_reduce_that_would_create_a_file(tmp_path, form, protocol):
     trace = tmp_path / "trace"
     raw = pickle.dumps({"lm_head.weight": CreatesFile(trace)}, protocol=protocol)
-    with pytest.raises(UserError, match=r"\bio\.open\b|instruction"):
+    with pytest.raises(UserError, match=r"\b_?io\.open\b|instruction"):
         open_checkpoint(checkpoint(tmp_path / "c", raw, form))
     assert not trace.exists()
     pickle.loads(raw)["lm_head.weight"].close()

@@ -18,7 +18,8 @@ def replayed(request, tmp_path_factory):
     """Folder of what one implementation gives for every case."""
     folder = tmp_path_factory.mktemp(request.param)
     for command in (["export", "all", TINY / "checkpoint", folder / "exported", "--impl", request.param],
-                    ["infer.replay", "--exported", folder / "exported", "--cases", TINY, "--out", folder, "--device", "cpu"]):
+                    ["infer.replay", "--exported", folder / "exported", "--cases", TINY, "--out", folder,
+                     "--device", "cpu"]):
         subprocess.run([sys.executable, "-m", *map(str, command)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return folder
 
