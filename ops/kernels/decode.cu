@@ -68,30 +68,19 @@ __device__ void compute_step(const Params& p, Ring ring, BlockState& block, char
   GridBarrier grid(p.barrier);
   meet_with_squares(grid, p, block, embed<T>(p));
   for (int layer = 0; layer < a.layers; ++layer) {
+    const unsigned tag = grid.tag(layer);
     {
       load_normed<T>(p, layer_of(a.ln_1_weight, layer, a.hidden), activations, block);
       WholeInput input(activations, a.hidden, a.batch);
-      QkvEpilogue<T> epilogue{p, block, rotary, layer};
+      QkvEpilogue<T> epilogue{p, block, rotary, layer, tag};
       multiply<T>(ring, qkv_matrix(a, layer), turn_of(layer, 0), a.batch, input, reduction, epilogue);
-      grid.arrive();
-      grid.wait();
     }
-    attend<T, Pieces>(p, ring, layer, block, reinterpret_cast<float*>(activations));
-    grid.arrive();
-    grid.wait();
+    attend<T, Pieces>(p, ring, layer, block, reinterpret_cast<float*>(activations), tag);
     {
+      load_attended(p, activations, tag);
+      WholeInput input(activations, a.hidden, a.batch);
       ResidualEpilogue epilogue(p);
-      if (p.splits == 1) {
-        const Matrix<false> matrix = out_matrix(a, layer);
-        const int turn = turn_of(layer, 1);
-        WindowInput input(activations, p.attended, a.hidden, a.batch,
-                          share(matrix.units, turn).pieces(matrix.kGroupUnits));
-        multiply<T>(ring, matrix, turn, a.batch, input, reduction, epilogue);
-      } else {
-        load_merged_attention<T>(p, activations);
-        WholeInput input(activations, a.hidden, a.batch);
-        multiply<T>(ring, out_matrix(a, layer), turn_of(layer, 1), a.batch, input, reduction, epilogue);
-      }
+      multiply<T>(ring, out_matrix(a, layer), turn_of(layer, 1), a.batch, input, reduction, epilogue);
       meet_with_squares(grid, p, block, epilogue.squares);
     }
     {

@@ -54,38 +54,23 @@ __device__ void load_normed(const Params& p, const void* weight, char* to, Block
   sync_compute();
 }
 
-// The attention of all heads, put together from the splits of each row's context.
-template <typename T>
-__device__ void load_merged_attention(const Params& p, char* to) {
+// The attention of all heads and rows, as far as its words come in.
+__device__ inline void load_attended(const Params& p, char* to, unsigned tag) {
   const QwenVlDecodeArgs& a = p.args;
   const int pieces = a.hidden / 8, total = a.batch * pieces, stride = activation_stride(a.hidden);
-#pragma unroll 2
-  for (int piece = threadIdx.x; piece < total; piece += kComputeThreads) {
-    const int row = piece / pieces, column = piece % pieces * 8;
-    const int head = column / a.head_dim, unit = (row * a.heads + head) * p.splits;
-    float2 weight[kMaxSplits];
-    float maximum = -INFINITY;
+  for (int start = threadIdx.x; start < total; start += kLoadBatch * kComputeThreads) {
+    const WordPair* from = reinterpret_cast<const WordPair*>(p.attended) + 2 * start;
+    const int valid = (total - start + kComputeThreads - 1) / kComputeThreads;
+    WordPair low[kLoadBatch], high[kLoadBatch];
+    receive(low, from, 2 * kComputeThreads, valid, tag);
+    receive(high, from + 1, 2 * kComputeThreads, valid, tag);
 #pragma unroll
-    for (int s = 0; s < kMaxSplits; ++s) {
-      weight[s] = s < p.splits ? __ldcg(p.part_weight + unit + s) : make_float2(-INFINITY, 0);
-      maximum = fmaxf(maximum, weight[s].x);
+    for (int i = 0; i < kLoadBatch; ++i) {
+      if (i >= valid) continue;
+      const int piece = start + i * kComputeThreads;
+      *reinterpret_cast<uint4*>(to + piece / pieces * stride + piece % pieces * 16) =
+          make_uint4(payload(low[i].first), payload(low[i].second), payload(high[i].first), payload(high[i].second));
     }
-    float x[8] = {}, sum = 0;
-#pragma unroll
-    for (int s = 0; s < kMaxSplits; ++s) {
-      if (s >= p.splits) continue;
-      const float4* from = reinterpret_cast<const float4*>(p.part + size_t(unit + s) * a.head_dim + column % a.head_dim);
-      const float4 low = __ldcg(from), high = __ldcg(from + 1);
-      const float v[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-      const float w = weight[s].x == -INFINITY ? 0.0f : exp2f(weight[s].x - maximum);
-      sum += w * weight[s].y;
-#pragma unroll
-      for (int i = 0; i < 8; ++i) x[i] += w * v[i];
-    }
-    const float inverse = sum > 0 ? 1.0f / sum : 0.0f;
-#pragma unroll
-    for (int i = 0; i < 8; ++i) x[i] *= inverse;
-    *reinterpret_cast<uint4*>(to + row * stride + piece % pieces * 16) = pack<T>(x);
   }
   sync_compute();
 }

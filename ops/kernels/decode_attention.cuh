@@ -2,6 +2,7 @@
 #pragma once
 
 #include <math.h>
+#include <string.h>
 
 #include "common/decode_types.cuh"
 #include "decode_block.cuh"
@@ -64,37 +65,84 @@ struct RunningSoftmax {
   }
 };
 
+// One head's words in the layout of RunningSoftmax.
+template <typename T, int Pieces>
+__device__ void receive_head(float (&to)[Pieces][8], const Word* from, int head_dim, unsigned tag) {
+#pragma unroll
+  for (int j = 0; j < Pieces; ++j) {
+    const int offset = RunningSoftmax<T, Pieces>::piece_offset(j);
+    if (offset >= head_dim) continue;
+    WordPair words[4];
+    receive(words, reinterpret_cast<const WordPair*>(from + offset), 1, 4, tag);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      to[j][2 * i] = float_payload(words[i].first);
+      to[j][2 * i + 1] = float_payload(words[i].second);
+    }
+  }
+}
+
+template <typename T>
+__device__ void publish_attended(const Params& p, const AttentionUnit& u, int dim, float2 value, float sum, unsigned tag) {
+  const float inverse = sum > 0 ? 1.0f / sum : 0.0f;
+  const T pair[2] = {from_float<T>(value.x * inverse), from_float<T>(value.y * inverse)};
+  uint32_t packed;
+  memcpy(&packed, pair, sizeof(packed));
+  publish(p.attended + (u.row * p.args.hidden + u.head * p.args.head_dim + dim) / 2, make_word(packed, tag));
+}
+
+// The blocks of one head's splits each put together a slice of its dimensions.
+template <typename T>
+__device__ void merge_splits(const Params& p, const AttentionUnit& u, int unit, unsigned tag) {
+  const int head_dim = p.args.head_dim, pairs = head_dim / 2;
+  const int dim = 2 * (pairs * u.split / p.splits + static_cast<int>(threadIdx.x));
+  if (dim >= 2 * (pairs * (u.split + 1) / p.splits)) return;
+  const int first = unit - u.split;
+  WordPair weight[kMaxSplits], part[kMaxSplits];
+  receive(weight, reinterpret_cast<const WordPair*>(p.part_weight) + first, 1, p.splits, tag);
+  receive(part, reinterpret_cast<const WordPair*>(p.part + size_t(first) * head_dim + dim), pairs, p.splits, tag);
+  float top = -INFINITY, sum = 0;
+  float2 value = make_float2(0, 0);
+#pragma unroll
+  for (int s = 0; s < kMaxSplits; ++s) {
+    if (s < p.splits) top = fmaxf(top, float_payload(weight[s].first));
+  }
+#pragma unroll
+  for (int s = 0; s < kMaxSplits; ++s) {
+    if (s >= p.splits) continue;
+    const float maximum = float_payload(weight[s].first);
+    const float w = maximum == -INFINITY ? 0.0f : exp2f(maximum - top);
+    sum += w * float_payload(weight[s].second);
+    value.x += w * float_payload(part[s].first);
+    value.y += w * float_payload(part[s].second);
+  }
+  publish_attended<T>(p, u, dim, value, sum, tag);
+}
+
 // Pieces: ceil(head_dim / 64). `scratch` holds kWarps * (head_dim + 2) floats.
 template <typename T, int Pieces>
-__device__ void attend(const Params& p, Ring& ring, int layer, const BlockState& block, float* scratch) {
+__device__ void attend(const Params& p, Ring& ring, int layer, const BlockState& block, float* scratch, unsigned tag) {
   using Softmax = RunningSoftmax<T, Pieces>;
   const QwenVlDecodeArgs& a = p.args;
   const int warp = threadIdx.x / 32, lane = threadIdx.x & 31, group = threadIdx.x / 8;
   const int slots = stage_slots(a.head_dim), values_at = slots * a.head_dim * 2;
   for (int unit = blockIdx.x; unit < a.batch * a.heads * p.splits; unit += gridDim.x) {
     const AttentionUnit u = attention_unit(unit, a.heads, p.splits, block.lengths);
+    const size_t head_at = u.row * a.hidden + u.head * a.head_dim;
     float query[Pieces][8] = {};
-#pragma unroll
-    for (int j = 0; j < Pieces; ++j) {
-      if (Softmax::piece_offset(j) >= a.head_dim) continue;
-      const float4* from = reinterpret_cast<const float4*>(p.query + u.row * a.hidden + u.head * a.head_dim +
-                                                           Softmax::piece_offset(j));
-      const float4 low = __ldcg(from), high = __ldcg(from + 1);
-      query[j][0] = low.x, query[j][1] = low.y, query[j][2] = low.z, query[j][3] = low.w;
-      query[j][4] = high.x, query[j][5] = high.y, query[j][6] = high.z, query[j][7] = high.w;
-    }
+    receive_head<T>(query, p.query + head_at, a.head_dim, tag);
 
     Softmax softmax;
     uint4 key[Pieces] = {}, value[Pieces] = {};
-    // The slot of this step's token was written during this launch: it comes from memory, not through the ring.
+    // The slot of this step's token comes as words, not through the ring: its cache slot is being written.
     if (u.cached_end < u.end && group == kComputeThreads / 8 - 1) {
-      const size_t at = cache_offset(a, layer, u.row, u.head, u.cached_end);
+      float fresh[Pieces][8] = {};
+      receive_head<T>(fresh, p.key + head_at, a.head_dim, tag);
 #pragma unroll
-      for (int j = 0; j < Pieces; ++j) {
-        if (Softmax::piece_offset(j) >= a.head_dim) continue;
-        key[j] = __ldcg(reinterpret_cast<const uint4*>(static_cast<const T*>(a.k_cache) + at + Softmax::piece_offset(j)));
-        value[j] = __ldcg(reinterpret_cast<const uint4*>(static_cast<const T*>(a.v_cache) + at + Softmax::piece_offset(j)));
-      }
+      for (int j = 0; j < Pieces; ++j) key[j] = pack<T>(fresh[j]);
+      receive_head<T>(fresh, p.value + head_at, a.head_dim, tag);
+#pragma unroll
+      for (int j = 0; j < Pieces; ++j) value[j] = pack<T>(fresh[j]);
       softmax.add(query, key, value);
     }
     __syncwarp();
@@ -129,8 +177,10 @@ __device__ void attend(const Params& p, Ring& ring, int layer, const BlockState&
       }
     }
     sync_compute();
-    if (static_cast<int>(threadIdx.x) < a.head_dim) {
-      float top = -INFINITY, sum = 0, result = 0;
+    if (static_cast<int>(threadIdx.x) < a.head_dim / 2) {
+      const int dim = 2 * threadIdx.x;
+      float top = -INFINITY, sum = 0;
+      float2 result = make_float2(0, 0);
 #pragma unroll
       for (int w = 0; w < kWarps; ++w) top = fmaxf(top, scratch[w * (a.head_dim + 2) + a.head_dim]);
 #pragma unroll
@@ -138,14 +188,20 @@ __device__ void attend(const Params& p, Ring& ring, int layer, const BlockState&
         const float* from = scratch + w * (a.head_dim + 2);
         const float weight = from[a.head_dim] == -INFINITY ? 0.0f : exp2f(from[a.head_dim] - top);
         sum += weight * from[a.head_dim + 1];
-        result += weight * from[threadIdx.x];
+        result.x += weight * from[dim];
+        result.y += weight * from[dim + 1];
       }
       if (p.splits == 1) {
-        static_cast<T*>(p.attended)[u.row * a.hidden + u.head * a.head_dim + threadIdx.x] =
-            from_float<T>(sum > 0 ? result / sum : 0.0f);
+        publish_attended<T>(p, u, dim, result, sum, tag);
       } else {
-        p.part[size_t(unit) * a.head_dim + threadIdx.x] = result;
-        if (threadIdx.x == 0) p.part_weight[unit] = make_float2(top, sum);
+        Word* part = p.part + size_t(unit) * a.head_dim + dim;
+        publish(part, make_word(result.x, tag));
+        publish(part + 1, make_word(result.y, tag));
+        if (threadIdx.x == 0) {
+          publish(p.part_weight + 2 * unit, make_word(top, tag));
+          publish(p.part_weight + 2 * unit + 1, make_word(sum, tag));
+        }
+        merge_splits<T>(p, u, unit, tag);  // one unit a block, so nobody waits for a block that waits
       }
     }
     sync_compute();

@@ -41,7 +41,7 @@ __device__ inline Best best_rows(Best v) {
 // The grid must be resident as a whole (cooperative launch).
 class GridBarrier {
  public:
-  __device__ explicit GridBarrier(GridBarrierState* state) : state_(state), target_(load_acquire(&state->base)) {}
+  __device__ explicit GridBarrier(GridBarrierState* state) : state_(state), first_(load_acquire(&state->base)), target_(first_) {}
 
   // Called by all computing threads; `last_words` runs in the first warp once all have come, before the others hear.
   template <typename F>
@@ -69,12 +69,15 @@ class GridBarrier {
     sync_compute();
   }
 
+  // Tags of the words of a layer; no other layer or launch has the same (a layer has barriers).
+  __device__ unsigned tag(int layer) const { return first_ + 1 + layer; }
+
   // After the last barrier of a launch, by one thread of the grid.
   __device__ void leave_ready() const { state_->base = target_; }
 
  private:
   GridBarrierState* state_;
-  unsigned target_;
+  unsigned first_, target_;
 };
 
 }  // namespace decode

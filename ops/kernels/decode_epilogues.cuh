@@ -8,42 +8,49 @@
 
 namespace decode {
 
-// qkv: bias, rotation, scaling; queries go to the workspace, keys and values into the cache.
+// qkv: bias, rotation, scaling; the results go to the attention, keys and values into the cache as well.
 template <typename T>
 struct QkvEpilogue {
   const Params& p;
   const BlockState& block;
   const float* rotary;  // [rows, head_dim / 2] of (cos, sin)
   int layer;
-  float bias[2];
+  unsigned tag;
+  T bias[2];
 
   __device__ void prepare(int unit, int) {
     const int half = p.args.head_dim / 2, first = unit / half * (2 * half) + unit % half;
     const T* from = static_cast<const T*>(p.args.qkv_bias) + size_t(layer) * 3 * p.args.hidden + first;
-    bias[0] = to_float(from[0]);
-    bias[1] = to_float(from[half]);
+    bias[0] = from[0];
+    bias[1] = from[half];
   }
 
   __device__ void finish(int unit, int row, float value, float partner) {
     const QwenVlDecodeArgs& a = p.args;
     const int half = a.head_dim / 2, i = unit % half;
     const int section = unit / half / a.heads, head = unit / half % a.heads;
-    float x = value + bias[0], y = partner + bias[1];
+    float x = value + to_float(bias[0]), y = partner + to_float(bias[1]);
     if (section < 2) {
       const float2 turn = reinterpret_cast<const float2*>(rotary)[row * half + i];
       const float rotated = x * turn.x - y * turn.y;
       y = y * turn.x + x * turn.y;
       x = rotated;
     }
+    const int at = row * a.hidden + head * a.head_dim + i;
     if (section == 0) {
-      float* to = p.query + row * a.hidden + head * a.head_dim + i;
-      to[0] = x * block.query_scale[row];
-      to[half] = y * block.query_scale[row];
-    } else if (block.lengths[row] > 0 && block.positions[row] < a.cache_slots) {
+      publish(p.query + at, make_word(x * block.query_scale[row], tag));
+      publish(p.query + at + half, make_word(y * block.query_scale[row], tag));
+      return;
+    }
+    const T stored[2] = {from_float<T>(x), from_float<T>(y)};
+    Word* fresh = (section == 1 ? p.key : p.value) + at;
+    publish(fresh, make_word(to_float(stored[0]), tag));
+    publish(fresh + half, make_word(to_float(stored[1]), tag));
+    if (block.lengths[row] > 0 && block.positions[row] < a.cache_slots) {
       T* cache = static_cast<T*>(section == 1 ? a.k_cache : a.v_cache);
       T* to = cache + cache_offset(a, layer, row, head, block.positions[row]) + i;
-      to[0] = from_float<T>(x);
-      to[half] = from_float<T>(y);
+      to[0] = stored[0];
+      to[half] = stored[1];
     }
   }
 };

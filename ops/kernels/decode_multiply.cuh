@@ -83,9 +83,8 @@ __device__ void multiply(Ring& ring, const Matrix<Paired>& m, int turn, int rows
   const Range range = share(m.units, turn);
   int buffer = 0;
   for (int group = range.begin; group < range.end; group += Matrix<Paired>::kGroupUnits) {
-    const int tiles = group + tile_units < range.end ? kGroupTiles : 1;
-    const int own_unit = m.tile_unit(group + own_tile * tile_units, own_row);
-    const bool owner = own_unit < range.end && own_batch < rows && (!Paired || own_row < tile_units);
+    const int own_unit = m.half_unit(group + own_tile * tile_units, own_row / kStageRows, own_row % kStageRows);
+    const bool owner = own_unit < range.end && own_batch < rows && (!Paired || own_row < kStageRows);
     if (owner) epilogue.prepare(own_unit, own_batch);
 
     float sums[kGroupTiles][2][4] = {};
@@ -101,23 +100,30 @@ __device__ void multiply(Ring& ring, const Matrix<Paired>& m, int turn, int rows
       input.done();
 #pragma unroll
       for (int tile = 0; tile < kGroupTiles; ++tile) {
-        if (tile >= tiles) break;
-        ring.wait_full();
-        const char* w = ring.data() + a_row * kStageRowBytes;
+        uint4 w[2][kSteps];
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          if (m.half_unit(group + tile * tile_units, half, 0) >= range.end) {
+#pragma unroll
+            for (int s = 0; s < kSteps; ++s) w[half][s] = make_uint4(0, 0, 0, 0);
+            continue;
+          }
+          ring.wait_full();
+          const char* from = ring.data() + a_row * kStageRowBytes;
+#pragma unroll
+          for (int s = 0; s < kSteps; ++s) {
+            const int column = (warp + s * kWarps) * 32 + a_column;
+            w[half][s] = column < count ? *reinterpret_cast<const uint4*>(from + column * 2) : make_uint4(0, 0, 0, 0);
+          }
+          ring.release();
+        }
+        // The order of columns inside a product is free as long as both sides share it: a lane's eight neighbouring
+        // columns stand where the instruction expects 2 + 2 columns of two products.
 #pragma unroll
         for (int s = 0; s < kSteps; ++s) {
-          const int column = (warp + s * kWarps) * 32 + a_column;
-          uint4 low = make_uint4(0, 0, 0, 0), high = low;
-          if (column < count) {
-            low = *reinterpret_cast<const uint4*>(w + column * 2);
-            high = *reinterpret_cast<const uint4*>(w + 8 * kStageRowBytes + column * 2);
-          }
-          // The order of columns inside a product is free as long as both sides share it: a lane's eight
-          // neighbouring columns stand where the instruction expects 2 + 2 columns of two products.
-          multiply_add<T>(sums[tile][0], low.x, high.x, low.y, high.y, b[s].x, b[s].y);
-          multiply_add<T>(sums[tile][1], low.z, high.z, low.w, high.w, b[s].z, b[s].w);
+          multiply_add<T>(sums[tile][0], w[0][s].x, w[1][s].x, w[0][s].y, w[1][s].y, b[s].x, b[s].y);
+          multiply_add<T>(sums[tile][1], w[0][s].z, w[1][s].z, w[0][s].w, w[1][s].w, b[s].z, b[s].w);
         }
-        ring.release();
       }
     }
 
@@ -138,7 +144,7 @@ __device__ void multiply(Ring& ring, const Matrix<Paired>& m, int turn, int rows
 #pragma unroll
       for (int i = 0; i < kWarps; ++i) {
         value += at[i * kGroupTiles * kTileRows * rows];
-        if (Paired) partner += at[i * kGroupTiles * kTileRows * rows + tile_units * rows];
+        if (Paired) partner += at[(i * kGroupTiles * kTileRows + kStageRows) * rows];
       }
       epilogue.finish(own_unit, own_batch, value, partner);
     }

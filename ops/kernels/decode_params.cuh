@@ -5,29 +5,33 @@
 #include <stdint.h>
 
 #include "decode.h"
+#include "decode_exchange.cuh"
 
 namespace decode {
 
-constexpr int kWarps = 8;                  // warps that compute; one more streams the weights
+constexpr int kWarps = 8;                  // warps that compute
+constexpr int kStreamWarps = 4;            // warps that fill the ring; issuing copies is too slow for one
 constexpr int kComputeThreads = kWarps * 32;
-constexpr int kThreads = kComputeThreads + 32;
+constexpr int kThreads = kComputeThreads + kStreamWarps * 32;
 constexpr int kMaxRows = 8;                // batch rows of one launch: the columns of one tensor-core tile
 constexpr int kTileRows = 16;              // weight rows of one tensor-core tile
+constexpr int kStageRows = kTileRows / 2;  // weight rows of one stage of the ring: half a tile
+constexpr int kWarpRows = kStageRows / kStreamWarps;  // of these, each streaming warp copies
 constexpr int kGroupTiles = 2;             // tiles that share one read of the activations
-#ifndef DECODE_CHUNK
-#define DECODE_CHUNK 512
-#endif
-constexpr int kChunk = DECODE_CHUNK;       // columns of one stage of the ring
+constexpr int kChunk = 1024;               // columns of one stage
 constexpr int kSteps = kChunk / (32 * kWarps);  // 32-column steps of a chunk that one warp takes
 // 64 bytes of padding put the 16-byte reads of eight lanes (two rows of four) into different banks.
 constexpr int kRowPadding = 64;
 constexpr int kStageRowBytes = kChunk * 2 + kRowPadding;
-constexpr int kStageBytes = kTileRows * kStageRowBytes;
+constexpr int kStageBytes = kStageRows * kStageRowBytes;
 constexpr int kMinStages = 3;
 constexpr int kMaxStages = 24;
-constexpr int kWindow = 8;                 // chunks of activations in flight where they do not fit as a whole
+// Stages on their way at a time. The ring is deep to bridge waits of the computing warps; if all of it were requested
+// at once, the queues in front of memory would slow down every other access, and with them the grid barriers.
+constexpr int kInFlight = 3;
+constexpr int kWindow = 4;                 // chunks of activations in flight where they do not fit as a whole
 constexpr int kMaxHeadDim = 256;
-constexpr int kMaxSplits = 8;              // parts of one row's context that different blocks attend to
+constexpr int kMaxSplits = 4;              // parts of one row's context that different blocks attend to
 
 static_assert(kChunk % (32 * kWarps) == 0, "every warp takes whole 32-column steps of a chunk");
 
@@ -74,10 +78,12 @@ struct Params {
   GridBarrierState* barrier;
   float* residual;         // [rows, hidden]
   float* squares;          // [blocks, kMaxRows] a block's share of the residual's sum of squares
-  float* query;            // [rows, hidden] rotated and scaled
-  float* part;             // [rows, heads, splits, head_dim] unnormalised attention, where splits > 1
-  float2* part_weight;     // [rows, heads, splits] (maximum, sum)
-  void* attended;          // T [rows, hidden], where splits == 1
+  Word* query;             // [rows, hidden] fp32, rotated and scaled
+  Word* key;               // [rows, hidden] of this step's token, as the cache holds them
+  Word* value;
+  Word* part;              // [rows, heads, splits, head_dim] fp32, unnormalised attention
+  Word* part_weight;       // [rows, heads, splits, 2] fp32, maximum and sum
+  Word* attended;          // [rows, hidden / 2] two T each
   void* mlp;               // T [rows, mlp_width]
   Best* best;              // [blocks, kMaxRows]
 };
@@ -94,16 +100,18 @@ inline size_t place_workspace(Params& p, char* base, int blocks) {
   p.barrier = reinterpret_cast<GridBarrierState*>(take(sizeof(GridBarrierState)));
   p.residual = reinterpret_cast<float*>(take(rows * hidden * sizeof(float)));
   p.squares = reinterpret_cast<float*>(take(blocks * rows * sizeof(float)));
-  p.query = reinterpret_cast<float*>(take(rows * hidden * sizeof(float)));
-  p.part = reinterpret_cast<float*>(take(rows * hidden * kMaxSplits * sizeof(float)));
-  p.part_weight = reinterpret_cast<float2*>(take(rows * p.args.heads * kMaxSplits * sizeof(float2)));
-  p.attended = take(rows * hidden * 2);
+  p.query = reinterpret_cast<Word*>(take(rows * hidden * sizeof(Word)));
+  p.key = reinterpret_cast<Word*>(take(rows * hidden * sizeof(Word)));
+  p.value = reinterpret_cast<Word*>(take(rows * hidden * sizeof(Word)));
+  p.part = reinterpret_cast<Word*>(take(rows * hidden * kMaxSplits * sizeof(Word)));
+  p.part_weight = reinterpret_cast<Word*>(take(rows * p.args.heads * kMaxSplits * 2 * sizeof(Word)));
+  p.attended = reinterpret_cast<Word*>(take(rows * hidden / 2 * sizeof(Word)));
   p.mlp = take(rows * p.args.mlp_width * 2);
   p.best = reinterpret_cast<Best*>(take(blocks * rows * sizeof(Best)));
   return used;
 }
 
-// ---- How work is shared out: both the streaming warp and the computing warps follow these.
+// ---- How work is shared out: both the streaming warps and the computing warps follow these.
 
 struct Range {
   int begin, end;
@@ -131,9 +139,14 @@ struct Matrix {
   int span;
 
   __device__ int first_row(int unit) const { return Paired ? unit / span * (2 * span) + unit % span : unit; }
-  __device__ int tile_unit(int tile_begin, int row) const { return tile_begin + (Paired ? row & 7 : row); }
-  __device__ int tile_row(int tile_begin, int row) const {
-    return first_row(tile_unit(tile_begin, row)) + (Paired ? (row >> 3) * span : 0);
+  // The unit of a row of half a tile (Paired: half 0 holds first rows, half 1 their partners).
+  __device__ static int half_unit(int tile_begin, int half, int row) {
+    return tile_begin + row + (Paired ? 0 : half * kStageRows);
+  }
+  // Where that unit's row begins.
+  __device__ const char* row_data(int unit, int half) const {
+    const int row = first_row(unit) + (Paired ? half * span : 0);
+    return static_cast<const char*>(weight) + size_t(row) * columns * 2;
   }
 };
 
@@ -164,7 +177,7 @@ __device__ inline int turn_of(int layer, int n) { return static_cast<int>((layer
 struct AttentionUnit {
   int row, head, split;
   int begin, end;  // slots
-  int cached_end;  // a slot from here on is written in this very step
+  int cached_end;  // a slot from here on is this step's own
 };
 
 // `length` is the row's context with the token of this step, 0 for a row that does not attend.

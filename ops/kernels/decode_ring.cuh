@@ -1,5 +1,5 @@
-// The ring of stages in shared memory: one warp fills it ahead of need, across grid barriers, since weights and old
-// cache slots depend on nothing that this step computes; the other warps empty it.
+// The ring of stages in shared memory: a few warps fill it ahead of need, across grid barriers, since weights and
+// old cache slots depend on nothing that this step computes; the other warps empty it.
 #pragma once
 
 #include "common/decode_ptx.cuh"
@@ -17,7 +17,7 @@ struct Ring {
 
   __device__ static void init(uint64_t* full, uint64_t* empty, int count) {
     for (int i = 0; i < count; ++i) {
-      mbarrier_init(&full[i], DECODE_BULK_COPY ? 1 : 32);
+      mbarrier_init(&full[i], DECODE_BULK_COPY ? kStreamWarps : kStreamWarps * 32);
       mbarrier_init(&empty[i], kWarps);
     }
     mbarrier_init_fence();
@@ -41,16 +41,59 @@ struct Ring {
   }
 };
 
-// The streaming warp's side: pieces of one stage are copied between begin() and end().
+// The streaming warps' side: each of them has a part in every stage, so that none can run a whole ring ahead.
 class Filler {
  public:
-  __device__ explicit Filler(const Ring& ring) : ring_(ring), lane_(threadIdx.x & 31) {
+  static constexpr int kRowLanes = 32 / kWarpRows;
+
+  __device__ explicit Filler(const Ring& ring)
+      : ring_(ring), oldest_(ring), warp_((threadIdx.x - kComputeThreads) / 32), lane_(threadIdx.x & 31) {
 #if DECODE_BULK_COPY
     policy_ = evict_first_policy();
 #endif
   }
 
+  // The row of a stage that this lane takes care of, together with its neighbours.
+  __device__ int own_row() const { return warp_ * kWarpRows + lane_ / kRowLanes; }
+
+  // `row_bytes` of each of `rows` rows; `from` is where this lane's row comes from.
+  __device__ void rows(const char* from, int rows, int row_bytes) {
+    begin(min(max(rows - warp_ * kWarpRows, 0), kWarpRows) * row_bytes);
+    char* to = ring_.data() + own_row() * kStageRowBytes;
+    if (own_row() < rows) {
+#if DECODE_BULK_COPY
+      if (lane_ % kRowLanes == 0) bulk_copy(to, from, row_bytes, &ring_.full[ring_.stage], policy_);
+#else
+#pragma unroll 8
+      for (int i = lane_ % kRowLanes * 16; i < row_bytes; i += kRowLanes * 16) copy16(to + i, from + i);
+#endif
+    }
+    end();
+  }
+
+  // Two pieces of `bytes` each, the second one to `second_at`.
+  __device__ void two(const char* first, const char* second, int bytes, int second_at) {
+    begin(warp_ < 2 ? bytes : 0);
+    if (warp_ < 2) {
+      char* to = ring_.data() + warp_ * second_at;
+      const char* from = warp_ ? second : first;
+#if DECODE_BULK_COPY
+      if (lane_ == 0) bulk_copy(to, from, bytes, &ring_.full[ring_.stage], policy_);
+#else
+      for (int i = lane_ * 16; i < bytes; i += 512) copy16(to + i, from + i);
+#endif
+    }
+    end();
+  }
+
+ private:
   __device__ void begin(uint32_t bytes) {
+    if (in_flight_ == min(kInFlight, ring_.count)) {
+      oldest_.wait_full();
+      oldest_.advance();
+    } else {
+      ++in_flight_;
+    }
     mbarrier_wait(&ring_.empty[ring_.stage], ring_.parity ^ 1);
 #if DECODE_BULK_COPY
     if (lane_ == 0) mbarrier_expect(&ring_.full[ring_.stage], bytes);
@@ -65,66 +108,33 @@ class Filler {
     ring_.advance();
   }
 
-  // Weights: rows of one tile, columns [k0, k0 + count).
-  template <bool Paired>
-  __device__ void tile(const Matrix<Paired>& m, int tile_begin, int end_unit, int k0, int count) {
-    const int units = min(end_unit - tile_begin, Matrix<Paired>::kTileUnits);
-    const uint32_t row_bytes = count * 2;
-    begin(row_bytes * units * (Paired ? 2 : 1));
-    char* to = ring_.data();
-#if DECODE_BULK_COPY
-    if (lane_ < kTileRows && m.tile_unit(tile_begin, lane_) < end_unit) {
-      bulk_copy(to + lane_ * kStageRowBytes, source(m, tile_begin, lane_, k0), row_bytes, &ring_.full[ring_.stage], policy_);
-    }
-#else
-    for (int row = 0; row < kTileRows; ++row) {
-      if (m.tile_unit(tile_begin, row) >= end_unit) continue;
-      const char* from = source(m, tile_begin, row, k0);
-      for (uint32_t i = lane_ * 16; i < row_bytes; i += 512) copy16(to + row * kStageRowBytes + i, from + i);
-    }
-#endif
-    end();
-  }
-
-  // Keys and values of `slots` slots; values start at `values_at`.
-  __device__ void cache(const void* keys, const void* values, uint32_t bytes, int values_at) {
-    begin(2 * bytes);
-    char* to = ring_.data();
-#if DECODE_BULK_COPY
-    if (lane_ < 2) {
-      bulk_copy(to + (lane_ ? values_at : 0), lane_ ? values : keys, bytes, &ring_.full[ring_.stage], policy_);
-    }
-#else
-    for (uint32_t i = lane_ * 16; i < bytes; i += 512) {
-      copy16(to + i, static_cast<const char*>(keys) + i);
-      copy16(to + values_at + i, static_cast<const char*>(values) + i);
-    }
-#endif
-    end();
-  }
-
- private:
-  template <bool Paired>
-  __device__ static const char* source(const Matrix<Paired>& m, int tile_begin, int row, int k0) {
-    return static_cast<const char*>(m.weight) + (size_t(m.tile_row(tile_begin, row)) * m.columns + k0) * 2;
-  }
-
-  Ring ring_;
-  int lane_;
+  Ring ring_, oldest_;
+  int warp_, lane_;
+  int in_flight_ = 0;
 #if DECODE_BULK_COPY
   uint64_t policy_;
 #endif
 };
 
+// Stages of half tiles, in the order: group of tiles, chunk of columns, tile, half.
 template <bool Paired>
 __device__ void stream_matrix(Filler& filler, const Matrix<Paired>& m, int turn) {
   constexpr int units = Matrix<Paired>::kTileUnits;
   const Range range = share(m.units, turn);
   for (int group = range.begin; group < range.end; group += Matrix<Paired>::kGroupUnits) {
+    const char* from[2 * kGroupTiles];
+    int rows[2 * kGroupTiles];
+#pragma unroll
+    for (int i = 0; i < 2 * kGroupTiles; ++i) {
+      const int first = m.half_unit(group + i / 2 * units, i % 2, 0);
+      rows[i] = min(range.end - first, kStageRows);
+      from[i] = m.row_data(min(first + filler.own_row(), range.end - 1), i % 2);
+    }
     for (int k0 = 0; k0 < m.columns; k0 += kChunk) {
-      const int count = min(kChunk, m.columns - k0);
-      for (int tile = 0; tile < kGroupTiles && group + tile * units < range.end; ++tile) {
-        filler.tile(m, group + tile * units, range.end, k0, count);
+      const int bytes = min(kChunk, m.columns - k0) * 2;
+#pragma unroll
+      for (int i = 0; i < 2 * kGroupTiles; ++i) {
+        if (rows[i] > 0) filler.rows(from[i] + k0 * 2, rows[i], bytes);
       }
     }
   }
@@ -137,15 +147,15 @@ __device__ inline void stream_cache(Filler& filler, const Params& p, int layer, 
     const AttentionUnit u = attention_unit(unit, a.heads, p.splits, lengths);
     for (int slot = u.begin; slot < u.cached_end; slot += slots) {
       const size_t at = cache_offset(a, layer, u.row, u.head, slot) * 2;
-      filler.cache(static_cast<const char*>(a.k_cache) + at, static_cast<const char*>(a.v_cache) + at,
-                   min(slots, u.cached_end - slot) * a.head_dim * 2, values_at);
+      filler.two(static_cast<const char*>(a.k_cache) + at, static_cast<const char*>(a.v_cache) + at,
+                 min(slots, u.cached_end - slot) * a.head_dim * 2, values_at);
     }
   }
 }
 
 // Fetch small vectors that the computing warps will read soon into the L2 cache.
 __device__ inline void prefetch_vector(const char* from, size_t bytes) {
-  for (size_t i = (threadIdx.x & 31) * 128; i < bytes; i += 32 * 128) prefetch_l2(from + i);
+  for (size_t i = (threadIdx.x - kComputeThreads) * 128; i < bytes; i += kStreamWarps * 32 * 128) prefetch_l2(from + i);
 }
 
 // The whole step in the order in which the computing warps take it.

@@ -1,0 +1,48 @@
+// Values that blocks hand to each other without a grid barrier: every 8-byte word carries its own tag, so a reader
+// knows by itself whether the word is there. A word is written once a layer and read before it is written again,
+// because a grid barrier lies in between; tags never repeat.
+#pragma once
+
+#include <stdint.h>
+
+#include "common/decode_ptx.cuh"
+
+namespace decode {
+
+using Word = unsigned long long;  // low half: payload; high half: tag
+
+struct alignas(16) WordPair {
+  Word first, second;
+};
+
+__device__ inline Word make_word(uint32_t payload, unsigned tag) { return Word{tag} << 32 | payload; }
+__device__ inline Word make_word(float payload, unsigned tag) { return make_word(__float_as_uint(payload), tag); }
+__device__ inline uint32_t payload(Word w) { return static_cast<uint32_t>(w); }
+__device__ inline float float_payload(Word w) { return __uint_as_float(payload(w)); }
+
+__device__ inline void publish(Word* to, Word w) {
+  asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(w) : "memory");
+}
+
+// Reads Count pairs at `from + i * stride` (those with i < valid) until all of them carry `tag`.
+template <int Count>
+__device__ inline void receive(WordPair (&pairs)[Count], const WordPair* from, size_t stride, int valid, unsigned tag) {
+  HangGuard guard;
+  bool ready;
+  do {
+    ready = true;
+#pragma unroll
+    for (int i = 0; i < Count; ++i) {
+      if (i >= valid) continue;
+      asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];"
+                   : "=l"(pairs[i].first), "=l"(pairs[i].second) : "l"(from + i * stride) : "memory");
+    }
+#pragma unroll
+    for (int i = 0; i < Count; ++i) {
+      if (i < valid) ready = ready && unsigned(pairs[i].first >> 32) == tag && unsigned(pairs[i].second >> 32) == tag;
+    }
+    if (!ready) guard.spin();
+  } while (!ready);
+}
+
+}  // namespace decode
