@@ -101,7 +101,8 @@ class Graph:
                                 f"is {built}: run `make export` again")
         from paddle import inference
 
-        config = inference.Config(*(str(self.manifest.folder / name) for name in ("model.pdmodel", "model.pdiparams")))
+        files = (str(self.manifest.folder / name) for name in ("model.pdmodel", "model.pdiparams"))
+        config = inference.Config(*files)
         config.disable_glog_info()
         if device == "gpu":
             config.enable_use_gpu(64, 0)
