@@ -97,8 +97,8 @@ class Graph:
 
             built = library.load()
             if built != self.manifest.operators:
-                raise UserError(f"{folder} was exported for operators {self.manifest.operators}, the library built here "
-                                f"is {built}: run `make export` again")
+                raise UserError(f"{folder} was exported for operators {self.manifest.operators}, the library built "
+                                f"here is {built}: run `make export` again")
         from paddle import inference
 
         files = (str(self.manifest.folder / name) for name in ("model.pdmodel", "model.pdiparams"))

@@ -23,8 +23,8 @@ class Stack:
 
     def feed(self, hidden, lengths):
         out = functional.decoder(
-            tensor(hidden), tensor(lengths, "int32"), tensor(self.positions, "int32"), self.inv_freq, WEIGHTS, *self.caches,
-            heads=MADE.num_attention_heads, seq_length=self.seq_length, eps=MADE.layer_norm_epsilon,
+            tensor(hidden), tensor(lengths, "int32"), tensor(self.positions, "int32"), self.inv_freq, WEIGHTS,
+            *self.caches, heads=MADE.num_attention_heads, seq_length=self.seq_length, eps=MADE.layer_norm_epsilon,
             impl=self.impl).numpy()
         self.positions = self.positions + np.asarray(lengths, np.int32)
         return [row[:length] for row, length in zip(out, lengths)]

@@ -5,6 +5,7 @@
 #include "activation.h"
 #include "attention.h"
 #include "common/arguments.h"
+#include "gemm.h"
 #include "norm.h"
 #include "rope_cache.h"
 #include "rows.h"

@@ -1,11 +1,9 @@
 // The decoder stack over any number of tokens: prompts, and decode steps of more rows than the fused step takes.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstddef>
 
-#include "gemm.h"
+#include "context.h"
 
 extern "C" {
 // Device pointers; the weights are laid out as in ops/weights.py (decoder_roles).

@@ -1,7 +1,7 @@
 // Token embedding with image features in their slots.
 #pragma once
 
-#include <cuda_runtime_api.h>
+#include "common/stream.h"
 
 extern "C" {
 struct QwenVlEmbedding {

@@ -2,15 +2,10 @@
 #pragma once
 
 #include <cstddef>
-#include <cuda_runtime_api.h>
 
-struct QwenVlContext;
+#include "context.h"
 
 extern "C" {
-// One context per device and host thread; it holds the cuBLASLt handle and the chosen algorithms, no device memory.
-int qwen_vl_context_create(QwenVlContext** context);
-void qwen_vl_context_destroy(QwenVlContext* context);
-
 // y[b] = x[b] @ weight^T (+ bias) (+ addend[b]); every matrix is row-major.
 struct QwenVlGemm {
     const void* weight;              // [out, in]

@@ -1,6 +1,7 @@
 #include "lm_head.h"
 
 #include "common/vector.cuh"
+#include "gemm.h"
 #include "norm.h"
 #include "status.h"
 

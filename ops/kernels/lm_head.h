@@ -1,11 +1,9 @@
 // The end of a call: logits of the requested columns, the greedy token of the last one, and the generation state.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstddef>
 
-#include "gemm.h"
+#include "context.h"
 
 extern "C" {
 // Device pointers; the weights are laid out as in ops/weights.py (lm_head_roles).

@@ -4,6 +4,7 @@
 
 #include "attention.h"
 #include "common/arguments.h"
+#include "gemm.h"
 #include "norm.h"
 #include "status.h"
 

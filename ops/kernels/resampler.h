@@ -1,11 +1,9 @@
 // The resampler: one cross-attention of learned queries over an image's patches, then the output projection.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstddef>
 
-#include "gemm.h"
+#include "context.h"
 
 extern "C" {
 // Device pointers; the weights are laid out as in ops/weights.py (resampler_roles).

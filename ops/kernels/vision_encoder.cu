@@ -6,6 +6,7 @@
 #include "activation.h"
 #include "attention.h"
 #include "common/arguments.h"
+#include "gemm.h"
 #include "norm.h"
 #include "patches.h"
 #include "status.h"

@@ -1,11 +1,9 @@
 // The vision encoder: patches, position table, pre-norm, transformer blocks.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstddef>
 
-#include "gemm.h"
+#include "context.h"
 
 extern "C" {
 // Device pointers; the weights are laid out as in ops/weights.py (vision_encoder_roles).
