@@ -64,7 +64,7 @@ def parse(argv):
     measured.add_argument("--out", default="results")
     measured.add_argument("--preset", default="", help="name in the results (default: the checkpoint folder's)")
     measured.add_argument("--arms", type=arm_list, default=list(ARMS), help=f"of {','.join(ARMS)}")
-    measured.add_argument("--rounds", type=positive, default=10)
+    measured.add_argument("--rounds", type=positive, default=8)
     measured.add_argument("--warmup", type=int, default=2)
     measured.add_argument("--batch", type=positive, default=1)
     again = commands.add_parser("report", help="make tables and plots again from stored rows")

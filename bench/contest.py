@@ -67,15 +67,27 @@ class Contest:
     def running(self):
         return [entry for entry in self.entries if entry.worker]
 
-    def start(self, entry, spec, python, env, load, prepare):
-        """Start an arm's worker, load its weights, hand it the case: `load` and `prepare` are the calls' arguments."""
-        self.progress.doing(f"{entry.name}: loading")
+    def spawn(self, entry, target, python, env):
+        """Start an arm's worker; the arms import their frameworks at the same time."""
         try:
-            entry.worker = Worker(spec.target, python, self.scratch / f"{entry.name}.log", env)
+            entry.worker = Worker(target, python, self.scratch / f"{entry.name}.log", env)
         except WorkerFailed as e:
             entry.leave(e.status, str(e))
-            return
-        loaded = entry.call("load", **load, **spec.options)
+
+    def wait_ready(self):
+        """Wait for all workers and stop them, so that none disturbs another one's loading."""
+        self.progress.doing("importing frameworks")
+        for entry in self.running:
+            try:
+                entry.worker.wait_ready()
+                entry.worker.pause()
+            except WorkerFailed as e:
+                entry.leave(e.status, str(e))
+
+    def load(self, entry, load, prepare):
+        """Load an arm's weights and hand it the case: `load` and `prepare` are the calls' arguments."""
+        self.progress.doing(f"{entry.name}: loading")
+        loaded = entry.call("load", **load)
         if loaded is not None:
             entry.versions = loaded["versions"]
             entry.samples["load"] = [loaded["load_ms"]]

@@ -31,7 +31,7 @@ def oom_kills():
 
 
 class Worker:
-    """One arm's process. Every call raises WorkerFailed; after a failure the worker is closed."""
+    """One arm's process: made, waited for, called. All of it raises WorkerFailed; after that the worker is closed."""
 
     def __init__(self, target, python, log, env=None, timeout=1800):
         """Start `python -m bench.worker target`; its stderr goes to the file `log`, `env` adds to the environment."""
@@ -47,6 +47,9 @@ class Worker:
         self.buffer = b""
         self.selector = selectors.DefaultSelector()
         self.selector.register(self.process.stdout, selectors.EVENT_READ)
+
+    def wait_ready(self):
+        """Wait until the framework is imported; before the first call."""
         self._receive()
 
     def call(self, name, /, **args):

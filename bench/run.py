@@ -39,7 +39,7 @@ class Options:
     device: str = "cpu"            # "cpu" | "gpu"
     batch: int = 1
     new_tokens: int = 32
-    rounds: int = 10
+    rounds: int = 8
     warmup: int = 2
     threads: int = 0               # 0: physical cores
     python: dict = field(default_factory=dict)        # framework -> interpreter
@@ -90,10 +90,13 @@ def start_arms(contest, options, specs, image, prompts, threads):
             entry.leave("skipped", reason)
             continue
         env = {**dict.fromkeys(THREAD_VARIABLES, str(threads)), **options.environment.get(spec.framework, {})}
-        contest.start(entry, spec, options.python[spec.framework], env,
-                      {"source": str(Path(getattr(options, spec.source)).resolve()), "dtype": options.dtype,
-                       "device": options.device, "threads": threads},
-                      {"image": picture, "prompts": prompts, "new_tokens": options.new_tokens})
+        contest.spawn(entry, spec.target, options.python[spec.framework], env)
+    contest.wait_ready()
+    for entry in contest.running:
+        spec = specs[entry.name]
+        contest.load(entry, {"source": str(Path(getattr(options, spec.source)).resolve()), "dtype": options.dtype,
+                             "device": options.device, "threads": threads, **spec.options},
+                     {"image": picture, "prompts": prompts, "new_tokens": options.new_tokens})
 
 
 def run(options, argv, progress=None, specs=ARMS):

@@ -21,6 +21,7 @@ def start(tmp_path):
     def started(target=FAKE, python=sys.executable, prepare=True, timeout=60, **options):
         worker = Worker(target, python, tmp_path / f"{len(workers)}.log", timeout=timeout)
         workers.append(worker)
+        worker.wait_ready()
         if prepare:
             worker.call("load", **LOAD, **options)
             np.save(tmp_path / "image.npy", np.full([20, 30, 3], 128, np.uint8))
