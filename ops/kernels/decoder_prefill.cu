@@ -20,7 +20,7 @@ struct Buffers {
     float2* table;
     size_t bytes;
 
-    Buffers(const QwenVlDecoderPrefill& a, void* workspace) {
+    Buffers(const QwenVlDecoder& a, void* workspace) {
         const size_t rows = a.tokens;
         qwen::Slices slices(workspace);
         gemm = slices.take(QWEN_VL_GEMM_WORKSPACE);
@@ -41,13 +41,13 @@ char* at(void* base, long long values) { return static_cast<char*>(base) + value
 
 }  // namespace
 
-extern "C" size_t qwen_vl_decoder_prefill_workspace(const QwenVlDecoderPrefill* arguments) {
+extern "C" size_t qwen_vl_decoder_prefill_workspace(const QwenVlDecoder* arguments) {
     return Buffers(*arguments, nullptr).bytes;
 }
 
-extern "C" int qwen_vl_decoder_prefill(QwenVlContext* context, const QwenVlDecoderPrefill* arguments, void* workspace,
+extern "C" int qwen_vl_decoder_prefill(QwenVlContext* context, const QwenVlDecoder* arguments, void* workspace,
                                        size_t workspace_bytes, cudaStream_t stream) {
-    const QwenVlDecoderPrefill& a = *arguments;
+    const QwenVlDecoder& a = *arguments;
     const Buffers buffers(a, workspace);
     if (workspace_bytes < buffers.bytes) return QWEN_VL_WORKSPACE_SMALL;
     if (a.tokens == 0) return QWEN_VL_OK;

@@ -7,7 +7,7 @@
 
 extern "C" {
 // Device pointers; the weights are laid out as in ops/weights.py (decoder_roles).
-struct QwenVlDecoderPrefill {
+struct QwenVlDecoder {
     const void* x;                // [batch, seq, hidden] embeddings, right-padded
     void* y;                      // out, same shape, may be x; padded places are unspecified
     void *k_cache, *v_cache;      // [layers, batch, heads, capacity, head_dim]
@@ -24,7 +24,7 @@ struct QwenVlDecoderPrefill {
 };
 // As for qwen_vl_vision_encoder. A captured call may be replayed with other lengths and positions as long as the
 // lengths add up to at most `tokens`.
-size_t qwen_vl_decoder_prefill_workspace(const QwenVlDecoderPrefill* arguments);
-int qwen_vl_decoder_prefill(QwenVlContext* context, const QwenVlDecoderPrefill* arguments, void* workspace,
+size_t qwen_vl_decoder_prefill_workspace(const QwenVlDecoder* arguments);
+int qwen_vl_decoder_prefill(QwenVlContext* context, const QwenVlDecoder* arguments, void* workspace,
                             size_t workspace_bytes, cudaStream_t stream);
 }

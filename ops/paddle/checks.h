@@ -25,27 +25,52 @@ inline void check_rank(const paddle::Tensor& tensor, const char* name, size_t ra
   PD_CHECK(tensor.shape().size() == rank, name, " has rank ", tensor.shape().size(), ", expected ", rank);
 }
 
-// The operators' kernels by place; kernels for other places are chosen here.
-inline void check_place(const paddle::Tensor& tensor, const char* op) {
-  PD_CHECK(tensor.is_cpu(), op, " was built for the CPU only: run with DEVICE=cpu");
+inline void check_type(const paddle::Tensor& tensor, const char* name, paddle::DataType type) {
+  PD_CHECK(tensor.dtype() == type, name, " has type ", phi::DataTypeToString(tensor.dtype()), ", expected ",
+           phi::DataTypeToString(type));
 }
 
-// Read-only data of a CPU tensor; fails when the stored type is another.
+// Data of a tensor of type T, whatever its place. Pointees are int, long long and float as in the launchers' headers.
 template <typename T>
-const T* data(const paddle::Tensor& tensor, const char* name) {
-  PD_CHECK(tensor.dtype() == phi::CppTypeToDataType<T>::Type(), name, " has type ", phi::DataTypeToString(tensor.dtype()),
-           ", expected ", phi::DataTypeToString(phi::CppTypeToDataType<T>::Type()), " on the CPU");
-  return tensor.data<T>();
+T* data(const paddle::Tensor& tensor, const char* name) {
+  using Value = std::remove_const_t<T>;
+  constexpr auto type = std::is_same_v<Value, float> ? paddle::DataType::FLOAT32
+                        : sizeof(Value) == 4         ? paddle::DataType::INT32
+                                                     : paddle::DataType::INT64;
+  check_type(tensor, name, type);
+  return static_cast<T*>(const_cast<void*>(tensor.data()));
 }
 
-// Data of a state tensor that the operator updates in place.
-template <typename T>
-T* state(paddle::Tensor& tensor, const char* name) {
-  return const_cast<T*>(data<T>(tensor, name));
-}
+// Weights, activations and caches of one call: all of one type and on one device, fp32 on the CPU, half on a GPU.
+class Values {
+ public:
+  explicit Values(const paddle::Tensor& sample) : type_(sample.dtype()), place_(sample.place()) {
+    if (gpu()) {
+      PD_CHECK(type_ == paddle::DataType::FLOAT16 || type_ == paddle::DataType::BFLOAT16, "the GPU kernels take float16 ",
+               "and bfloat16 weights, not ", phi::DataTypeToString(type_), ": export with DTYPE=float16 or bfloat16");
+    } else {
+      PD_CHECK(type_ == paddle::DataType::FLOAT32, "the CPU kernels take float32 weights, not ",
+               phi::DataTypeToString(type_), ": export with DTYPE=float32");
+    }
+  }
+
+  bool gpu() const { return place_.GetType() == phi::AllocationType::GPU; }
+  int dtype() const { return type_ == paddle::DataType::BFLOAT16 ? 1 : 0; }  // the launchers' code; unused on the CPU
+
+  void* operator()(const paddle::Tensor& tensor, const char* name) const {
+    check_type(tensor, name, type_);
+    PD_CHECK(tensor.place() == place_, name, " is on another device than the weights");
+    return const_cast<void*>(tensor.data());
+  }
+
+ private:
+  paddle::DataType type_;
+  phi::Place place_;
+};
 
 }  // namespace qwen_vl
 
 // Spell a tensor's name once: checked pointer and checked shape.
-#define QWEN_VL_FLOATS(tensor) ::qwen_vl::data<float>(tensor, #tensor)
+#define QWEN_VL_DATA(type, tensor) ::qwen_vl::data<type>(tensor, #tensor)
+#define QWEN_VL_VALUES(values, tensor) values(tensor, #tensor)
 #define QWEN_VL_SHAPE(tensor, ...) ::qwen_vl::check_shape(tensor, #tensor, ::qwen_vl::Shape{__VA_ARGS__})

@@ -1,6 +1,7 @@
 // Binding of the decoder stack: checks and dispatch. The KV caches are updated in place.
 #include "ops/paddle/checks.h"
 #include "ops/paddle/cpu/operators.h"
+#include "ops/paddle/launch.h"
 
 namespace {
 
@@ -11,7 +12,6 @@ std::vector<Tensor> forward(const Tensor& hidden, const Tensor& lengths, const T
                             const Tensor& out_weight, const Tensor& ln_2_weight, const Tensor& gate_up_weight,
                             const Tensor& down_weight, Tensor& k_cache, Tensor& v_cache, int heads, int seq_length,
                             float eps) {
-  qwen_vl::check_place(hidden, "qwen_vl_decoder");
   qwen_vl::check_rank(hidden, "hidden", 3);
   qwen_vl::check_rank(down_weight, "down_weight", 3);
   qwen_vl::check_rank(k_cache, "k_cache", 5);
@@ -31,25 +31,31 @@ std::vector<Tensor> forward(const Tensor& hidden, const Tensor& lengths, const T
   QWEN_VL_SHAPE(k_cache, layers, batch, heads, slots, width / heads);
   QWEN_VL_SHAPE(v_cache, layers, batch, heads, slots, width / heads);
 
+  const qwen_vl::Values values(qkv_weight);
   Tensor out = paddle::empty({batch, columns, width}, hidden.dtype(), hidden.place());
-  qwen_vl::cpu::Decoder p{};
-  p.hidden_in = QWEN_VL_FLOATS(hidden);
-  p.lengths = qwen_vl::data<int32_t>(lengths, "lengths");
-  p.positions = qwen_vl::data<int32_t>(positions, "positions");
-  p.inv_freq = QWEN_VL_FLOATS(inv_freq);
-  p.ln_1_weight = QWEN_VL_FLOATS(ln_1_weight);
-  p.qkv_weight = QWEN_VL_FLOATS(qkv_weight);
-  p.qkv_bias = QWEN_VL_FLOATS(qkv_bias);
-  p.out_weight = QWEN_VL_FLOATS(out_weight);
-  p.ln_2_weight = QWEN_VL_FLOATS(ln_2_weight);
-  p.gate_up_weight = QWEN_VL_FLOATS(gate_up_weight);
-  p.down_weight = QWEN_VL_FLOATS(down_weight);
-  p.k_cache = qwen_vl::state<float>(k_cache, "k_cache");
-  p.v_cache = qwen_vl::state<float>(v_cache, "v_cache");
-  p.out = out.data<float>();
-  p.batch = batch, p.columns = columns, p.hidden = width, p.layers = layers, p.heads = heads, p.slots = slots;
-  p.mlp_width = mlp, p.seq_length = seq_length;
-  p.eps = eps;
+  QwenVlDecoder p{};
+  p.x = QWEN_VL_VALUES(values, hidden);
+  p.lengths = QWEN_VL_DATA(const int, lengths);
+  p.positions = QWEN_VL_DATA(const int, positions);
+  p.inv_freq = QWEN_VL_DATA(const float, inv_freq);
+  p.ln_1_weight = QWEN_VL_VALUES(values, ln_1_weight);
+  p.qkv_weight = QWEN_VL_VALUES(values, qkv_weight);
+  p.qkv_bias = QWEN_VL_VALUES(values, qkv_bias);
+  p.out_weight = QWEN_VL_VALUES(values, out_weight);
+  p.ln_2_weight = QWEN_VL_VALUES(values, ln_2_weight);
+  p.gate_up_weight = QWEN_VL_VALUES(values, gate_up_weight);
+  p.down_weight = QWEN_VL_VALUES(values, down_weight);
+  p.k_cache = QWEN_VL_VALUES(values, k_cache);
+  p.v_cache = QWEN_VL_VALUES(values, v_cache);
+  p.y = out.data();
+  p.batch = batch, p.seq = columns, p.tokens = batch * columns;
+  p.hidden = width, p.layers = layers, p.heads = heads, p.mlp_width = mlp, p.capacity = slots;
+  p.logn_length = seq_length;
+  p.epsilon = eps, p.dtype = values.dtype();
+  if (values.gpu()) {
+    QWEN_VL_LAUNCH("qwen_vl_decoder", hidden, p, qwen_vl_decoder_prefill);
+    return {out};
+  }
   for (int64_t row = 0; row < batch; ++row)
     PD_CHECK(p.lengths[row] >= 0 && p.lengths[row] <= columns && p.positions[row] >= 0 &&
                  p.positions[row] + p.lengths[row] <= slots,

@@ -1,6 +1,7 @@
 // Binding of the embedding with image features: checks and dispatch.
 #include "ops/paddle/checks.h"
 #include "ops/paddle/cpu/operators.h"
+#include "ops/paddle/launch.h"
 
 namespace {
 
@@ -8,7 +9,6 @@ using paddle::Tensor;
 
 std::vector<Tensor> forward(const Tensor& tokens, const Tensor& image_features, const Tensor& image_starts,
                             const Tensor& token_embedding) {
-  qwen_vl::check_place(tokens, "qwen_vl_embedding");
   qwen_vl::check_rank(tokens, "tokens", 2);
   qwen_vl::check_rank(image_features, "image_features", 3);
   qwen_vl::check_rank(token_embedding, "token_embedding", 2);
@@ -18,15 +18,22 @@ std::vector<Tensor> forward(const Tensor& tokens, const Tensor& image_features, 
   QWEN_VL_SHAPE(image_features, images, queries, hidden);
   QWEN_VL_SHAPE(image_starts, images, 2);
 
+  const qwen_vl::Values values(token_embedding);
   Tensor out = paddle::empty({batch, columns, hidden}, token_embedding.dtype(), tokens.place());
-  qwen_vl::cpu::Embedding p{};
-  p.tokens = qwen_vl::data<int64_t>(tokens, "tokens");
-  p.token_embedding = QWEN_VL_FLOATS(token_embedding);
-  p.image_features = QWEN_VL_FLOATS(image_features);
-  p.image_starts = qwen_vl::data<int32_t>(image_starts, "image_starts");
-  p.out = out.data<float>();
-  p.batch = batch, p.columns = columns, p.vocab = vocab, p.hidden = hidden, p.images = images, p.queries = queries;
-  qwen_vl::cpu::embedding(p);
+  QwenVlEmbedding p{};
+  p.tokens = QWEN_VL_DATA(const long long, tokens);
+  p.table = QWEN_VL_VALUES(values, token_embedding);
+  p.features = QWEN_VL_VALUES(values, image_features);
+  p.image_starts = QWEN_VL_DATA(const int, image_starts);
+  p.hidden = out.data();
+  p.batch = batch, p.seq = columns, p.vocab = vocab, p.hidden_size = hidden;
+  p.images = images, p.features_per_image = queries;
+  p.dtype = values.dtype();
+  if (values.gpu()) {
+    QWEN_VL_LAUNCH_PLAIN("qwen_vl_embedding", tokens, p, qwen_vl_embedding);
+  } else {
+    qwen_vl::cpu::embedding(p);
+  }
   return {out};
 }
 

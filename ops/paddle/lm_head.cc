@@ -2,6 +2,7 @@
 // updated in place.
 #include "ops/paddle/checks.h"
 #include "ops/paddle/cpu/operators.h"
+#include "ops/paddle/launch.h"
 
 namespace {
 
@@ -11,7 +12,6 @@ std::vector<Tensor> forward(const Tensor& hidden, const Tensor& lengths, const T
                             const Tensor& stop_tokens, const Tensor& ln_f_weight, const Tensor& lm_head_weight,
                             Tensor& positions, Tensor& next_tokens, Tensor& generated, Tensor& counts, Tensor& finished,
                             float eps) {
-  qwen_vl::check_place(hidden, "qwen_vl_lm_head");
   qwen_vl::check_rank(hidden, "hidden", 3);
   qwen_vl::check_rank(logit_columns, "logit_columns", 2);
   qwen_vl::check_rank(stop_tokens, "stop_tokens", 1);
@@ -29,24 +29,29 @@ std::vector<Tensor> forward(const Tensor& hidden, const Tensor& lengths, const T
   QWEN_VL_SHAPE(counts, batch);
   QWEN_VL_SHAPE(finished, batch);
 
+  const qwen_vl::Values values(lm_head_weight);
   Tensor logits = paddle::empty({batch, wanted, vocab}, paddle::DataType::FLOAT32, hidden.place());
-  qwen_vl::cpu::LmHead p{};
-  p.hidden_in = QWEN_VL_FLOATS(hidden);
-  p.lengths = qwen_vl::data<int32_t>(lengths, "lengths");
-  p.logit_columns = qwen_vl::data<int32_t>(logit_columns, "logit_columns");
-  p.stop_tokens = qwen_vl::data<int64_t>(stop_tokens, "stop_tokens");
-  p.ln_f_weight = QWEN_VL_FLOATS(ln_f_weight);
-  p.lm_head_weight = QWEN_VL_FLOATS(lm_head_weight);
-  p.positions = qwen_vl::state<int32_t>(positions, "positions");
-  p.next_tokens = qwen_vl::state<int64_t>(next_tokens, "next_tokens");
-  p.generated = qwen_vl::state<int64_t>(generated, "generated");
-  p.counts = qwen_vl::state<int32_t>(counts, "counts");
-  p.finished = qwen_vl::state<int32_t>(finished, "finished");
+  QwenVlLmHead p{};
+  p.x = QWEN_VL_VALUES(values, hidden);
+  p.lengths = QWEN_VL_DATA(const int, lengths);
+  p.logit_columns = QWEN_VL_DATA(const int, logit_columns);
+  p.stop_tokens = QWEN_VL_DATA(const long long, stop_tokens);
+  p.ln_f_weight = QWEN_VL_VALUES(values, ln_f_weight);
+  p.lm_head_weight = QWEN_VL_VALUES(values, lm_head_weight);
+  p.positions = QWEN_VL_DATA(int, positions);
+  p.next_tokens = QWEN_VL_DATA(long long, next_tokens);
+  p.generated = QWEN_VL_DATA(long long, generated);
+  p.counts = QWEN_VL_DATA(int, counts);
+  p.finished = QWEN_VL_DATA(int, finished);
   p.logits = logits.data<float>();
-  p.batch = batch, p.columns = columns, p.hidden = width, p.wanted = wanted;
-  p.stops = stop_tokens.shape()[0], p.vocab = vocab, p.capacity = capacity;
-  p.eps = eps;
-  qwen_vl::cpu::lm_head(p);
+  p.batch = batch, p.seq = columns, p.columns = wanted, p.hidden = width, p.vocab = vocab;
+  p.stop_count = stop_tokens.shape()[0], p.generated_slots = capacity;
+  p.epsilon = eps, p.dtype = values.dtype();
+  if (values.gpu()) {
+    QWEN_VL_LAUNCH("qwen_vl_lm_head", hidden, p, qwen_vl_lm_head);
+  } else {
+    qwen_vl::cpu::lm_head(p);
+  }
   return {logits};
 }
 

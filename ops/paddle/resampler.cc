@@ -1,6 +1,7 @@
 // Binding of the resampler: checks and dispatch.
 #include "ops/paddle/checks.h"
 #include "ops/paddle/cpu/operators.h"
+#include "ops/paddle/launch.h"
 
 namespace {
 
@@ -11,7 +12,6 @@ std::vector<Tensor> forward(const Tensor& features, const Tensor& kv_proj_weight
                             const Tensor& key_bias, const Tensor& value_bias, const Tensor& out_weight,
                             const Tensor& out_bias, const Tensor& ln_post_weight, const Tensor& ln_post_bias,
                             const Tensor& proj_weight, int heads, float eps) {
-  qwen_vl::check_place(features, "qwen_vl_resampler");
   qwen_vl::check_rank(features, "features", 3);
   qwen_vl::check_rank(query, "query", 2);
   const int64_t images = features.shape()[0], patches = features.shape()[1], vision_width = features.shape()[2];
@@ -25,26 +25,30 @@ std::vector<Tensor> forward(const Tensor& features, const Tensor& kv_proj_weight
   for (const Tensor* vector : {&ln_kv_weight, &ln_kv_bias, &value_bias, &out_bias, &ln_post_weight, &ln_post_bias})
     qwen_vl::check_shape(*vector, "a norm or bias of the resampler", {width});
 
-  Tensor out = paddle::empty({images, queries, width}, features.dtype(), features.place());
-  qwen_vl::cpu::Resampler p{};
-  p.features = QWEN_VL_FLOATS(features);
-  p.kv_proj_weight = QWEN_VL_FLOATS(kv_proj_weight);
-  p.ln_kv_weight = QWEN_VL_FLOATS(ln_kv_weight);
-  p.ln_kv_bias = QWEN_VL_FLOATS(ln_kv_bias);
-  p.query = QWEN_VL_FLOATS(query);
-  p.key_value_weight = QWEN_VL_FLOATS(key_value_weight);
-  p.key_bias = QWEN_VL_FLOATS(key_bias);
-  p.value_bias = QWEN_VL_FLOATS(value_bias);
-  p.out_weight = QWEN_VL_FLOATS(out_weight);
-  p.out_bias = QWEN_VL_FLOATS(out_bias);
-  p.ln_post_weight = QWEN_VL_FLOATS(ln_post_weight);
-  p.ln_post_bias = QWEN_VL_FLOATS(ln_post_bias);
-  p.proj_weight = QWEN_VL_FLOATS(proj_weight);
-  p.out = out.data<float>();
-  p.images = images, p.patches = patches, p.vision_width = vision_width;
-  p.queries = queries, p.width = width, p.heads = heads;
-  p.eps = eps;
-  qwen_vl::cpu::resampler(p);
+  const qwen_vl::Values values(query);
+  Tensor out = paddle::empty({images, queries, width}, query.dtype(), features.place());
+  QwenVlResampler p{};
+  p.x = QWEN_VL_VALUES(values, features);
+  p.kv_proj_weight = QWEN_VL_VALUES(values, kv_proj_weight);
+  p.ln_kv_weight = QWEN_VL_VALUES(values, ln_kv_weight);
+  p.ln_kv_bias = QWEN_VL_VALUES(values, ln_kv_bias);
+  p.query = QWEN_VL_VALUES(values, query);
+  p.key_value_weight = QWEN_VL_VALUES(values, key_value_weight);
+  p.key_bias = QWEN_VL_VALUES(values, key_bias);
+  p.value_bias = QWEN_VL_VALUES(values, value_bias);
+  p.out_weight = QWEN_VL_VALUES(values, out_weight);
+  p.out_bias = QWEN_VL_VALUES(values, out_bias);
+  p.ln_post_weight = QWEN_VL_VALUES(values, ln_post_weight);
+  p.ln_post_bias = QWEN_VL_VALUES(values, ln_post_bias);
+  p.proj_weight = QWEN_VL_VALUES(values, proj_weight);
+  p.y = out.data();
+  p.images = images, p.patches = patches, p.width = vision_width, p.embed = width, p.queries = queries, p.heads = heads;
+  p.epsilon = eps, p.dtype = values.dtype();
+  if (values.gpu()) {
+    QWEN_VL_LAUNCH("qwen_vl_resampler", features, p, qwen_vl_resampler);
+  } else {
+    qwen_vl::cpu::resampler(p);
+  }
   return {out};
 }
 

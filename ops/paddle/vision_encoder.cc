@@ -3,6 +3,7 @@
 
 #include "ops/paddle/checks.h"
 #include "ops/paddle/cpu/operators.h"
+#include "ops/paddle/launch.h"
 
 namespace {
 
@@ -14,7 +15,6 @@ std::vector<Tensor> forward(const Tensor& pixels, const Tensor& patch_weight, co
                             const Tensor& out_weight, const Tensor& out_bias, const Tensor& ln_2_weight,
                             const Tensor& ln_2_bias, const Tensor& fc1_weight, const Tensor& fc1_bias,
                             const Tensor& fc2_weight, const Tensor& fc2_bias, int heads, float eps) {
-  qwen_vl::check_place(pixels, "qwen_vl_vision_encoder");
   qwen_vl::check_rank(pixels, "pixels", 4);
   qwen_vl::check_rank(fc1_weight, "fc1_weight", 3);
   qwen_vl::check_rank(position, "position", 2);
@@ -34,31 +34,36 @@ std::vector<Tensor> forward(const Tensor& pixels, const Tensor& patch_weight, co
   for (const Tensor* vector : {&ln_1_weight, &ln_1_bias, &out_bias, &ln_2_weight, &ln_2_bias, &fc2_bias})
     qwen_vl::check_shape(*vector, "a norm or bias of the encoder", {layers, width});
 
-  Tensor out = paddle::empty({images, patches, width}, fc1_weight.dtype(), pixels.place());
-  qwen_vl::cpu::VisionEncoder p{};
-  p.pixels = QWEN_VL_FLOATS(pixels);
-  p.patch_weight = QWEN_VL_FLOATS(patch_weight);
-  p.position = QWEN_VL_FLOATS(position);
-  p.ln_pre_weight = QWEN_VL_FLOATS(ln_pre_weight);
-  p.ln_pre_bias = QWEN_VL_FLOATS(ln_pre_bias);
-  p.ln_1_weight = QWEN_VL_FLOATS(ln_1_weight);
-  p.ln_1_bias = QWEN_VL_FLOATS(ln_1_bias);
-  p.qkv_weight = QWEN_VL_FLOATS(qkv_weight);
-  p.qkv_bias = QWEN_VL_FLOATS(qkv_bias);
-  p.out_weight = QWEN_VL_FLOATS(out_weight);
-  p.out_bias = QWEN_VL_FLOATS(out_bias);
-  p.ln_2_weight = QWEN_VL_FLOATS(ln_2_weight);
-  p.ln_2_bias = QWEN_VL_FLOATS(ln_2_bias);
-  p.fc1_weight = QWEN_VL_FLOATS(fc1_weight);
-  p.fc1_bias = QWEN_VL_FLOATS(fc1_bias);
-  p.fc2_weight = QWEN_VL_FLOATS(fc2_weight);
-  p.fc2_bias = QWEN_VL_FLOATS(fc2_bias);
-  p.out = out.data<float>();
+  const qwen_vl::Values values(patch_weight);
+  Tensor out = paddle::empty({images, patches, width}, patch_weight.dtype(), pixels.place());
+  QwenVlVisionEncoder p{};
+  p.pixels = QWEN_VL_DATA(const float, pixels);
+  p.patch_weight = QWEN_VL_VALUES(values, patch_weight);
+  p.position = QWEN_VL_VALUES(values, position);
+  p.ln_pre_weight = QWEN_VL_VALUES(values, ln_pre_weight);
+  p.ln_pre_bias = QWEN_VL_VALUES(values, ln_pre_bias);
+  p.ln_1_weight = QWEN_VL_VALUES(values, ln_1_weight);
+  p.ln_1_bias = QWEN_VL_VALUES(values, ln_1_bias);
+  p.qkv_weight = QWEN_VL_VALUES(values, qkv_weight);
+  p.qkv_bias = QWEN_VL_VALUES(values, qkv_bias);
+  p.out_weight = QWEN_VL_VALUES(values, out_weight);
+  p.out_bias = QWEN_VL_VALUES(values, out_bias);
+  p.ln_2_weight = QWEN_VL_VALUES(values, ln_2_weight);
+  p.ln_2_bias = QWEN_VL_VALUES(values, ln_2_bias);
+  p.fc1_weight = QWEN_VL_VALUES(values, fc1_weight);
+  p.fc1_bias = QWEN_VL_VALUES(values, fc1_bias);
+  p.fc2_weight = QWEN_VL_VALUES(values, fc2_weight);
+  p.fc2_bias = QWEN_VL_VALUES(values, fc2_bias);
+  p.y = out.data();
   p.images = images, p.image_size = size, p.patch_size = size / grid, p.patch_columns = patch_weight.shape()[1];
   p.width = width, p.layers = layers, p.heads = heads, p.mlp_width = mlp;
-  p.eps = eps;
+  p.epsilon = eps, p.dtype = values.dtype();
   PD_CHECK(p.patch_columns >= 3 * p.patch_size * p.patch_size, "patch_weight has too few columns");
-  qwen_vl::cpu::vision_encoder(p);
+  if (values.gpu()) {
+    QWEN_VL_LAUNCH("qwen_vl_vision_encoder", pixels, p, qwen_vl_vision_encoder);
+  } else {
+    qwen_vl::cpu::vision_encoder(p);
+  }
   return {out};
 }
 

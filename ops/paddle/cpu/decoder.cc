@@ -29,7 +29,7 @@ void rotate(const float* in, const float* cosine, const float* sine, float scale
 
 }  // namespace
 
-void decoder(const Decoder& p) {
+void decoder(const QwenVlDecoder& p) {
   const int64_t hidden = p.hidden, mlp = p.mlp_width, head_dim = hidden / p.heads, half = head_dim / 2;
   std::vector<Token> tokens;
   std::vector<int64_t> first_token(p.batch);
@@ -45,29 +45,29 @@ void decoder(const Decoder& p) {
 #pragma omp parallel for schedule(static)
   for (int64_t t = 0; t < rows; ++t) {
     const Token& token = tokens[t];
-    std::memcpy(x.get() + t * hidden, p.hidden_in + (token.row * p.columns + token.column) * hidden, hidden * sizeof(float));
+    std::memcpy(x.get() + t * hidden, at(p.x, token.row * p.seq + token.column, hidden), hidden * sizeof(float));
     for (int64_t i = 0; i < half; ++i) {
       const float angle = static_cast<float>(token.slot) * p.inv_freq[token.row * half + i];
       cosine[t * half + i] = std::cos(angle);
       sine[t * half + i] = std::sin(angle);
     }
-    const bool beyond = p.seq_length > 0 && token.slot + 1 > p.seq_length;
-    logn[t] = beyond ? static_cast<float>(std::log(token.slot + 1.0) / std::log(static_cast<double>(p.seq_length))) : 1.0f;
+    const bool beyond = p.logn_length > 0 && token.slot + 1 > p.logn_length;
+    logn[t] = beyond ? static_cast<float>(std::log(token.slot + 1.0) / std::log(static_cast<double>(p.logn_length))) : 1.0f;
   }
 
-  const int64_t cache_row = p.heads * p.slots * head_dim;
+  const int64_t cache_row = int64_t{p.heads} * p.capacity * head_dim;
   for (int64_t l = 0; l < p.layers; ++l) {
-    float* keys = p.k_cache + l * p.batch * cache_row;
-    float* values = p.v_cache + l * p.batch * cache_row;
-    rms_norm(x.get(), p.ln_1_weight + l * hidden, p.eps, normed.get(), rows, hidden);
-    linear(normed.get(), hidden, p.qkv_weight + l * 3 * hidden * hidden, hidden, wide.get(), 3 * hidden, rows, 3 * hidden, hidden);
-    add_bias(wide.get(), p.qkv_bias + l * 3 * hidden, rows, 3 * hidden);
+    float* keys = at(p.k_cache, l, p.batch * cache_row);
+    float* values = at(p.v_cache, l, p.batch * cache_row);
+    rms_norm(x.get(), at(p.ln_1_weight, l, hidden), p.epsilon, normed.get(), rows, hidden);
+    linear(normed.get(), hidden, at(p.qkv_weight, l, 3 * hidden * hidden), hidden, wide.get(), 3 * hidden, rows, 3 * hidden, hidden);
+    add_bias(wide.get(), at(p.qkv_bias, l, 3 * hidden), rows, 3 * hidden);
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < rows; ++t) {
       const Token& token = tokens[t];
       const float* qkv = wide.get() + t * 3 * hidden;
       for (int64_t head = 0; head < p.heads; ++head) {
-        const int64_t slot = token.row * cache_row + (head * p.slots + token.slot) * head_dim;
+        const int64_t slot = token.row * cache_row + (head * p.capacity + token.slot) * head_dim;
         const float *c = cosine.get() + t * half, *s = sine.get() + t * half;
         rotate(qkv + head * head_dim, c, s, logn[t], query.get() + t * hidden + head * head_dim, half);
         rotate(qkv + hidden + head * head_dim, c, s, 1.0f, keys + slot, half);
@@ -84,22 +84,22 @@ void decoder(const Decoder& p) {
       a.out = normed.get() + first_token[row] * hidden;
       a.batch = 1, a.heads = p.heads, a.head_dim = head_dim;
       a.query_head = a.out_head = head_dim, a.query_row = a.out_row = hidden;
-      a.key_head = p.slots * head_dim, a.key_row = head_dim;
+      a.key_head = int64_t{p.capacity} * head_dim, a.key_row = head_dim;
       a.queries = p.lengths + row, a.past = p.positions + row, a.causal = true;
       a.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
       attention(a);
     }
 
-    linear(normed.get(), hidden, p.out_weight + l * hidden * hidden, hidden, x.get(), hidden, rows, hidden, hidden, true);
-    rms_norm(x.get(), p.ln_2_weight + l * hidden, p.eps, normed.get(), rows, hidden);
-    linear(normed.get(), hidden, p.gate_up_weight + l * 2 * mlp * hidden, hidden, wide.get(), 2 * mlp, rows, 2 * mlp, hidden);
+    linear(normed.get(), hidden, at(p.out_weight, l, hidden * hidden), hidden, x.get(), hidden, rows, hidden, hidden, true);
+    rms_norm(x.get(), at(p.ln_2_weight, l, hidden), p.epsilon, normed.get(), rows, hidden);
+    linear(normed.get(), hidden, at(p.gate_up_weight, l, 2 * mlp * hidden), hidden, wide.get(), 2 * mlp, rows, 2 * mlp, hidden);
     silu_mul(wide.get(), rows, mlp);
-    linear(wide.get(), 2 * mlp, p.down_weight + l * hidden * mlp, mlp, x.get(), hidden, rows, hidden, mlp, true);
+    linear(wide.get(), 2 * mlp, at(p.down_weight, l, hidden * mlp), mlp, x.get(), hidden, rows, hidden, mlp, true);
   }
 
-  std::fill_n(p.out, p.batch * p.columns * hidden, 0.0f);
+  std::fill_n(at(p.y), p.batch * p.seq * hidden, 0.0f);
   for (int64_t t = 0; t < rows; ++t)
-    std::memcpy(p.out + (tokens[t].row * p.columns + tokens[t].column) * hidden, x.get() + t * hidden, hidden * sizeof(float));
+    std::memcpy(at(p.y, tokens[t].row * p.seq + tokens[t].column, hidden), x.get() + t * hidden, hidden * sizeof(float));
 }
 
 }  // namespace qwen_vl::cpu

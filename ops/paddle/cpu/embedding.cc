@@ -1,20 +1,26 @@
+#include <algorithm>
 #include <cstring>
 
 #include "ops/paddle/cpu/operators.h"
 
 namespace qwen_vl::cpu {
 
-void embedding(const Embedding& p) {
-  const size_t row_bytes = p.hidden * sizeof(float);
-  for (int64_t i = 0; i < p.batch * p.columns; ++i) {
-    const int64_t token = p.tokens[i] < 0 || p.tokens[i] >= p.vocab ? 0 : p.tokens[i];  // the host checked real tokens
-    std::memcpy(p.out + i * p.hidden, p.token_embedding + token * p.hidden, row_bytes);
+void embedding(const QwenVlEmbedding& p) {
+  const int64_t hidden = p.hidden_size, columns = p.seq, slots = p.features_per_image;
+  float* out = at(p.hidden);
+  for (int64_t i = 0; i < p.batch * columns; ++i) {
+    const bool known = p.tokens[i] >= 0 && p.tokens[i] < p.vocab;
+    if (known) {
+      std::memcpy(out + i * hidden, at(p.table, p.tokens[i], hidden), hidden * sizeof(float));
+    } else {
+      std::fill_n(out + i * hidden, hidden, 0.0f);
+    }
   }
   for (int64_t image = 0; image < p.images; ++image) {
     const int64_t row = p.image_starts[2 * image], column = p.image_starts[2 * image + 1];
-    if (row < 0 || row >= p.batch || column < 0 || column + p.queries > p.columns) continue;
-    std::memcpy(p.out + (row * p.columns + column) * p.hidden, p.image_features + image * p.queries * p.hidden,
-                p.queries * row_bytes);
+    if (row < 0 || row >= p.batch || column < 0 || column + slots > columns) continue;
+    std::memcpy(out + (row * columns + column) * hidden, at(p.features, image, slots * hidden),
+                slots * hidden * sizeof(float));
   }
 }
 

@@ -8,24 +8,24 @@
 
 namespace qwen_vl::cpu {
 
-void lm_head(const LmHead& p) {
-  const int64_t rows = p.batch * p.wanted;
-  const Buffer picked = make_buffer(rows * p.hidden), normed = make_buffer(rows * p.hidden);
+void lm_head(const QwenVlLmHead& p) {
+  const int64_t wanted = p.columns, rows = p.batch * wanted, hidden = p.hidden, vocab = p.vocab;
+  const Buffer picked = make_buffer(rows * hidden), normed = make_buffer(rows * hidden);
   for (int64_t r = 0; r < rows; ++r) {
-    const int64_t column = std::clamp<int64_t>(p.logit_columns[r], 0, p.columns - 1);
-    std::memcpy(picked.get() + r * p.hidden, p.hidden_in + (r / p.wanted * p.columns + column) * p.hidden,
-                p.hidden * sizeof(float));
+    const int64_t column = std::clamp<int64_t>(p.logit_columns[r], 0, p.seq - 1);
+    std::memcpy(picked.get() + r * hidden, at(p.x, r / wanted * p.seq + column, hidden),
+                hidden * sizeof(float));
   }
-  rms_norm(picked.get(), p.ln_f_weight, p.eps, normed.get(), rows, p.hidden);
-  linear(normed.get(), p.hidden, p.lm_head_weight, p.hidden, p.logits, p.vocab, rows, p.vocab, p.hidden);
+  rms_norm(picked.get(), at(p.ln_f_weight), p.epsilon, normed.get(), rows, hidden);
+  linear(normed.get(), hidden, at(p.lm_head_weight), hidden, p.logits, vocab, rows, vocab, hidden);
 
   for (int64_t row = 0; row < p.batch; ++row) {
     if (p.finished[row] != 0) continue;
-    const float* last = p.logits + (row * p.wanted + p.wanted - 1) * p.vocab;
-    const int64_t token = std::max_element(last, last + p.vocab) - last;
+    const float* last = p.logits + (row * wanted + wanted - 1) * vocab;
+    const int64_t token = std::max_element(last, last + vocab) - last;
     p.next_tokens[row] = token;
-    if (p.counts[row] < p.capacity) p.generated[row * p.capacity + p.counts[row]++] = token;
-    p.finished[row] = std::find(p.stop_tokens, p.stop_tokens + p.stops, token) != p.stop_tokens + p.stops;
+    if (p.counts[row] < p.generated_slots) p.generated[row * p.generated_slots + p.counts[row]++] = token;
+    p.finished[row] = std::find(p.stop_tokens, p.stop_tokens + p.stop_count, token) != p.stop_tokens + p.stop_count;
     p.positions[row] += p.lengths[row];
   }
 }

@@ -13,15 +13,15 @@ namespace qwen_vl::cpu {
 namespace {
 
 // One row per patch with (channel, row, column) columns, so that the patch convolution is a matrix product.
-void unfold_patches(const VisionEncoder& p, int64_t grid, float* rows) {
-  const int64_t side = p.patch_size, values = 3 * side * side;
+void unfold_patches(const QwenVlVisionEncoder& p, int64_t grid, float* rows) {
+  const int64_t side = p.patch_size, size = p.image_size, values = 3 * side * side;
 #pragma omp parallel for schedule(static)
   for (int64_t r = 0; r < p.images * grid * grid; ++r) {
     const int64_t image = r / (grid * grid), y = r / grid % grid, x = r % grid;
     float* to = rows + r * p.patch_columns;
     for (int64_t channel = 0; channel < 3; ++channel)
       for (int64_t line = 0; line < side; ++line, to += side)
-        std::memcpy(to, p.pixels + ((image * 3 + channel) * p.image_size + y * side + line) * p.image_size + x * side,
+        std::memcpy(to, p.pixels + ((image * 3 + channel) * size + y * side + line) * size + x * side,
                     side * sizeof(float));
     std::fill_n(to, p.patch_columns - values, 0.0f);
   }
@@ -29,24 +29,24 @@ void unfold_patches(const VisionEncoder& p, int64_t grid, float* rows) {
 
 }  // namespace
 
-void vision_encoder(const VisionEncoder& p) {
+void vision_encoder(const QwenVlVisionEncoder& p) {
   const int64_t grid = p.image_size / p.patch_size, patches = grid * grid, rows = p.images * patches;
   const int64_t width = p.width, mlp = p.mlp_width, head_dim = width / p.heads;
   const Buffer normed = make_buffer(rows * width), mixed = make_buffer(rows * width);
-  const Buffer wide = make_buffer(rows * std::max({3 * width, mlp, p.patch_columns}));
-  float* x = p.out;
+  const Buffer wide = make_buffer(rows * std::max<int64_t>({3 * width, mlp, p.patch_columns}));
+  float* x = at(p.y);
 
   unfold_patches(p, grid, wide.get());
-  linear(wide.get(), p.patch_columns, p.patch_weight, p.patch_columns, normed.get(), width, rows, width, p.patch_columns);
+  linear(wide.get(), p.patch_columns, at(p.patch_weight), p.patch_columns, normed.get(), width, rows, width, p.patch_columns);
   for (int64_t image = 0; image < p.images; ++image)
-    add_bias(normed.get() + image * patches * width, p.position, 1, patches * width);
-  layer_norm(normed.get(), p.ln_pre_weight, p.ln_pre_bias, p.eps, x, rows, width);
+    add_bias(normed.get() + image * patches * width, at(p.position), 1, patches * width);
+  layer_norm(normed.get(), at(p.ln_pre_weight), at(p.ln_pre_bias), p.epsilon, x, rows, width);
 
   const std::vector<int32_t> queries(p.images, static_cast<int32_t>(patches));
   for (int64_t l = 0; l < p.layers; ++l) {
-    layer_norm(x, p.ln_1_weight + l * width, p.ln_1_bias + l * width, p.eps, normed.get(), rows, width);
-    linear(normed.get(), width, p.qkv_weight + l * 3 * width * width, width, wide.get(), 3 * width, rows, 3 * width, width);
-    add_bias(wide.get(), p.qkv_bias + l * 3 * width, rows, 3 * width);
+    layer_norm(x, at(p.ln_1_weight, l, width), at(p.ln_1_bias, l, width), p.epsilon, normed.get(), rows, width);
+    linear(normed.get(), width, at(p.qkv_weight, l, 3 * width * width), width, wide.get(), 3 * width, rows, 3 * width, width);
+    add_bias(wide.get(), at(p.qkv_bias, l, 3 * width), rows, 3 * width);
 
     Attention a{};
     a.query = wide.get();
@@ -62,13 +62,13 @@ void vision_encoder(const VisionEncoder& p) {
     a.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
     attention(a);
 
-    add_bias(x, p.out_bias + l * width, rows, width);
-    linear(mixed.get(), width, p.out_weight + l * width * width, width, x, width, rows, width, width, true);
-    layer_norm(x, p.ln_2_weight + l * width, p.ln_2_bias + l * width, p.eps, normed.get(), rows, width);
-    linear(normed.get(), width, p.fc1_weight + l * mlp * width, width, wide.get(), mlp, rows, mlp, width);
-    bias_gelu(wide.get(), p.fc1_bias + l * mlp, rows, mlp);
-    add_bias(x, p.fc2_bias + l * width, rows, width);
-    linear(wide.get(), mlp, p.fc2_weight + l * width * mlp, mlp, x, width, rows, width, mlp, true);
+    add_bias(x, at(p.out_bias, l, width), rows, width);
+    linear(mixed.get(), width, at(p.out_weight, l, width * width), width, x, width, rows, width, width, true);
+    layer_norm(x, at(p.ln_2_weight, l, width), at(p.ln_2_bias, l, width), p.epsilon, normed.get(), rows, width);
+    linear(normed.get(), width, at(p.fc1_weight, l, mlp * width), width, wide.get(), mlp, rows, mlp, width);
+    bias_gelu(wide.get(), at(p.fc1_bias, l, mlp), rows, mlp);
+    add_bias(x, at(p.fc2_bias, l, width), rows, width);
+    linear(wide.get(), mlp, at(p.fc2_weight, l, width * mlp), mlp, x, width, rows, width, mlp, true);
   }
 }
 
