@@ -22,13 +22,18 @@ __device__ __forceinline__ float gelu(float x) {
 }
 
 template <typename T> __global__ void gelu_kernel(T* x, long long vectors) {
-    const long long i = static_cast<long long>(blockIdx.x) * kThreads + threadIdx.x;
-    if (i >= vectors) return;
-    float v[kVector];
-    load_vector(x + i * kVector, v);
+    const long long first = static_cast<long long>(blockIdx.x) * 2 * kThreads + threadIdx.x;
+    float v[2][kVector];
 #pragma unroll
-    for (int j = 0; j < kVector; ++j) v[j] = gelu(v[j]);
-    store_vector(x + i * kVector, v);
+    for (int i = 0; i < 2; ++i)
+        if (first + i * kThreads < vectors) load_vector(x + (first + i * kThreads) * kVector, v[i]);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+        if (first + i * kThreads >= vectors) return;
+#pragma unroll
+        for (int j = 0; j < kVector; ++j) v[i][j] = gelu(v[i][j]);
+        store_vector(x + (first + i * kThreads) * kVector, v[i]);
+    }
 }
 
 template <typename T> __global__ void silu_mul_kernel(const T* __restrict__ gate_up, T* __restrict__ y, int width) {
@@ -57,7 +62,7 @@ extern "C" int qwen_vl_gelu(void* x, long long count, int dtype, cudaStream_t st
     const long long vectors = count / kVector;
     return with_dtype(dtype, [&](auto type) {
         using T = decltype(type);
-        gelu_kernel<T><<<ceil_div(vectors, kThreads), kThreads, 0, stream>>>(static_cast<T*>(x), vectors);
+        gelu_kernel<T><<<ceil_div(vectors, 2 * kThreads), kThreads, 0, stream>>>(static_cast<T*>(x), vectors);
         return static_cast<int>(cudaGetLastError());
     });
 }

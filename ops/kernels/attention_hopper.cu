@@ -11,7 +11,6 @@ namespace qwen {
 namespace {
 
 template <int D, int KEYS> struct Tile {
-    static constexpr int kSteps = (D + 15) / 16;  // 16-wide steps over the head dim; the last is filled with zeros
     static constexpr int kPanels = (D + 63) / 64;
     static constexpr int kPanelBytes = KEYS * 128;
     static constexpr int kBytes = kPanels * kPanelBytes;
@@ -29,6 +28,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? 128 * WARPGROUPS : 1)
     extern __shared__ __align__(1024) unsigned char memory[];
     using Shape = Tile<D, KEYS>;
     constexpr int kThreads = 128 * WARPGROUPS, kQueries = 64 * WARPGROUPS;
+    constexpr int kSteps = (D + 15) / 16;  // 16-wide steps over the head dim; the last is filled with zeros
     const int group = blockIdx.z, head = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int queries = CAUSAL ? a.lengths[group] : a.query_rows;
     const int first_query = (CAUSAL ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * kQueries;  // longest rows start first
@@ -42,18 +42,6 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? 128 * WARPGROUPS : 1)
     const T* q = static_cast<const T*>(a.q) + head * a.query_head + query_base;
     const uint32_t k_tiles = shared_address(memory), v_tiles = k_tiles + 2 * Shape::kBytes;
     const uint32_t k_barriers = v_tiles + 2 * Shape::kBytes, v_barriers = k_barriers + 16;
-
-    const int row = first_query + warp * 16 + lane / 4;
-    uint32_t query[Shape::kSteps][4];
-#pragma unroll
-    for (int step = 0; step < Shape::kSteps; ++step) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            const int at = row + i % 2 * 8, column = step * 16 + i / 2 * 8 + lane % 4 * 2;
-            query[step][i] = at < queries && column < D
-                                 ? *reinterpret_cast<const uint32_t*>(q + at * a.query_row + column) : 0u;
-        }
-    }
 
     const int last = tiles - 1;
     // Tile t lies in buffer t % 2, whose barrier then completes its phase (last - t) / 2.
@@ -73,6 +61,18 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? 128 * WARPGROUPS : 1)
         fetch(v_map, v_tiles, v_barriers, last);
         if (last > 0) fetch(k_map, k_tiles, k_barriers, last - 1);
     }
+
+    const int row = first_query + warp * 16 + lane / 4;
+    uint32_t query[kSteps][4];
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            const int at = row + i % 2 * 8, column = step * 16 + i / 2 * 8 + lane % 4 * 2;
+            query[step][i] = at < queries && column < D
+                                 ? *reinterpret_cast<const uint32_t*>(q + at * a.query_row + column) : 0u;
+        }
+    }
     __syncthreads();
 
     float output[D / 8][4] = {}, score[KEYS / 8][4];
@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? 128 * WARPGROUPS : 1)
         const uint64_t keys_at = tile_descriptor(k_tiles + tile % 2 * Shape::kBytes, 16);
         wgmma_begin();
 #pragma unroll
-        for (int step = 0; step < Shape::kSteps; ++step)
+        for (int step = 0; step < kSteps; ++step)
             wgmma<T, KEYS, false>(score, query[step],
                                   keys_at + (step / 4 * Shape::kPanelBytes + step % 4 * 32) / 16, step > 0);
         wgmma_commit();
@@ -228,7 +228,8 @@ bool launch(const QwenVlAttention& a, cudaStream_t stream, int* status) {
         if (!make_tensor_map(&maps[i], std::is_same<T, __half>::value, i ? a.v : a.k, D, a.key_rows, a.key_row, a.heads,
                              a.key_head, a.groups, a.key_group, KEYS))
             return false;
-    kernel<<<dim3(ceil_div(a.query_rows, 64 * WARPGROUPS), a.heads, a.groups), kThreads, kBytes, stream>>>(a, maps[0], maps[1]);
+    const dim3 grid(ceil_div(a.query_rows, 64 * WARPGROUPS), a.heads, a.groups);
+    kernel<<<grid, kThreads, kBytes, stream>>>(a, maps[0], maps[1]);
     *status = cudaGetLastError();
     return true;
 }

@@ -19,9 +19,10 @@ def library_path():
     return Path(os.environ.get("QWEN_VL_KERNELS", DEFAULT))
 
 
-def _struct(header, name):
+def _struct(header):
+    """The argument struct that a header declares, as a ctypes structure."""
     text = re.sub(r"//[^\n]*", "", (HEADERS / header).read_text())
-    body = re.search(rf"struct {name} \{{(.*?)\}};", text, re.S).group(1)
+    name, body = re.search(r"struct (QwenVl\w+) \{(.*?)\};", text, re.S).groups()
     fields = []
     for declaration in filter(None, (" ".join(d.split()) for d in body.split(";"))):
         kind, names = re.match(r"((?:const )?(?:long long|\w+))\s*(.*)", declaration).groups()
@@ -53,8 +54,9 @@ class Library:
 
     def struct(self, header, **values):
         """The header's argument struct, filled: tensors become pointers, the rest is taken as it is."""
-        name = "QwenVl" + "".join(part.title() for part in header.split("_"))
-        kind = self.structs.setdefault(name, _struct(header + ".h", name))
+        if header not in self.structs:
+            self.structs[header] = _struct(header + ".h")
+        kind = self.structs[header]
         unknown = set(values) - {field for field, _ in kind._fields_}
         assert not unknown, unknown
         return kind(**{k: v.data_ptr() if isinstance(v, torch.Tensor) else v for k, v in values.items()})
