@@ -36,6 +36,13 @@ class Engine:
         if (vision.config, vision.dtype, vision.checkpoint) != (language.config, language.dtype, language.checkpoint):
             raise UserError(f"the two graphs in {exported} come from different exports: run `make export` again")
         self.config, self.dtype, self.impl = language.config, language.dtype, language.impl
+        if self.device == "gpu":
+            from ops import selfcheck  # imports Paddle, which must have its settings first
+
+            if self.impl == "fused":
+                selfcheck.check_operators("gpu", self.dtype)
+            else:
+                selfcheck.check_paddle("gpu")
         self._caches = {}
         self._no_features = self.tensor(np.zeros([1, QUERIES, self.config.hidden_size], np.float32), self.dtype)
         self.load_seconds = time.perf_counter() - start
@@ -53,7 +60,10 @@ class Engine:
             self._paddle.device.cuda.synchronize()
 
     def vision(self, pixels):
-        """Image features of normalised pixels, f32 [N, 3, S, S] (infer.image.to_pixels): f32 array [N, 256, H]."""
+        """Image features of normalised pixels, f32 [N, 3, S, S] (infer.image.to_pixels).
+
+        Returns [N, 256, H] on the host, as a numpy array of the weights' type (bfloat16 as uint16).
+        """
         self._vision.bind(pixels=self.tensor(np.ascontiguousarray(pixels, np.float32)))
         self._vision.run()
         return self._vision.output()
@@ -82,7 +92,9 @@ class Engine:
         if held is None or held[0].shape[3] < slots:
             self._caches.clear()
             shape = [config.num_hidden_layers, batch, config.num_attention_heads, slots, config.kv_channels]
-            self._caches[batch] = held = [self._paddle.zeros(shape, self.dtype) for _ in range(2)]
+            # The fused operators never read what was not written; zeroing would need a kernel of Paddle's.
+            make = self._paddle.empty if self.impl == "fused" else self._paddle.zeros
+            self._caches[batch] = held = [make(shape, self.dtype) for _ in range(2)]
         return held
 
 
@@ -123,7 +135,7 @@ class Generation:
             "tokens": tensor(tokens),
             "lengths": tensor(self._lengths),
             "logit_columns": tensor(np.array(logit_columns, np.int32)),
-            "image_features": tensor(features, engine.dtype) if given else engine._no_features,
+            "image_features": tensor(features) if given else engine._no_features,
             "image_starts": tensor(np.array(starts or [(-1, -1)], np.int32)),
         }
         self._decode = {

@@ -53,7 +53,9 @@ class PaddleArm(Arm):
         return run.tokens(), np.stack(logits, 1)
 
     def to_numpy(self, features):
-        return np.asarray(features, np.float32)
+        if features.dtype == np.uint16:  # bfloat16: the upper half of a float32
+            return (features.astype(np.uint32) << 16).view(np.float32)
+        return features.astype(np.float32)
 
     def synchronize(self):
         self.engine.synchronize()
