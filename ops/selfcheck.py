@@ -2,15 +2,19 @@
 
 A Paddle wheel without device code for the card in the machine gives garbage and no error: nothing may be reported
 from such a device, so engines on a GPU run this first. It takes about a second.
+`python -m ops.selfcheck --device gpu` prints every operator's error and ends with 1 if a fused one is wrong.
 """
+
+import argparse
+import zlib  # noqa: F401  before paddle
 
 import numpy as np
 import paddle
 import paddle.nn.functional as F
 
 from core.config import ModelConfig, VisionConfig
-from core.errors import UserError
-from ops import functional
+from core.errors import UserError, run_cli
+from ops import functional, library
 from ops.weights import STAGES
 
 # Largest ‖error‖ / ‖reference‖. Rounding alone gives about a fifth of these on this geometry; a wrong kernel gives 1.
@@ -146,3 +150,24 @@ def _error(ours, reference, where=slice(None)):
     """‖ours - reference‖ / ‖reference‖ in float64."""
     a, b = (tensor.cpu().astype("float32").numpy().astype(np.float64)[where] for tensor in (ours, reference))
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Check a device's operators against plain layers in fp32 on the CPU.")
+    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
+    args = parser.parse_args()
+    library.load()
+    wrong = 0
+    for dtype in ("float16", "bfloat16") if args.device == "gpu" else ("float32",):
+        for operator, error in operator_errors(args.device, dtype):
+            right = error <= LIMITS[dtype]
+            wrong += not right
+            print(f"{'ok   ' if right else 'WRONG'} {operator} in {dtype}: relative error {error:.1e}")
+    for operator, error in paddle_errors(args.device):
+        state = "ok   " if error <= LIMITS["float32"] else "WRONG"
+        print(f"{state} Paddle's own {operator} (native graphs only): relative error {error:.1e}")
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -10,6 +10,7 @@ import platform
 import re
 import shutil
 import subprocess
+import textwrap
 from pathlib import Path
 
 from core.config import ModelConfig
@@ -23,13 +24,14 @@ DISK_FOR_SETUP = 12 * GIB  # the packages, pip's copies of them, and the build f
 SHOWN = ("paddlepaddle", "paddlepaddle-gpu", "paddlenlp", "torch", "transformers", "numpy", "tiktoken", "Pillow")
 
 
-def output(*command, **options):
-    """Standard output of a command, stripped; "" when it is missing, fails or takes longer than a minute."""
+def output(*command, partial=False):
+    """Standard output of a command, stripped; "" when it is missing, takes longer than a minute, or fails (then
+    `partial` asks for what it printed)."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, **options)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return done.stdout.strip() if partial or done.returncode == 0 else ""
 
 
 def read(path):
@@ -193,6 +195,12 @@ def main():
         gpu_fault = "no NVIDIA GPU answers to nvidia-smi: use DEVICE=cpu"
     elif "paddlepaddle-gpu" not in found:
         gpu_fault = "the GPU wheel of Paddle is not installed: make setup DEVICE=gpu"
+
+    if usable:
+        print("Operators against plain layers in fp32 on the CPU")
+        device = "gpu" if not gpu_fault else "cpu"
+        print(textwrap.indent(output(python, "-m", "ops.selfcheck", "--device", device, partial=True) or
+                              f"the check on the {device} did not run to its end", "  "))
 
     print("What will work")
     verdict = {
