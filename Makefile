@@ -19,6 +19,7 @@ PROMPT ?=
 NEW_TOKENS ?= 32
 ARMS ?=
 CASES ?=
+CUDA_ARCHS ?=
 OUT ?=
 BUILD ?= build
 PYTHON ?=
@@ -26,7 +27,7 @@ PADDLE_PYTHON ?= .venv/bin/python
 TORCH_PYTHON ?= .venv/bin/python
 override PROMPT := $(value PROMPT)
 override IMAGE := $(value IMAGE)
-export PRESET CKPT PYTHON DEVICE PADDLE_PYTHON TORCH_PYTHON IMAGE PROMPT
+export PRESET CKPT PYTHON DEVICE PADDLE_PYTHON TORCH_PYTHON IMAGE PROMPT CUDA_ARCHS
 
 comma := ,
 empty :=
@@ -75,10 +76,6 @@ EXPORTED_ROOT := $(BUILD)/exported/$(NAME)
 EXPORTED := $(call out_or,export export-vision export-language,$(EXPORTED_ROOT)/$(IMPL)-$(DTYPE))
 RESULTS := $(call out_or,baseline bench report,results)
 STAMPS := $(BUILD)/stamps
-OPS_DEVICE := $(if $(filter gpu,$(DEVICE)),gpu,cpu)
-OPS_LIBRARY := $(BUILD)/ops/$(OPS_DEVICE)/libqwen_vl_ops.so
-export QWEN_VL_OPS := $(abspath $(OPS_LIBRARY))
-
 # The environments: .venv is made unless both interpreters are given.
 READY := .venv/.ready
 ENVIRONMENT := $(if $(filter .venv/%,$(PADDLE_PYTHON) $(TORCH_PYTHON)),$(READY))
@@ -92,6 +89,13 @@ $(READY): FORCE
 $(WHEELS): $(READY)
 endif
 endif
+
+# auto is the GPU where there is one, Paddle's GPU wheel for it, and weights that its kernels take
+HAS_GPU_WHEEL := $(findstring paddlepaddle-gpu,$(file <$(WHEELS)))
+USED_DEVICE := $(if $(filter auto,$(DEVICE)),$(if $(and $(wildcard /dev/nvidia0),$(HAS_GPU_WHEEL),$(filter-out float32,\
+  $(DTYPE))),gpu,cpu),$(DEVICE))
+OPS_LIBRARY := $(BUILD)/ops/$(USED_DEVICE)/libqwen_vl_ops.so
+export QWEN_VL_OPS := $(abspath $(OPS_LIBRARY))
 
 # What the steps are made from
 OPS_SOURCES := $(shell find ops/paddle ops/kernels -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh') \
@@ -112,6 +116,7 @@ help: ## list the targets and variables
 	@echo "  CKPT=          folder of a real Qwen-VL checkpoint, used instead of PRESET"
 	@echo "  DTYPE=$(DTYPE)  float32, float16 or bfloat16 (the CPU computes in float32 only)"
 	@echo "  DEVICE=$(DEVICE)    auto, cpu or gpu; gpu also installs Paddle's GPU wheel"
+	@echo "  CUDA_ARCHS=    architectures to compile kernels for, like \"80 90a\" (default: the cards here, else all)"
 	@echo "  IMPL=$(IMPL)     fused (own operators) or native (Paddle's)"
 	@echo "  IMAGE= PROMPT= NEW_TOKENS=$(NEW_TOKENS)   for infer; NEW_TOKENS for bench as well"
 	@echo "  CUDA_ARCHS=    architectures of the GPU operators, for example \"80 90a\"; default: those of the cards here"
@@ -132,7 +137,7 @@ $(WHEELS): | $(ENVIRONMENT)
 ops: $(OPS_LIBRARY) ## build the operator library
 
 $(OPS_LIBRARY): $(OPS_SOURCES) $(WHEELS)
-	$(PADDLE_PYTHON) -m ops.build --device $(OPS_DEVICE) --out $(@D)
+	$(PADDLE_PYTHON) -m ops.build --device $(USED_DEVICE) --out $(@D)
 	@touch $@
 
 checkpoint: $(CHECKPOINT_FILES) ## make the random checkpoint of PRESET
@@ -169,13 +174,13 @@ $(foreach graph,$(GRAPHS),$(eval $(call export_rule,$(EXPORTED),$(IMPL),$(graph)
 endif
 
 infer: export ## answer PROMPT about IMAGE (without both: the benchmark's)
-	$(PADDLE_PYTHON) -m infer --exported $(EXPORTED) --device $(DEVICE) --max-new-tokens $(NEW_TOKENS) \
+	$(PADDLE_PYTHON) -m infer --exported $(EXPORTED) --device $(USED_DEVICE) --max-new-tokens $(NEW_TOKENS) \
 	  $${IMAGE:+--image "$$IMAGE"} $${PROMPT:+--prompt "$$PROMPT"}
 
 ARM_NAMES := $(if $(ARMS),$(subst $(comma),$(space),$(ARMS)),paddle-native paddle-fused)
 BENCH_IMPLS := $(foreach impl,native fused,$(if $(filter paddle-$(impl),$(ARM_NAMES)),$(impl)))
 BENCH_EXPORTS := $(foreach impl,$(BENCH_IMPLS),$(GRAPHS:%=$(EXPORTED_ROOT)/$(impl)-$(DTYPE)/%/manifest.json))
-BENCH_OPTIONS := --checkpoint $(CHECKPOINT) --dtype $(DTYPE) --device $(DEVICE) --new-tokens $(NEW_TOKENS) \
+BENCH_OPTIONS := --checkpoint $(CHECKPOINT) --dtype $(DTYPE) --device $(USED_DEVICE) --new-tokens $(NEW_TOKENS) \
   $${IMAGE:+--image "$$IMAGE"} $${PROMPT:+--prompt "$$PROMPT"}
 
 baseline: $(CHECKPOINT_FILES) | $(ENVIRONMENT) ## one pass of the PyTorch baseline: times and text
@@ -189,7 +194,7 @@ report: | $(ENVIRONMENT) ## make tables and plots again from the stored rows
 	$(PADDLE_PYTHON) -m bench report $(RESULTS)
 
 replay: export ## run the reference CASES of CKPT through the graphs, write arrays to OUT
-	$(PADDLE_PYTHON) -m infer.replay --exported $(EXPORTED) --cases $(CASES) --out $(OUT) --device $(DEVICE)
+	$(PADDLE_PYTHON) -m infer.replay --exported $(EXPORTED) --cases $(CASES) --out $(OUT) --device $(USED_DEVICE)
 
 doctor: ## say what this machine has and what will work
 	@python=$$(command -v $(PADDLE_PYTHON) python3 | head -n 1) || true; \
