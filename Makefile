@@ -116,7 +116,6 @@ help: ## list the targets and variables
 	@echo "  CKPT=          folder of a real Qwen-VL checkpoint, used instead of PRESET"
 	@echo "  DTYPE=$(DTYPE)  float32, float16 or bfloat16 (the CPU computes in float32 only)"
 	@echo "  DEVICE=$(DEVICE)    auto, cpu or gpu; gpu also installs Paddle's GPU wheel"
-	@echo "  CUDA_ARCHS=    architectures to compile kernels for, like \"80 90a\" (default: the cards here, else all)"
 	@echo "  IMPL=$(IMPL)     fused (own operators) or native (Paddle's)"
 	@echo "  IMAGE= PROMPT= NEW_TOKENS=$(NEW_TOKENS)   for infer; NEW_TOKENS for bench as well"
 	@echo "  CUDA_ARCHS=    architectures of the GPU operators, for example \"80 90a\"; default: those of the cards here"
