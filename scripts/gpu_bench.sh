@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Check, export and measure the published geometry on one NVIDIA GPU; a short table comes last.
+#   scripts/gpu_bench.sh OUT [bench options …]
+# Variables: PADDLE_PYTHON, TORCH_PYTHON (interpreters with the packages), PADDLE_ENV ("NAME=value …" for the first),
+# QWEN_VL_OPS (library that `make ops DEVICE=gpu` built), PRESET, DTYPE, WORK (fast disk or memory for 40 GB of weights).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+out=$1
+shift
+preset=${PRESET:-7b}
+dtype=${DTYPE:-float16}
+work=${WORK:-/dev/shm/qwen-vl}
+export QWEN_VL_OPS=${QWEN_VL_OPS:-$PWD/build/ops/gpu/libqwen_vl_ops.so}
+paddle=(env ${PADDLE_ENV:-} "${PADDLE_PYTHON:-.venv/bin/python}")
+torch=${TORCH_PYTHON:-.venv/bin/python}
+options=()
+for variable in ${PADDLE_ENV:-}; do
+    options+=(--paddle-env "$variable")
+done
+mkdir -p "$out" "$work"
+
+step() {
+    echo "== $(date +%T) $*"
+}
+
+step "every operator against the CPU"
+timeout 120 "${paddle[@]}" -m ops.selfcheck --device gpu 2>&1 | tee "$out/selfcheck.txt"
+step "checkpoint of preset $preset in $dtype"
+[[ -e $work/checkpoint/config.json ]] ||
+    "$torch" -m export.synthetic --preset "$preset" --dtype "$dtype" "$work/checkpoint"
+step "export"
+[[ -e $work/exported/language/manifest.json ]] ||
+    "${paddle[@]}" -m export all "$work/checkpoint" "$work/exported" --dtype "$dtype" --impl fused
+step "measure"
+"$torch" -m bench run --checkpoint "$work/checkpoint" --exported-fused "$work/exported" --preset "$preset" \
+    --dtype "$dtype" --device gpu --paddle-python "${PADDLE_PYTHON:-.venv/bin/python}" --torch-python "$torch" \
+    "${options[@]}" --out "$out" "$@"
+step "done"
