@@ -89,25 +89,30 @@ def _language_errors(rng, weights, device, dtype):
         yield f"decoder ({'prefill' if max(lengths) > 1 else 'decode'})", _error(*results, where=valid)
         positions = positions + np.array(lengths, np.int32)
 
-    hidden = rng.standard_normal([ROWS, 9, GEOMETRY.hidden_size]).astype(np.float32)
-    columns, lengths = np.array([[0, 8], [1, 3]], np.int32), np.array([9, 4], np.int32)
-    for wanted in (columns, columns[:, 1:]):
-        results, states = [], []
-        for place, kind, impl in places:
-            state = [_tensor(array, place) for array in (
-                np.zeros([ROWS], np.int32), np.zeros([ROWS, 1], np.int64), np.zeros([ROWS, 4], np.int64),
-                np.zeros([ROWS], np.int32), np.zeros([ROWS], np.int32))]
-            results.append(functional.lm_head(
-                *_move([hidden], place, kind), _tensor(lengths, place), _tensor(wanted, place),
-                _tensor(np.array([-1], np.int64), place), _move(weights["lm_head"], place, kind), *state, eps=1e-6,
-                impl=impl))
-            states.append([tensor.numpy() for tensor in state])
-        logits = results[0].numpy()
-        chosen = logits[:, -1].argmax(-1)  # of the device's own logits: rounding may decide a near tie
-        expected = [lengths, chosen[:, None], np.concatenate([chosen[:, None], np.zeros([ROWS, 3], np.int64)], 1),
-                    np.ones([ROWS]), np.zeros([ROWS])]
-        right = all(np.array_equal(a, b) for a, b in zip(states[0], expected))
-        yield "lm_head", _error(*results) if right else np.inf
+    for name, columns, lengths in (("all logits", [[0, 8], [1, 3]], [9, 4]), ("prefill", [[8], [3]], [9, 4]),
+                                   ("decode", [[0], [0]], [1, 1])):
+        hidden = rng.standard_normal([ROWS, max(lengths), GEOMETRY.hidden_size]).astype(np.float32)
+        yield f"lm_head ({name})", _lm_head_error(places, weights, hidden, np.array(columns, np.int32),
+                                                  np.array(lengths, np.int32))
+
+
+def _lm_head_error(places, weights, hidden, columns, lengths):
+    """Error of the head's logits; infinite where the state that it leaves does not follow from them."""
+    results, states = [], []
+    for place, kind, impl in places:
+        state = [_tensor(array, place) for array in (
+            np.zeros([ROWS], np.int32), np.zeros([ROWS, 1], np.int64), np.zeros([ROWS, 4], np.int64),
+            np.zeros([ROWS], np.int32), np.zeros([ROWS], np.int32))]
+        results.append(functional.lm_head(
+            *_move([hidden], place, kind), _tensor(lengths, place), _tensor(columns, place),
+            _tensor(np.array([-1], np.int64), place), _move(weights["lm_head"], place, kind), *state, eps=1e-6,
+            impl=impl))
+        states.append([tensor.numpy() for tensor in state])
+    # Of the device's own logits: rounding may decide a near tie.
+    chosen = results[0].numpy()[:, -1].argmax(-1)[:, None]
+    expected = [lengths, chosen, np.pad(chosen, ((0, 0), (0, 3))), np.ones([ROWS]), np.zeros([ROWS])]
+    right = all(np.array_equal(a, b) for a, b in zip(states[0], expected))
+    return _error(*results) if right else np.inf
 
 
 def paddle_errors(device):

@@ -1,6 +1,7 @@
 // Binding of the decoder stack: checks and dispatch. The KV caches are updated in place.
 #include "ops/paddle/checks.h"
 #include "ops/paddle/cpu/operators.h"
+#include "ops/paddle/decode.h"
 #include "ops/paddle/launch.h"
 
 namespace {
@@ -52,6 +53,10 @@ std::vector<Tensor> forward(const Tensor& hidden, const Tensor& lengths, const T
   p.hidden = width, p.layers = layers, p.heads = heads, p.mlp_width = mlp, p.capacity = slots;
   p.logn_length = seq_length;
   p.epsilon = eps, p.dtype = values.dtype();
+  if (values.gpu() && qwen_vl::is_decode_step(batch, columns)) {
+    qwen_vl::decode_layers(hidden, p);
+    return {out};
+  }
   if (values.gpu()) {
     QWEN_VL_LAUNCH("qwen_vl_decoder", hidden, p, qwen_vl_decoder_prefill);
     return {out};

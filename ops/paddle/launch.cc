@@ -57,6 +57,16 @@ void* workspace(const paddle::Tensor& on, size_t bytes) {
   return tensor.data();
 }
 
+void* private_workspace(const paddle::Tensor& on, size_t bytes, const std::string& op) {
+  thread_local auto& held = *new std::map<std::pair<int, std::string>, paddle::Tensor>();
+  paddle::Tensor& tensor = held[{on.place().GetDeviceId(), op}];
+  if (!tensor.initialized() || static_cast<size_t>(tensor.numel()) < bytes) {
+    tensor = paddle::empty({static_cast<int64_t>(bytes)}, paddle::DataType::UINT8, on.place());
+    check_status(cudaMemsetAsync(tensor.data(), 0, bytes, on.stream()), op.c_str());
+  }
+  return tensor.data();
+}
+
 void check_status(int status, const char* op) {
   PD_CHECK(status == QWEN_VL_OK, op, " failed: ", qwen_vl_status_text(status));
 }

@@ -16,6 +16,9 @@ QwenVlContext* context(const paddle::Tensor& tensor);
 // stream order.
 void* workspace(const paddle::Tensor& on, size_t bytes);
 
+// Device memory of the same kind for `op` alone, zero before its first use.
+void* private_workspace(const paddle::Tensor& on, size_t bytes, const std::string& op);
+
 // Throws unless `status` is success.
 void check_status(int status, const char* op);
 

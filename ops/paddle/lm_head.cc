@@ -2,6 +2,7 @@
 // updated in place.
 #include "ops/paddle/checks.h"
 #include "ops/paddle/cpu/operators.h"
+#include "ops/paddle/decode.h"
 #include "ops/paddle/launch.h"
 
 namespace {
@@ -47,7 +48,9 @@ std::vector<Tensor> forward(const Tensor& hidden, const Tensor& lengths, const T
   p.batch = batch, p.seq = columns, p.columns = wanted, p.hidden = width, p.vocab = vocab;
   p.stop_count = stop_tokens.shape()[0], p.generated_slots = capacity;
   p.epsilon = eps, p.dtype = values.dtype();
-  if (values.gpu()) {
+  if (values.gpu() && wanted == 1 && qwen_vl::is_decode_step(batch, columns)) {
+    qwen_vl::decode_head(hidden, p);
+  } else if (values.gpu()) {
     QWEN_VL_LAUNCH("qwen_vl_lm_head", hidden, p, qwen_vl_lm_head);
   } else {
     qwen_vl::cpu::lm_head(p);
