@@ -16,34 +16,34 @@ __device__ void begin_step(const Params& p, BlockState& block, float* rotary) {
   if (static_cast<int>(threadIdx.x) < a.batch) {
     const int row = threadIdx.x, position = a.positions[row];
     const float tokens = position + 1.0f;
-    const float log_n = a.seq_length > 1 && position + 1 > a.seq_length ? logf(tokens) / logf(float(a.seq_length)) : 1.0f;
+    const bool scaled = a.seq_length > 1 && position + 1 > a.seq_length;
+    const float log_n = scaled ? logf(tokens) / logf(float(a.seq_length)) : 1.0f;
     block.positions[row] = position;
-    block.lengths[row] = a.finished[row] ? 0 : min(position + 1, a.cache_slots);
+    block.lengths[row] = a.finished && a.finished[row] ? 0 : min(position + 1, a.cache_slots);
     block.query_scale[row] = log_n * 1.4426950408889634f / sqrtf(float(a.head_dim));  // scores in powers of two
   }
-  for (int i = threadIdx.x; i < a.batch * half; i += kThreads) {
+  for (int i = threadIdx.x; a.layers > 0 && i < a.batch * half; i += kThreads) {
     float sine, cosine;
     sincosf(a.positions[i / half] * a.inv_freq[i], &sine, &cosine);
     reinterpret_cast<float2*>(rotary)[i] = make_float2(cosine, sine);
   }
 }
 
-// The tokens' embeddings become the residual; returns this thread's sum of squares for row thread % 8.
+// The tokens' embeddings, or the rows given instead, become the residual; returns this thread's sum of squares for
+// row thread % 8.
 template <typename T>
 __device__ float embed(const Params& p) {
   const QwenVlDecodeArgs& a = p.args;
   const int row = threadIdx.x % kMaxRows;
   if (row >= a.batch) return 0;
-  const int64_t token = min(max(a.next_tokens[row], int64_t{0}), int64_t{a.vocab} - 1);
-  const T* from = static_cast<const T*>(a.token_embedding) + token * a.hidden;
+  const int64_t token = a.hidden_in ? row : min(max(a.next_tokens[row], int64_t{0}), int64_t{a.vocab} - 1);
+  const T* from = static_cast<const T*>(a.hidden_in ? a.hidden_in : a.token_embedding) + token * a.hidden;
   const Range range = share(a.hidden, 0);
-  float squares = 0;
+  ResidualEpilogue<T> residual(p);
   for (int i = range.begin + threadIdx.x / kMaxRows; i < range.end; i += kComputeThreads / kMaxRows) {
-    const float x = to_float(from[i]);
-    p.residual[row * a.hidden + i] = x;
-    squares += x * x;
+    residual.store(i, row, to_float(from[i]));
   }
-  return squares;
+  return residual.squares;
 }
 
 // The grid barrier after the residual changed: this block's share of the sum of squares goes out with it.
@@ -79,7 +79,7 @@ __device__ void compute_step(const Params& p, Ring ring, BlockState& block, char
     {
       load_attended(p, activations, tag);
       WholeInput input(activations, a.hidden, a.batch);
-      ResidualEpilogue epilogue(p);
+      ResidualEpilogue<T> epilogue(p);
       multiply<T>(ring, out_matrix(a, layer), turn_of(layer, 1), a.batch, input, reduction, epilogue);
       meet_with_squares(grid, p, block, epilogue.squares);
     }
@@ -95,10 +95,14 @@ __device__ void compute_step(const Params& p, Ring ring, BlockState& block, char
       const Matrix<false> matrix = down_matrix(a, layer);
       const int turn = turn_of(layer, 3);
       WindowInput input(activations, p.mlp, a.mlp_width, a.batch, share(matrix.units, turn).pieces(matrix.kGroupUnits));
-      ResidualEpilogue epilogue(p);
+      ResidualEpilogue<T> epilogue(p);
       multiply<T>(ring, matrix, turn, a.batch, input, reduction, epilogue);
       meet_with_squares(grid, p, block, epilogue.squares);
     }
+  }
+  if (a.hidden_out) {  // which is where the last epilogue has put the residual
+    if (blockIdx.x == 0 && threadIdx.x == 0) grid.leave_ready();
+    return;
   }
   load_normed<T>(p, a.ln_f_weight, activations, block);
   WholeInput input(activations, a.hidden, a.batch);
@@ -151,7 +155,7 @@ Kernel kernel_of(const QwenVlDecodeArgs& a) {
 
 bool valid(const QwenVlDecodeArgs& a) {
   return (a.dtype == QWEN_VL_FLOAT16 || a.dtype == QWEN_VL_BFLOAT16) && a.batch > 0 && a.batch <= a.cache_batch &&
-         a.layers > 0 && a.heads > 0 && a.head_dim > 0 && a.head_dim <= kMaxHeadDim && a.head_dim % 8 == 0 &&
+         a.layers >= 0 && a.heads > 0 && a.head_dim > 0 && a.head_dim <= kMaxHeadDim && a.head_dim % 8 == 0 &&
          a.hidden == a.heads * a.head_dim && a.mlp_width > 0 && a.mlp_width % 8 == 0 && a.vocab > 0 &&
          a.cache_slots > 0 && a.generated_slots >= 0 && a.stop_count >= 0;
 }
@@ -195,10 +199,13 @@ QwenVlDecodeArgs rows_of(QwenVlDecodeArgs a, int first, int rows) {
   a.next_tokens += first;
   a.generated += size_t(first) * a.generated_slots;
   a.counts += first;
-  a.finished += first;
+  if (a.finished) a.finished += first;
   a.k_cache = static_cast<char*>(a.k_cache) + first * row_cache;
   a.v_cache = static_cast<char*>(a.v_cache) + first * row_cache;
   a.logits += size_t(first) * a.vocab;
+  const size_t skipped = size_t(first) * a.hidden * 2;
+  if (a.hidden_in) a.hidden_in = static_cast<const char*>(a.hidden_in) + skipped;
+  if (a.hidden_out) a.hidden_out = static_cast<char*>(a.hidden_out) + skipped;
   return a;
 }
 
@@ -206,6 +213,7 @@ cudaError_t launch(const Plan& plan, Params& p, cudaStream_t stream) {
   const QwenVlDecodeArgs& a = p.args;
   p.stages = plan.stages(a, a.batch);
   p.splits = std::min(std::max(plan.blocks / (a.batch * a.heads), 1), kMaxSplits);
+  if (a.hidden_out) p.rounded = a.hidden_out;
   const int shared = SharedLayout(p.stages, a.batch, a.hidden, a.head_dim).total;
   const void* kernel = reinterpret_cast<const void*>(plan.kernel);
   const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);

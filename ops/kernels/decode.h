@@ -1,9 +1,11 @@
-// One decode step of the language model as a single kernel: token in, next token out, all state on the device.
+// One decode step of the language model as a single kernel: token in, next token out, all state on the device; or its
+// two halves, the decoder stack and the head, for callers that keep them apart.
 #pragma once
 
-#include <cuda_runtime_api.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "common/stream.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -51,6 +53,12 @@ typedef struct QwenVlDecodeArgs {
   void* k_cache;         // T [layers, cache_batch, heads, cache_slots, head_dim], keys rotated
   void* v_cache;         // T, same shape
   float* logits;         // [batch, vocab]
+
+  // The halves of a step. With `hidden_in` the step begins with these rows and needs no token; with `hidden_out` it
+  // ends after the layers and writes their result there: no head, no state beyond the cache, `finished` may be null.
+  // Zero layers with `hidden_in` are the head alone.
+  const void* hidden_in;  // T [batch, hidden] or null
+  void* hidden_out;       // T [batch, hidden] or null
 } QwenVlDecodeArgs;
 
 // Bytes of workspace that qwen_vl_decode_step needs on the current device; 0 when the geometry is not supported

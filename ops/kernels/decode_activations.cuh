@@ -8,25 +8,30 @@
 
 namespace decode {
 
-constexpr int kLoadBatch = 4;  // 8-value pieces of a thread in flight
+// 8-value pieces that a thread has in flight.
+constexpr int kScaleBatch = 2;
+constexpr int kAttendedBatch = 4;
 
-// RMSNorm of the residual. The sum of squares comes as one share per block, so that this is a single pass.
+// RMSNorm of the residual. It is copied as it is and scaled in place: copies in flight need no registers. The sum of
+// squares comes as one share per block.
 template <typename T>
 __device__ void load_normed(const Params& p, const void* weight, char* to, BlockState& block) {
   const QwenVlDecodeArgs& a = p.args;
-  const int pieces = a.hidden / 8, total = a.batch * pieces, stride = activation_stride(a.hidden);
-  const int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
-  for (int start = 0; start < total; start += kLoadBatch * kComputeThreads) {
-    float4 low[kLoadBatch], high[kLoadBatch];
-    uint4 scale[kLoadBatch];
+  const int pieces = a.hidden / 8, stride = activation_stride(a.hidden);
+  const int thread = thread_index(), warp = thread / 32, lane = thread & 31;
+  for (int row = 0; row < a.batch; ++row) {
+    const T* from = static_cast<const T*>(p.rounded) + size_t(row) * a.hidden;
+    for (int piece = thread; piece < pieces; piece += kComputeThreads) {
+      copy16(to + row * stride + piece * 16, from + piece * 8);
+    }
+  }
+  copy_commit();
+  for (int start = 0; start < pieces; start += kScaleBatch * kComputeThreads) {
+    uint4 scale[kScaleBatch];
 #pragma unroll
-    for (int i = 0; i < kLoadBatch; ++i) {
-      const int piece = start + i * kComputeThreads + threadIdx.x;
-      if (piece >= total) continue;
-      const float4* from = reinterpret_cast<const float4*>(p.residual) + 2 * piece;
-      low[i] = __ldcg(from);
-      high[i] = __ldcg(from + 1);
-      scale[i] = __ldg(static_cast<const uint4*>(weight) + piece % pieces);
+    for (int i = 0; i < kScaleBatch; ++i) {
+      const int piece = start + i * kComputeThreads + thread;
+      scale[i] = __ldg(static_cast<const uint4*>(weight) + min(piece, pieces - 1));
     }
     if (start == 0) {
       if (warp < a.batch) {
@@ -36,19 +41,23 @@ __device__ void load_normed(const Params& p, const void* weight, char* to, Block
         for (int distance = 16; distance > 0; distance /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, distance);
         if (lane == 0) block.inverse_rms[warp] = 1.0f / sqrtf(sum / a.hidden + a.epsilon);
       }
+      copy_wait<0>();
       sync_compute();
     }
 #pragma unroll
-    for (int i = 0; i < kLoadBatch; ++i) {
-      const int piece = start + i * kComputeThreads + threadIdx.x;
-      if (piece >= total) continue;
-      const int row = piece / pieces;
-      const float r = block.inverse_rms[row];
+    for (int i = 0; i < kScaleBatch; ++i) {
+      const int piece = start + i * kComputeThreads + thread;
+      if (piece >= pieces) continue;
       float w[8];
       unpack<T>(scale[i], w);
-      const float x[8] = {low[i].x * r * w[0],  low[i].y * r * w[1],  low[i].z * r * w[2],  low[i].w * r * w[3],
-                          high[i].x * r * w[4], high[i].y * r * w[5], high[i].z * r * w[6], high[i].w * r * w[7]};
-      *reinterpret_cast<uint4*>(to + row * stride + piece % pieces * 16) = pack<T>(x);
+      for (int row = 0; row < a.batch; ++row) {
+        uint4* at = reinterpret_cast<uint4*>(to + row * stride + piece * 16);
+        float x[8];
+        unpack<T>(*at, x);
+#pragma unroll
+        for (int j = 0; j < 8; ++j) x[j] *= block.inverse_rms[row] * w[j];
+        *at = pack<T>(x);
+      }
     }
   }
   sync_compute();
@@ -58,18 +67,18 @@ __device__ void load_normed(const Params& p, const void* weight, char* to, Block
 __device__ inline void load_attended(const Params& p, char* to, unsigned tag) {
   const QwenVlDecodeArgs& a = p.args;
   const int pieces = a.hidden / 8, total = a.batch * pieces, stride = activation_stride(a.hidden);
-  for (int start = threadIdx.x; start < total; start += kLoadBatch * kComputeThreads) {
+  for (int start = thread_index(); start < total; start += kAttendedBatch * kComputeThreads) {
     const WordPair* from = reinterpret_cast<const WordPair*>(p.attended) + 2 * start;
     const int valid = (total - start + kComputeThreads - 1) / kComputeThreads;
-    WordPair low[kLoadBatch], high[kLoadBatch];
-    receive(low, from, 2 * kComputeThreads, valid, tag);
-    receive(high, from + 1, 2 * kComputeThreads, valid, tag);
+    WordPair words[2 * kAttendedBatch];
+    receive(words, [=](int i) { return i / 2 < valid ? from + i / 2 * (2 * kComputeThreads) + i % 2 : nullptr; }, tag);
 #pragma unroll
-    for (int i = 0; i < kLoadBatch; ++i) {
+    for (int i = 0; i < kAttendedBatch; ++i) {
       if (i >= valid) continue;
       const int piece = start + i * kComputeThreads;
       *reinterpret_cast<uint4*>(to + piece / pieces * stride + piece % pieces * 16) =
-          make_uint4(payload(low[i].first), payload(low[i].second), payload(high[i].first), payload(high[i].second));
+          make_uint4(payload(words[2 * i].first), payload(words[2 * i].second), payload(words[2 * i + 1].first),
+                     payload(words[2 * i + 1].second));
     }
   }
   sync_compute();

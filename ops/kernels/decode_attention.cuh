@@ -65,25 +65,18 @@ struct RunningSoftmax {
   }
 };
 
-// One head's words in the layout of RunningSoftmax.
-template <typename T, int Pieces>
-__device__ void receive_head(float (&to)[Pieces][8], const Word* from, int head_dim, unsigned tag) {
+// The words of one head's 8-value piece.
+__device__ inline void unpack_words(const WordPair* words, float (&to)[8]) {
 #pragma unroll
-  for (int j = 0; j < Pieces; ++j) {
-    const int offset = RunningSoftmax<T, Pieces>::piece_offset(j);
-    if (offset >= head_dim) continue;
-    WordPair words[4];
-    receive(words, reinterpret_cast<const WordPair*>(from + offset), 1, 4, tag);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      to[j][2 * i] = float_payload(words[i].first);
-      to[j][2 * i + 1] = float_payload(words[i].second);
-    }
+  for (int i = 0; i < 4; ++i) {
+    to[2 * i] = float_payload(words[i].first);
+    to[2 * i + 1] = float_payload(words[i].second);
   }
 }
 
 template <typename T>
-__device__ void publish_attended(const Params& p, const AttentionUnit& u, int dim, float2 value, float sum, unsigned tag) {
+__device__ void publish_attended(const Params& p, const AttentionUnit& u, int dim, float2 value, float sum,
+                                 unsigned tag) {
   const float inverse = sum > 0 ? 1.0f / sum : 0.0f;
   const T pair[2] = {from_float<T>(value.x * inverse), from_float<T>(value.y * inverse)};
   uint32_t packed;
@@ -98,23 +91,27 @@ __device__ void merge_splits(const Params& p, const AttentionUnit& u, int unit, 
   const int dim = 2 * (pairs * u.split / p.splits + static_cast<int>(threadIdx.x));
   if (dim >= 2 * (pairs * (u.split + 1) / p.splits)) return;
   const int first = unit - u.split;
-  WordPair weight[kMaxSplits], part[kMaxSplits];
-  receive(weight, reinterpret_cast<const WordPair*>(p.part_weight) + first, 1, p.splits, tag);
-  receive(part, reinterpret_cast<const WordPair*>(p.part + size_t(first) * head_dim + dim), pairs, p.splits, tag);
+  const WordPair* weight_from = reinterpret_cast<const WordPair*>(p.part_weight) + first;
+  const WordPair* part_from = reinterpret_cast<const WordPair*>(p.part + size_t(first) * head_dim + dim);
+  WordPair words[2 * kMaxSplits];  // of each split: maximum and sum; two values
+  receive(words, [&](int i) -> const WordPair* {
+    if (i / 2 >= p.splits) return nullptr;
+    return i % 2 == 0 ? weight_from + i / 2 : part_from + i / 2 * pairs;
+  }, tag);
   float top = -INFINITY, sum = 0;
   float2 value = make_float2(0, 0);
 #pragma unroll
   for (int s = 0; s < kMaxSplits; ++s) {
-    if (s < p.splits) top = fmaxf(top, float_payload(weight[s].first));
+    if (s < p.splits) top = fmaxf(top, float_payload(words[2 * s].first));
   }
 #pragma unroll
   for (int s = 0; s < kMaxSplits; ++s) {
     if (s >= p.splits) continue;
-    const float maximum = float_payload(weight[s].first);
+    const float maximum = float_payload(words[2 * s].first);
     const float w = maximum == -INFINITY ? 0.0f : exp2f(maximum - top);
-    sum += w * float_payload(weight[s].second);
-    value.x += w * float_payload(part[s].first);
-    value.y += w * float_payload(part[s].second);
+    sum += w * float_payload(words[2 * s].second);
+    value.x += w * float_payload(words[2 * s + 1].first);
+    value.y += w * float_payload(words[2 * s + 1].second);
   }
   publish_attended<T>(p, u, dim, value, sum, tag);
 }
@@ -124,25 +121,39 @@ template <typename T, int Pieces>
 __device__ void attend(const Params& p, Ring& ring, int layer, const BlockState& block, float* scratch, unsigned tag) {
   using Softmax = RunningSoftmax<T, Pieces>;
   const QwenVlDecodeArgs& a = p.args;
-  const int warp = threadIdx.x / 32, lane = threadIdx.x & 31, group = threadIdx.x / 8;
+  const int thread = thread_index(), warp = thread / 32, lane = thread & 31, group = thread / 8;
   const int slots = stage_slots(a.head_dim), values_at = slots * a.head_dim * 2;
   for (int unit = blockIdx.x; unit < a.batch * a.heads * p.splits; unit += gridDim.x) {
     const AttentionUnit u = attention_unit(unit, a.heads, p.splits, block.lengths);
     const size_t head_at = u.row * a.hidden + u.head * a.head_dim;
-    float query[Pieces][8] = {};
-    receive_head<T>(query, p.query + head_at, a.head_dim, tag);
-
+    float query[Pieces][8];
+    uint4 key[Pieces], value[Pieces];
+    {
+      WordPair words[Pieces * 4] = {};
+      receive(words, [&](int i) -> const WordPair* {
+        const int offset = Softmax::piece_offset(i / 4);
+        return offset < a.head_dim ? reinterpret_cast<const WordPair*>(p.query + head_at + offset) + i % 4 : nullptr;
+      }, tag);
+#pragma unroll
+      for (int j = 0; j < Pieces; ++j) unpack_words(words + 4 * j, query[j]);
+    }
     Softmax softmax;
-    uint4 key[Pieces] = {}, value[Pieces] = {};
     // The slot of this step's token comes as words, not through the ring: its cache slot is being written.
     if (u.cached_end < u.end && group == kComputeThreads / 8 - 1) {
-      float fresh[Pieces][8] = {};
-      receive_head<T>(fresh, p.key + head_at, a.head_dim, tag);
+      WordPair words[2 * Pieces * 4] = {};
+      receive(words, [&](int i) -> const WordPair* {
+        const int offset = Softmax::piece_offset(i / 4 % Pieces);
+        const Word* from = i / 4 < Pieces ? p.key : p.value;
+        return offset < a.head_dim ? reinterpret_cast<const WordPair*>(from + head_at + offset) + i % 4 : nullptr;
+      }, tag);
 #pragma unroll
-      for (int j = 0; j < Pieces; ++j) key[j] = pack<T>(fresh[j]);
-      receive_head<T>(fresh, p.value + head_at, a.head_dim, tag);
-#pragma unroll
-      for (int j = 0; j < Pieces; ++j) value[j] = pack<T>(fresh[j]);
+      for (int j = 0; j < Pieces; ++j) {
+        float fresh[8];
+        unpack_words(words + 4 * j, fresh);
+        key[j] = pack<T>(fresh);
+        unpack_words(words + 4 * (Pieces + j), fresh);
+        value[j] = pack<T>(fresh);
+      }
       softmax.add(query, key, value);
     }
     __syncwarp();

@@ -6,6 +6,14 @@
 
 namespace decode {
 
+// threadIdx.x anew: what is derived from it cannot be moved out of the loop over the layers, where the many phases
+// together would run out of registers; a spilled load waits for memory one by one.
+__device__ inline int thread_index() {
+  int index = threadIdx.x;
+  asm volatile("" : "+r"(index));
+  return index;
+}
+
 __device__ inline void sync_compute() { named_barrier<1, kComputeThreads>(); }
 
 // Small arrays that the computing threads share.
@@ -31,7 +39,8 @@ __device__ inline bool better(const Best& a, const Best& b) {
 __device__ inline Best best_rows(Best v) {
 #pragma unroll
   for (int distance = 8; distance <= 16; distance *= 2) {
-    const Best other = {__shfl_xor_sync(0xffffffffu, v.value, distance), __shfl_xor_sync(0xffffffffu, v.index, distance)};
+    const Best other = {__shfl_xor_sync(0xffffffffu, v.value, distance),
+                        __shfl_xor_sync(0xffffffffu, v.index, distance)};
     if (better(other, v)) v = other;
   }
   return v;
@@ -41,7 +50,8 @@ __device__ inline Best best_rows(Best v) {
 // The grid must be resident as a whole (cooperative launch).
 class GridBarrier {
  public:
-  __device__ explicit GridBarrier(GridBarrierState* state) : state_(state), first_(load_acquire(&state->base)), target_(first_) {}
+  __device__ explicit GridBarrier(GridBarrierState* state)
+      : state_(state), first_(load_acquire(&state->base)), target_(first_) {}
 
   // Called by all computing threads; `last_words` runs in the first warp once all have come, before the others hear.
   template <typename F>
@@ -51,10 +61,7 @@ class GridBarrier {
     if (threadIdx.x < 32) {
       last_words();
       __syncwarp();
-      if (threadIdx.x == 0) {
-        __threadfence();
-        add_release(&state_->count, 1);
-      }
+      if (threadIdx.x == 0) add_release(&state_->count, 1);
     }
   }
   __device__ void arrive() {

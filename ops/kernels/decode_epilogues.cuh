@@ -56,6 +56,7 @@ struct QkvEpilogue {
 };
 
 // Adds to the residual and gathers the sum of its squares for the next norm.
+template <typename T>
 struct ResidualEpilogue {
   const Params& p;
   float old;
@@ -63,9 +64,10 @@ struct ResidualEpilogue {
 
   __device__ explicit ResidualEpilogue(const Params& params) : p(params) {}
   __device__ void prepare(int unit, int row) { old = __ldcg(p.residual + row * p.args.hidden + unit); }
-  __device__ void finish(int unit, int row, float value, float) {
-    const float x = old + value;
+  __device__ void finish(int unit, int row, float value, float) { store(unit, row, old + value); }
+  __device__ void store(int unit, int row, float x) {
     p.residual[row * p.args.hidden + unit] = x;
+    static_cast<T*>(p.rounded)[row * p.args.hidden + unit] = from_float_finite<T>(x);
     squares += x * x;
   }
 };

@@ -1,6 +1,6 @@
 // Values that blocks hand to each other without a grid barrier: every 8-byte word carries its own tag, so a reader
-// knows by itself whether the word is there. A word is written once a layer and read before it is written again,
-// because a grid barrier lies in between; tags never repeat.
+// knows by itself whether the word is there. A word is written once a layer; the grid barriers later in the layer see
+// to it that all have read it before it is written again. No two layers of any launches have the same tag.
 #pragma once
 
 #include <stdint.h>
@@ -24,25 +24,26 @@ __device__ inline void publish(Word* to, Word w) {
   asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(w) : "memory");
 }
 
-// Reads Count pairs at `from + i * stride` (those with i < valid) until all of them carry `tag`.
-template <int Count>
-__device__ inline void receive(WordPair (&pairs)[Count], const WordPair* from, size_t stride, int valid, unsigned tag) {
+// Reads the pairs at `at(i)`, all at once, until each of them carries `tag`; a pair whose address is null is left out.
+template <int Count, class At>
+__device__ inline void receive(WordPair (&pairs)[Count], At at, unsigned tag) {
   HangGuard guard;
-  bool ready;
-  do {
-    ready = true;
+  while (true) {
 #pragma unroll
     for (int i = 0; i < Count; ++i) {
-      if (i >= valid) continue;
+      if (at(i) == nullptr) continue;
       asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];"
-                   : "=l"(pairs[i].first), "=l"(pairs[i].second) : "l"(from + i * stride) : "memory");
+                   : "=l"(pairs[i].first), "=l"(pairs[i].second) : "l"(at(i)) : "memory");
     }
+    bool ready = true;
 #pragma unroll
     for (int i = 0; i < Count; ++i) {
-      if (i < valid) ready = ready && unsigned(pairs[i].first >> 32) == tag && unsigned(pairs[i].second >> 32) == tag;
+      if (at(i) == nullptr) continue;
+      ready = ready && unsigned(pairs[i].first >> 32) == tag && unsigned(pairs[i].second >> 32) == tag;
     }
-    if (!ready) guard.spin();
-  } while (!ready);
+    if (ready) return;
+    guard.spin();
+  }
 }
 
 }  // namespace decode

@@ -12,7 +12,7 @@ namespace decode {
 class WholeInput {
  public:
   __device__ WholeInput(const char* from, int columns, int rows)
-      : lane_row_(from + min(int(threadIdx.x & 31) / 4, rows - 1) * activation_stride(columns)) {}
+      : lane_row_(from + min((thread_index() & 31) / 4, rows - 1) * activation_stride(columns)) {}
 
   // Where this lane's batch row has the columns of the next chunk.
   __device__ const char* chunk(int k0) { return lane_row_ + k0 * 2; }
@@ -27,14 +27,15 @@ class WindowInput {
  public:
   // `passes`: how often the input is read from its first to its last column.
   __device__ WindowInput(char* window, const void* from, int columns, int rows, int passes)
-      : window_(window), from_(static_cast<const char*>(from)), columns_(columns), rows_(rows), passes_(passes) {
+      : window_(window), from_(static_cast<const char*>(from)), thread_(thread_index()), columns_(columns), rows_(rows),
+        passes_(passes) {
     for (int i = 0; i < kWindow; ++i) fetch(i);
   }
 
   __device__ const char* chunk(int) {
     copy_wait<kWindow - 1>();
     __syncwarp();
-    return slot(taken_) + min(int(threadIdx.x & 31) / 4, rows_ - 1) * kStageRowBytes;
+    return slot(taken_) + min((thread_ & 31) / 4, rows_ - 1) * kStageRowBytes;
   }
   __device__ void done() {
     __syncwarp();
@@ -46,8 +47,8 @@ class WindowInput {
 
   // The next chunk goes to the slot of chunk `index`. Nothing is left in flight after the last pass.
   __device__ void fetch(int index) {
-    const int warp = threadIdx.x / 32;
-    for (int i = threadIdx.x & 31; passes_ > 0 && i < rows_ * kSteps * 4; i += 32) {
+    const int warp = thread_ / 32;
+    for (int i = thread_ & 31; passes_ > 0 && i < rows_ * kSteps * 4; i += 32) {
       const int row = i / (kSteps * 4), column = (warp + i / 4 % kSteps * kWarps) * 32 + i % 4 * 8;
       if (next_ + column < columns_) {
         copy16(slot(index) + row * kStageRowBytes + column * 2, from_ + (size_t(row) * columns_ + next_ + column) * 2);
@@ -63,7 +64,7 @@ class WindowInput {
 
   char* window_;
   const char* from_;
-  int columns_, rows_, passes_;
+  int thread_, columns_, rows_, passes_;
   int next_ = 0;   // column
   int taken_ = 0;  // chunks
 };
@@ -75,10 +76,10 @@ template <typename T, bool Paired, class Input, class Epilogue>
 __device__ void multiply(Ring& ring, const Matrix<Paired>& m, int turn, int rows, Input& input, float* reduction,
                          Epilogue& epilogue) {
   constexpr int tile_units = Matrix<Paired>::kTileUnits;
-  const int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
+  const int thread = thread_index(), warp = thread / 32, lane = thread & 31;
   const int a_row = lane / 4, a_column = lane % 4 * 8;
-  const int own_tile = threadIdx.x / (kTileRows * kMaxRows), own_row = threadIdx.x / kMaxRows % kTileRows;
-  const int own_batch = threadIdx.x % kMaxRows;
+  const int own_tile = thread / (kTileRows * kMaxRows), own_row = thread / kMaxRows % kTileRows;
+  const int own_batch = thread % kMaxRows;
   const int buffer_size = kWarps * kGroupTiles * kTileRows * rows;
   const Range range = share(m.units, turn);
   int buffer = 0;

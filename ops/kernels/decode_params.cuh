@@ -28,7 +28,7 @@ constexpr int kMinStages = 3;
 constexpr int kMaxStages = 24;
 // Stages on their way at a time. The ring is deep to bridge waits of the computing warps; if all of it were requested
 // at once, the queues in front of memory would slow down every other access, and with them the grid barriers.
-constexpr int kInFlight = 3;
+constexpr int kInFlight = 2;
 constexpr int kWindow = 4;                 // chunks of activations in flight where they do not fit as a whole
 constexpr int kMaxHeadDim = 256;
 constexpr int kMaxSplits = 4;              // parts of one row's context that different blocks attend to
@@ -76,7 +76,8 @@ struct Params {
   int stages;  // of the ring
   int splits;  // of one row's context
   GridBarrierState* barrier;
-  float* residual;         // [rows, hidden]
+  float* residual;         // [rows, hidden] exact, for the sums
+  void* rounded;           // T [rows, hidden] the same, for the norms
   float* squares;          // [blocks, kMaxRows] a block's share of the residual's sum of squares
   Word* query;             // [rows, hidden] fp32, rotated and scaled
   Word* key;               // [rows, hidden] of this step's token, as the cache holds them
@@ -99,6 +100,7 @@ inline size_t place_workspace(Params& p, char* base, int blocks) {
   const size_t rows = kMaxRows, hidden = p.args.hidden;
   p.barrier = reinterpret_cast<GridBarrierState*>(take(sizeof(GridBarrierState)));
   p.residual = reinterpret_cast<float*>(take(rows * hidden * sizeof(float)));
+  p.rounded = take(rows * hidden * 2);
   p.squares = reinterpret_cast<float*>(take(blocks * rows * sizeof(float)));
   p.query = reinterpret_cast<Word*>(take(rows * hidden * sizeof(Word)));
   p.key = reinterpret_cast<Word*>(take(rows * hidden * sizeof(Word)));

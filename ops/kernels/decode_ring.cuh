@@ -173,6 +173,7 @@ __device__ inline void stream_step(const Params& p, const Ring& ring, const int*
     stream_matrix(filler, gate_up_matrix(a, layer), turn_of(layer, 2));
     stream_matrix(filler, down_matrix(a, layer), turn_of(layer, 3));
   }
+  if (a.hidden_out) return;
   prefetch_vector(static_cast<const char*>(a.ln_f_weight), hidden_bytes);
   stream_matrix(filler, head_matrix(a), turn_of(a.layers, 0));
 }

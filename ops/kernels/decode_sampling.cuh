@@ -17,7 +17,8 @@ __device__ inline void choose_tokens(const Params& p) {
   }
 #pragma unroll
   for (int distance = 16; distance > 0; distance /= 2) {
-    const Best other = {__shfl_xor_sync(0xffffffffu, best.value, distance), __shfl_xor_sync(0xffffffffu, best.index, distance)};
+    const Best other = {__shfl_xor_sync(0xffffffffu, best.value, distance),
+                        __shfl_xor_sync(0xffffffffu, best.index, distance)};
     if (better(other, best)) best = other;
   }
   if (lane != 0 || a.finished[row]) return;

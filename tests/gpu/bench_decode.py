@@ -1,10 +1,11 @@
-"""Times the decode kernel on the published 7B geometry with random weights: python tests/gpu/bench_decode.py [library ...].
+"""Times the decode kernel on the published 7B geometry with random weights: bench_decode.py [library ...].
 
 First the card's own read rate; then, for every library (default: built from ops/kernels), one check against fp32 and
 the time of a step at about 300 tokens of context for several batch sizes, by replay of a CUDA graph.
 """
 
 import ctypes
+import functools
 import os
 import statistics
 import sys
@@ -12,9 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-
-from decode_harness import (Decoder, Geometry, load_library, make_state, make_weights, open_library, reference_step,
-                            relative_error)
+from decode_harness import (
+    Decoder,
+    Geometry,
+    load_library,
+    make_state,
+    make_weights,
+    open_library,
+    reference_step,
+    relative_error,
+)
 
 STEPS, REPEATS, FIRST_POSITION = 32, 7, 284
 MODEL = Geometry(hidden=4096, layers=32, heads=32, mlp=11008, vocab=151936, slots=512, generated=64)
@@ -37,16 +45,14 @@ def read_rates(library, buffer):
                                           ctypes.c_void_p]
     sink = torch.zeros(1, dtype=torch.int32, device="cuda")
     rates = {}
+    stream = torch.cuda.current_stream().cuda_stream
     for name, way, piece in READ_WAYS:
-        done = []
-
-        def run():
-            done.append(library.qwen_vl_read_rate(buffer.data_ptr(), buffer.numel() * buffer.element_size(), way, piece,
-                                                  sink.data_ptr(), torch.cuda.current_stream().cuda_stream))
-
-        milliseconds = statistics.median([milliseconds_of(run) for _ in range(REPEATS + 1)][1:])
-        if done[0]:
-            rates[f"{name} {piece}"] = done[0] / milliseconds * 1e3
+        read = functools.partial(library.qwen_vl_read_rate, buffer.data_ptr(), buffer.numel() * buffer.element_size(),
+                                 way, piece, sink.data_ptr(), stream)
+        size = read()
+        if size:
+            milliseconds = statistics.median([milliseconds_of(read) for _ in range(REPEATS)])
+            rates[f"{name} {piece}"] = size / milliseconds * 1e3
     return rates
 
 

@@ -18,13 +18,14 @@ _WEIGHTS = ("token_embedding", "ln_1_weight", "qkv_weight", "qkv_bias", "out_wei
             "down_weight", "ln_f_weight", "lm_head_weight")
 _STATE = ("inv_freq", "stop_tokens", "positions", "next_tokens", "generated", "counts", "finished", "k_cache",
           "v_cache", "logits")
+_HALVES = ("hidden_in", "hidden_out")
 
 
 class DecodeArgs(ctypes.Structure):
     """QwenVlDecodeArgs of ops/kernels/decode.h."""
 
     _fields_ = ([(name, ctypes.c_int32) for name in _INTEGERS] + [("epsilon", ctypes.c_float)]
-                + [(name, ctypes.c_void_p) for name in _WEIGHTS + _STATE])
+                + [(name, ctypes.c_void_p) for name in _WEIGHTS + _STATE + _HALVES])
 
 
 @dataclass(frozen=True)
@@ -118,15 +119,15 @@ def make_state(g, positions, stop_tokens=(-1,), finished=None, seed=1):
 
 
 class Decoder:
-    """Steps of the fused kernel over given weights and state tensors."""
+    """Steps of the fused kernel over given weights and state tensors; `halves` may hold hidden_in and hidden_out."""
 
-    def __init__(self, library, g, weights, state):
-        self.library, self.tensors = library, (weights, state)
+    def __init__(self, library, g, weights, state, **halves):
+        self.library, self.tensors = library, (weights, state, halves)
         values = {"dtype": int(g.dtype == torch.bfloat16), "batch": g.batch, "hidden": g.hidden, "layers": g.layers,
                   "heads": g.heads, "head_dim": g.head_dim, "mlp_width": g.mlp, "vocab": g.vocab,
                   "cache_batch": g.batch, "cache_slots": g.slots, "generated_slots": g.generated,
                   "stop_count": len(state["stop_tokens"]), "seq_length": g.seq_length, "epsilon": g.epsilon}
-        pointers = {name: tensor.data_ptr() for name, tensor in {**weights, **state}.items()}
+        pointers = {name: tensor.data_ptr() for name, tensor in {**weights, **state, **halves}.items()}
         self.args = DecodeArgs(**values, **pointers)
         size = library.qwen_vl_decode_workspace_bytes(ctypes.byref(self.args))
         if size == 0:

@@ -1,13 +1,14 @@
 """The decode kernel against the same step in fp32 PyTorch, its state rules, and its repeatability."""
 
+from dataclasses import replace
+
 import pytest
 
 torch = pytest.importorskip("torch")
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]
 
 if torch.cuda.is_available():
-    from decode_harness import (Decoder, Geometry, load_library, make_state, make_weights, reference_step,
-                                relative_error)
+    from decode_harness import Decoder, Geometry, load_library, make_state, make_weights, reference_step, relative_error
 
 HALF, BRAIN = "float16", "bfloat16"
 LIMITS = {HALF: 2e-3, BRAIN: 1.6e-2}
@@ -96,6 +97,23 @@ def test_stop_tokens_finish_a_row_and_a_finished_row_stays_as_it_is(library):
     for key, tensor in caches.items():
         assert torch.equal(state[key][:, 1:].view(torch.int16), tensor)
     assert state["counts"].tolist() == [2, 1, 0]
+
+
+def test_the_two_halves_of_a_step_are_the_step(library):
+    g = geometry(**TINY, batch=3, slots=40)
+    weights = make_weights(g)
+    whole, halves = make_state(g, [5, 9, 30]), make_state(g, [5, 9, 30])
+    Decoder(library, g, weights, whole).step()
+    hidden_in = weights["token_embedding"][halves["next_tokens"][:, 0]].contiguous()
+    hidden_out = torch.full_like(hidden_in, float("nan"))
+    Decoder(library, g, weights, halves, hidden_in=hidden_in, hidden_out=hidden_out).step()
+    assert halves["positions"].tolist() == [5, 9, 30] and halves["counts"].tolist() == [0, 0, 0]
+    Decoder(library, replace(g, layers=0), weights, halves, hidden_in=hidden_out).step()
+    assert relative_error(halves["logits"], whole["logits"]) < LIMITS[HALF]
+    assert torch.equal(halves["k_cache"].view(torch.int16), whole["k_cache"].view(torch.int16))
+    assert torch.equal(halves["v_cache"].view(torch.int16), whole["v_cache"].view(torch.int16))
+    assert torch.equal(halves["next_tokens"][:, 0], halves["logits"].argmax(1))
+    assert halves["positions"].tolist() == [6, 10, 31]
 
 
 def test_ties_go_to_the_lowest_index(library):
