@@ -6,7 +6,7 @@ import sys
 
 from rich.console import Console
 
-from bench.arms import ARMS
+from bench.arms import ARMS, default_arms
 from bench.baseline import baseline
 from bench.report import show
 from bench.results import report
@@ -24,6 +24,10 @@ def positive(text):
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is below 1")
     return value
+
+
+def positives(text):
+    return [positive(part) for part in text.split(",")]
 
 
 def arm_list(text):
@@ -56,17 +60,26 @@ def parse(argv):
     for framework in FRAMEWORKS:
         shared.add_argument(f"--{framework}-python", help=f"interpreter of the {framework} arms (default: "
                             f"${framework.upper()}_PYTHON, then this one)")
-        shared.add_argument(f"--{framework}-env", type=assignment, action="append", default=[], metavar="NAME=VALUE",
-                            help=f"added to the environment of the {framework} arms; may be given several times")
+        shared.add_argument(f"--{framework}-env", type=assignment, action="extend", nargs="+", default=[],
+                            metavar="NAME=VALUE", help=f"added to the environment of the {framework} arms")
     measured = commands.add_parser("run", parents=[shared], help="gate and measure the arms, write results")
     measured.add_argument("--exported-native", default="", help="exported folder of the native graphs")
     measured.add_argument("--exported-fused", default="", help="exported folder of the fused graphs")
     measured.add_argument("--out", default="results")
     measured.add_argument("--preset", default="", help="name in the results (default: the checkpoint folder's)")
-    measured.add_argument("--arms", type=arm_list, default=list(ARMS), help=f"of {','.join(ARMS)}")
+    measured.add_argument("--arms", type=arm_list, help=f"of {','.join(ARMS)} (default: all; torch-compile on a GPU)")
     measured.add_argument("--rounds", type=positive, default=8)
     measured.add_argument("--warmup", type=int, default=2)
     measured.add_argument("--batch", type=positive, default=1)
+    measured.add_argument("--batches", type=positives, default=[], metavar="N,…", help="further cases: other batches")
+    measured.add_argument("--lengths", type=positives, default=[], metavar="N,…",
+                          help="further cases: other numbers of new tokens")
+    measured.add_argument("--case-rounds", type=positive, default=3, help="rounds of the further cases")
+    measured.add_argument("--case-arms", type=arm_list, default=[], help="arms that measure them (default: all)")
+    measured.add_argument("--sequential", action="store_true", help="load and measure one arm after the other "
+                          "(a GPU that cannot hold all of them does so anyway)")
+    measured.add_argument("--deadline", type=float, default=0, metavar="SECONDS",
+                          help="begin nothing new after this time, so that results are written")
     again = commands.add_parser("report", help="make tables and plots again from stored rows")
     again.add_argument("results_dir")
     alone = commands.add_parser("baseline", parents=[shared], help="one pass of the torch baseline: times and text")
@@ -80,6 +93,7 @@ def to_options(args):
     values["image"] = args.image or str(default_image())
     values["device"] = default_device() if args.device == "auto" else args.device
     values["threads"] = args.threads or 0
+    values["arms"] = values.get("arms") or default_arms(values["device"])
     values["python"] = {name: getattr(args, f"{name}_python") or os.environ.get(f"{name.upper()}_PYTHON")
                         or sys.executable for name in FRAMEWORKS}
     values["environment"] = {name: dict(getattr(args, f"{name}_env")) for name in FRAMEWORKS}

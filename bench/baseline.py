@@ -9,7 +9,8 @@ from bench.arms import ARMS
 from bench.contest import Contest
 from bench.progress import Progress
 from bench.provenance import physical_cores
-from bench.run import VOCABULARY, make_prompts, start_arms
+from bench.run import VOCABULARY, Session, make_prompts
+from bench.schema import Case
 from bench.statistics import summary
 from core.config import ModelConfig
 from core.errors import UserError
@@ -26,9 +27,12 @@ def baseline(options, attention, console):
     image = np.asarray(load_image(options.image), np.uint8)
     threads = options.threads or physical_cores()
     name = f"torch-{attention}"
+    case = Case("", options.dtype, options.device, options.batch, len(prompts[0]), options.new_tokens)
     with (tempfile.TemporaryDirectory(prefix="bench-") as scratch, Progress() as progress,
           Contest([name], scratch, progress) as contest):
-        start_arms(contest, options, ARMS, image, prompts, threads)
+        session = Session(options, ARMS, image, prompts[0], threads, scratch)
+        session.spawn(contest, contest.entries)
+        session.load_group(contest, case)
         entry, = contest.entries
         for step in ("warm-up", "measuring"):
             progress.doing(f"{name}: {step}")

@@ -1,27 +1,43 @@
 """The arms of one run: started, gated, measured in interleaved rounds. A failing arm drops out with its reason."""
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from bench import gate
 from bench.process import Worker, WorkerFailed
+
+ROUNDS_AT_LEAST = 3   # that a run whose time is over still makes
+OUT_OF_TIME = "the time given by --deadline was over"
 
 
 @dataclass
-class Entry:
-    """One arm and what has become of it; `worker` is None once it is out of the contest."""
+class CaseResult:
+    """What one arm made of one further case."""
 
-    name: str
     status: str = "ok"
     reason: str = ""
-    worker: Worker | None = None
     samples: dict = field(default_factory=dict)    # stage -> ordered samples
+    agreement: float | None = None                 # gate.Judge.other_case
+
+    def add(self, stages):
+        for stage, samples in stages.items():
+            self.samples.setdefault(stage, []).extend(samples)
+
+
+@dataclass
+class Entry(CaseResult):
+    """One arm and what has become of it in the gated case; `worker` is None once it is out of the contest."""
+
+    name: str = ""
+    worker: Worker | None = None
     versions: dict = field(default_factory=dict)
-    counted: str = ""
+    counted: dict = field(default_factory=dict)    # stage -> what it counts
     accuracy: dict | None = None
     tokens: list | None = None
+    rounds: int = 0
+    cases: dict = field(default_factory=dict)      # further Case -> CaseResult
 
     def leave(self, status, reason):
         self.status, self.reason = status, reason
@@ -32,29 +48,37 @@ class Entry:
             self.worker.close()
         self.worker = None
 
-    def call(self, name, /, **args):
-        """The worker's result, or None after the arm has dropped out; the worker runs only during the call."""
+    def attempt(self, name, /, **args):
+        """The worker's result; the worker runs only during the call. WorkerFailed, after which it may be alive."""
         self.worker.resume()
         try:
             result = self.worker.call(name, **args)
         except WorkerFailed as e:
-            self.leave(e.status, str(e))
-            return None
+            if not e.alive:
+                self.close()
+            raise
         self.worker.pause()
         return result
 
-    def add(self, stages):
-        for stage, samples in stages.items():
-            self.samples.setdefault(stage, []).extend(samples)
+    def call(self, name, /, **args):
+        """The worker's result, or None after the arm has dropped out."""
+        try:
+            return self.attempt(name, **args)
+        except WorkerFailed as e:
+            self.leave(e.status, str(e))
+            return None
 
 
 class Contest:
-    """All arms over one case. Close it, whatever happens: it owns processes."""
+    """All arms over one gated case and further ones. Close it, whatever happens: it owns processes.
 
-    def __init__(self, names, scratch, progress):
-        self.entries = [Entry(name) for name in names]
-        self.scratch, self.progress = Path(scratch), progress
-        self.rounds = 0
+    `running` are the arms of the current `group` that are still in; a group's arms hold their weights together.
+    """
+
+    def __init__(self, names, scratch, progress, deadline=None):
+        self.entries = [Entry(name=name) for name in names]
+        self.group = self.entries
+        self.scratch, self.progress, self.deadline = Path(scratch), progress, deadline
 
     def __enter__(self):
         return self
@@ -65,7 +89,11 @@ class Contest:
 
     @property
     def running(self):
-        return [entry for entry in self.entries if entry.worker]
+        return [entry for entry in self.group if entry.worker]
+
+    @property
+    def late(self):
+        return self.deadline is not None and time.monotonic() > self.deadline
 
     def spawn(self, entry, target, python, env):
         """Start an arm's worker; the arms import their frameworks at the same time."""
@@ -86,32 +114,46 @@ class Contest:
 
     def load(self, entry, load, prepare):
         """Load an arm's weights and hand it the case: `load` and `prepare` are the calls' arguments."""
+        if self.late:
+            entry.leave("skipped", OUT_OF_TIME)
+            return
         self.progress.doing(f"{entry.name}: loading")
         loaded = entry.call("load", **load)
-        if loaded is not None:
-            entry.versions = loaded["versions"]
-            entry.samples["load"] = [loaded["load_ms"]]
-            entry.call("prepare", **prepare)
+        if loaded is None:
+            return
+        entry.versions = loaded["versions"]
+        entry.samples["load"] = [loaded["load_ms"]]
+        prepared = entry.call("prepare", **prepare)
+        if prepared:
+            self._add_compile(entry, prepared)
 
-    def pass_gate(self, dtype):
-        """Compare every arm with the first that works; an arm that differs leaves. Returns the reference's name."""
-        reference, name = None, None
+    @staticmethod
+    def _add_compile(result, prepared):
+        if prepared["compile_ms"] is not None:
+            result.add({"compile": [prepared["compile_ms"]]})
+
+    def outputs(self, entry):
+        """What the gate compares of an arm, None after it has dropped out."""
+        self.progress.doing(f"{entry.name}: accuracy")
+        path = self.scratch / f"{entry.name}.npz"
+        entry.call("outputs", path=str(path))
+        if not entry.worker:
+            return None
+        with np.load(path, allow_pickle=False) as stored:
+            outputs = dict(stored)
+        path.unlink()
+        return outputs
+
+    def pass_gate(self, judge):
+        """Have every arm of the group judged; an arm that differs leaves."""
         for entry in self.running:
-            self.progress.doing(f"{entry.name}: accuracy")
-            path = self.scratch / f"{entry.name}.npz"
-            entry.call("outputs", path=str(path))
-            if not entry.worker:
+            outputs = self.outputs(entry)
+            if outputs is None:
                 continue
-            with np.load(path, allow_pickle=False) as stored:
-                outputs = dict(stored)
-            path.unlink()
-            if reference is None:
-                reference, name = outputs, entry.name
             entry.tokens = outputs["tokens"].tolist()
-            entry.accuracy = gate.compare(reference, outputs, dtype)
+            entry.accuracy = judge.judge(entry.name, outputs)
             if not entry.accuracy["passed"]:
                 entry.leave("failed", f"gate failed: {entry.accuracy['reason']}")
-        return name
 
     def _pass(self, entry):
         result = entry.call("measure")
@@ -129,15 +171,55 @@ class Contest:
     def measure(self, rounds):
         """Rounds A B C, C B A, A B C …, so that drift hits all arms alike; one pass of an arm at a time."""
         for i in range(rounds):
+            if self.late and i >= ROUNDS_AT_LEAST:
+                break
             for entry in self.running if i % 2 == 0 else self.running[::-1]:
                 self.progress.doing(f"{entry.name}: round {i + 1}/{rounds}")
                 entry.add(self._pass(entry))
-            self.rounds += 1
+            for entry in self.group:
+                entry.rounds += 1
 
-    def finish(self):
-        """Ask every arm for its peak memory, then end the processes."""
+    def peak_memory(self):
+        """Ask every arm of the group for its peak memory."""
         for entry in self.running:
             peak = entry.call("peak_memory")
             if peak:
-                entry.samples["peak_memory"], entry.counted = [peak["mib"]], peak["kind"]
+                entry.samples["peak_memory"] = [peak["mib"]]
+                entry.counted["peak_memory"] = peak["kind"]
+
+    def measure_case(self, case, prepare, rounds, judge, names):
+        """A further case on the arms in `names`, one after the other; what fails there is that case's, not the arm's.
+
+        One pass warms up. Tokens are held to those of the arm's own gated case, see gate.Judge.other_case.
+        """
+        for entry in (entry for entry in self.running if entry.name in names):
+            entry.cases[case] = result = CaseResult()
+            if self.late:
+                result.status, result.reason = "skipped", OUT_OF_TIME
+                continue
+            self.progress.doing(f"{entry.name}: batch {case.batch}, {case.new_tokens} new tokens")
+            try:
+                self._add_compile(result, entry.attempt("prepare", **prepare))
+                entry.attempt("measure")
+                for _ in range(rounds):
+                    measured = entry.attempt("measure")
+                    result.add(measured["stages"])
+                verdict = judge.other_case(entry.tokens[0], measured["tokens"])
+                result.agreement = verdict["agreement"]
+                if not verdict["passed"]:
+                    result.status, result.reason = "failed", f"gate failed: {verdict['reason']}"
+            except WorkerFailed as e:
+                result.status, result.reason = e.status, str(e)
+                if e.alive:
+                    self._release(entry)
+
+    @staticmethod
+    def _release(entry):
+        try:
+            entry.attempt("release")
+        except WorkerFailed:
+            entry.close()
+
+    def close_group(self):
+        for entry in self.group:
             entry.close()

@@ -7,14 +7,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bench.arms import BASELINES
-from bench.report import arm_state, by_arm, conditions_line, speed_up_of
+from bench.report import arm_state, baselines, by_arm, conditions_line, speed_up_of
 from bench.statistics import summary
 
 # Okabe and Ito's palette keeps its differences in every kind of colour blindness; hatches keep them in grey print.
 STAGE_STYLES = {  # stage -> fill, hatch, text
     "preprocess": ("#E69F00", "//", "black"), "vision": ("#56B4E9", "", "black"),
     "prefill": ("#F0E442", "\\\\", "black"), "decode": ("#0072B2", "", "white")}
-BASELINE_STYLES = dict(zip(BASELINES, (("#D55E00", "//"), ("#0072B2", "")), strict=True))
+BASELINE_STYLES = dict(zip(BASELINES, (("#D55E00", "//"), ("#0072B2", ""), ("#009E73", "\\\\")), strict=True))
 FONT = {"font.size": 11, "axes.titlesize": 12, "hatch.linewidth": 0.6}
 CAPTION_WIDTH = 130
 NARROWEST_LABELLED = 0.05  # share of the longest bar below which a stage has no room for its figure
@@ -69,12 +69,14 @@ def speed_up_figure(rows):
     """Speed-up end to end against each baseline, with a line at 1x."""
     arms = by_arm(rows)
     figure, axes = _figure(rows, len(arms))
-    height = 0.36
+    shown = baselines(arms) or BASELINES[:1]
+    height = 0.72 / len(shown)
     with matplotlib.rc_context(FONT):
         longest = 1.0
-        for i, (baseline, (colour, hatch)) in enumerate(BASELINE_STYLES.items()):
+        for i, baseline in enumerate(shown):
+            colour, hatch = BASELINE_STYLES[baseline]
             for y, arm in enumerate(arms):
-                factor, at = speed_up_of(arms, arm, baseline), y + (i - 0.5) * height
+                factor, at = speed_up_of(arms, arm, baseline), y + (i - (len(shown) - 1) / 2) * height
                 if isinstance(factor, float):
                     longest = max(longest, factor)
                     axes.barh(at, factor, height=height, color=colour, hatch=hatch, edgecolor="white")
@@ -86,5 +88,5 @@ def speed_up_figure(rows):
         axes.set_xlim(0, longest * 1.14)
         _label_arms(axes, list(arms))
         axes.set_xlabel("speed-up end to end (ratio of medians), higher is better; dashed: 1x")
-        figure.legend(loc="outside upper left", ncols=len(BASELINE_STYLES), frameon=False)
+        figure.legend(loc="outside upper left", ncols=len(shown), frameon=False)
     return figure

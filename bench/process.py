@@ -14,11 +14,11 @@ DYING_SECONDS = 30  # a process that holds much memory needs a while to go
 
 
 class WorkerFailed(Exception):
-    """A worker's failure: `status` "failed" or "oom", str() one line with the reason."""
+    """A worker's failure: `status` "failed" or "oom", str() one line with the reason, `alive` if it can go on."""
 
-    def __init__(self, reason, status="failed"):
+    def __init__(self, reason, status="failed", alive=False):
         super().__init__(reason)
-        self.status = status
+        self.status, self.alive = status, alive
 
 
 def oom_kills():
@@ -31,7 +31,10 @@ def oom_kills():
 
 
 class Worker:
-    """One arm's process: made, waited for, called. All of it raises WorkerFailed; after that the worker is closed."""
+    """One arm's process: made, waited for, called. All of it raises WorkerFailed.
+
+    A worker that answered a call with a failure is alive; after any other failure it is closed.
+    """
 
     def __init__(self, target, python, log, env=None, timeout=1800):
         """Start `python -m bench.worker target`; its stderr goes to the file `log`, `env` adds to the environment."""
@@ -50,7 +53,11 @@ class Worker:
 
     def wait_ready(self):
         """Wait until the framework is imported; before the first call."""
-        self._receive()
+        try:
+            self._receive()
+        except WorkerFailed:
+            self.close()
+            raise
 
     def call(self, name, /, **args):
         """The result of one call in the worker."""
@@ -73,8 +80,7 @@ class Worker:
         line, _, self.buffer = self.buffer.partition(b"\n")
         reply = json.loads(line)
         if not reply["ok"]:
-            self.close()
-            raise WorkerFailed(reply["reason"], reply["status"])
+            raise WorkerFailed(reply["reason"], reply["status"], alive=True)
         return reply.get("result")
 
     def _death(self):

@@ -7,16 +7,23 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.arms import BASELINES
-from bench.schema import STAGES
+from bench.schema import OPTIONAL, STAGES
 from bench.statistics import speed_up, summary
 
 LABELS = {"preprocess": "preprocess", "vision": "vision", "prefill": "prefill", "ttft": "TTFT",
-          "token": "decode / token", "end_to_end": "end to end", "load": "load", "peak_memory": "peak memory"}
+          "token": "decode / token", "host_step": "host / token", "end_to_end": "end to end", "load": "load",
+          "compile": "compile", "peak_memory": "peak memory", "device_memory": "device memory",
+          "beyond_weights": "memory beyond the weights"}
 BUSY = 0.5  # load average per core above which a run is said to be disturbed
 
 
+def of_first_case(rows):
+    """The rows of the gated case, which come first."""
+    return [row for row in rows if row.case == rows[0].case]
+
+
 def by_arm(rows):
-    """{arm: {stage: row}} in the rows' order."""
+    """{arm: {stage: row}} of one case's rows, in their order."""
     arms = {}
     for row in rows:
         arms.setdefault(row.arm, {})[row.stage] = row
@@ -27,6 +34,11 @@ def arm_state(stages):
     """(status, reason) of an arm: those of its end-to-end row."""
     row = stages["end_to_end"]
     return row.status, row.reason
+
+
+def baselines(arms):
+    """The baselines that are among the arms."""
+    return [name for name in BASELINES if name in arms]
 
 
 def speed_up_of(arms, arm, baseline):
@@ -49,10 +61,11 @@ def summary_frame(rows):
     for arm, stages in arms.items():
         status, reason = arm_state(stages)
         line = {"arm": arm, "status": status, "reason": reason}
-        for stage, (unit, _) in STAGES.items():
-            for name, value in (summary(stages[stage].samples) or {}).items():
-                line[f"{stage}_{name}" + ("" if name == "n" else f"_{unit}")] = value
-        for baseline in BASELINES:
+        for stage, row in stages.items():
+            for name, value in (summary(row.samples) or {}).items():
+                line[f"{stage}_{name}" + ("" if name == "n" else f"_{STAGES[stage][0]}")] = value
+        line.update({f"{stage}_share_of_limit": share for stage, share in shares_of(stages).items()})
+        for baseline in baselines(arms):
             line[f"speedup_vs_{baseline}"] = speed_up_of(arms, arm, baseline)
         lines.append(line)
     return pd.DataFrame(lines).set_index("arm")
@@ -72,15 +85,35 @@ def cell(row):
     return f"{_number(figures['median'])} [{_number(figures['min'])}..{_number(figures['p90'])}]"
 
 
+def shares_of(stages):
+    """{stage: share of the device's measured limit} of one arm, for the stages whose limit was measured."""
+    conditions = stages["end_to_end"].provenance
+    ceilings, work = conditions.get("ceilings") or {}, conditions.get("work") or {}
+    shares = {}
+    for stage, needed, rate in (("vision", "vision_flops", "vision_flop_per_s"),
+                                ("prefill", "prefill_flops", "prefill_flop_per_s"),
+                                ("token", "decode_bytes", "read_bytes_per_s")):
+        figures = summary(stages[stage].samples)
+        if figures and rate in ceilings and needed in work:
+            shares[stage] = work[needed] / ceilings[rate] / (figures["median"] / 1e3)
+    return shares
+
+
 def display_frame(rows):
-    """What people read: a column per arm, lines for status, stages and speed-ups."""
+    """What people read: a column per arm, lines for status, stages, shares of the limits and speed-ups."""
     arms = by_arm(rows)
+    shares = {arm: shares_of(stages) for arm, stages in arms.items()}
+    limited = [stage for stage in LABELS if any(stage in share for share in shares.values())]
+    shown = [stage for stage in LABELS if stage not in OPTIONAL or any(stage in stages for stages in arms.values())]
     columns = {}
     for arm, stages in arms.items():
         column = {"status": arm_state(stages)[0]}
-        for stage, label in LABELS.items():
-            column[f"{label} ({STAGES[stage][0]})"] = cell(stages[stage])
-        for baseline in BASELINES:
+        for stage in shown:
+            column[f"{LABELS[stage]} ({STAGES[stage][0]})"] = cell(stages[stage]) if stage in stages else "-"
+        for stage in limited:
+            share = shares[arm].get(stage)
+            column[f"{LABELS[stage]}, share of limit"] = "-" if share is None else f"{100 * share:.0f} %"
+        for baseline in baselines(arms):
             factor = speed_up_of(arms, arm, baseline)
             column[f"speed-up vs {baseline}"] = factor if isinstance(factor, str) else (
                 "-" if factor is None else f"{factor:.2f}x")
@@ -99,11 +132,12 @@ def conditions_line(rows):
     case, conditions = rows[0].case, rows[0].provenance
     device = device_name(rows)
     weights = "synthetic weights" if conditions["checkpoint"]["synthetic"] else "weights not marked as synthetic"
-    rounds = conditions["rounds"]
+    rounds, done = conditions["rounds"], max(row.provenance["rounds"]["done"] for row in of_first_case(rows))
     parts = [device or f"{conditions['cpu']}, {conditions['cores']} cores", f"{conditions['threads']} CPU threads",
              f"preset {case.preset}", case.dtype, weights,
              f"batch {case.batch}", f"{case.prompt_tokens} prompt + {case.new_tokens} new tokens",
-             f"{rounds['done']} rounds" + (f" of {rounds['asked']}, interrupted" if rounds["interrupted"] else "")]
+             f"{done} rounds" + (f" of {rounds['asked']}, interrupted" if rounds["interrupted"] else ""),
+             "one arm after the other" if conditions.get("sequential") else "arms interleaved"]
     return "; ".join(parts)
 
 
@@ -116,7 +150,8 @@ def notes(rows):
         lines.append(f"Other programs were busy when this began (load average {load:.1f} on {cores} cores): "
                      "measure again on an idle machine before trusting differences.")
     if counted:
-        lines.append(f"Peak memory: {', '.join(counted)}, since its start.")
+        lines.append(f"Memory: {', '.join(counted)}; peak since the arm began.")
+    lines += limit_notes(rows[0].provenance.get("ceilings"))
     for arm, stages in by_arm(rows).items():
         status, reason = arm_state(stages)
         if status != "ok":
@@ -124,9 +159,38 @@ def notes(rows):
     return lines
 
 
+def limit_notes(ceilings):
+    """What the shares of limits are shares of, and why one is missing."""
+    if not ceilings:
+        return []
+    if "reason" in ceilings:
+        return [f"No shares of the device's limits: {ceilings['reason']}"]
+    lines = []
+    if "read_bytes_per_s" in ceilings:
+        lines.append(f"Limit of a decode step: the bytes of decoder and lm_head at the measured read rate of "
+                     f"{ceilings['read_bytes_per_s'] / 1e9:.0f} GB/s ({ceilings['read_way']}).")
+    for part in ("vision", "prefill"):
+        if f"{part}_flop_per_s" in ceilings:
+            lines.append(f"Limit of {part}: its operations at the rate of torch.matmul measured at its shapes, "
+                         f"{ceilings[f'{part}_flop_per_s'] / 1e12:.0f} TFLOP/s.")
+    return lines + [f"No {part} limit: {ceilings[f'{part}_reason']}" for part in ("read", "vision", "prefill")
+                    if f"{part}_reason" in ceilings]
+
+
+def markdown_table(frame, corner=""):
+    """A frame of texts as a Markdown table, its index in the first column, all others right-aligned."""
+    lines = [[corner, *frame.columns], *([name, *line] for name, line in
+                                         zip(frame.index, frame.itertuples(index=False), strict=True))]
+    widths = [max(len(str(line[i])) for line in lines) for i in range(len(lines[0]))]
+    texts = [" | ".join([str(line[0]).ljust(widths[0]), *(str(text).rjust(width) for text, width in
+                                                          zip(line[1:], widths[1:], strict=True))]) for line in lines]
+    rule = "|".join([":" + "-" * (widths[0] + 1), *("-" * (width + 1) + ":" for width in widths[1:])])
+    return "\n".join([f"| {texts[0]} |", f"|{rule}|", *(f"| {text} |" for text in texts[1:])])
+
+
 def markdown(rows):
     """The table with its conditions as Markdown."""
-    table = display_frame(rows).to_markdown(disable_numparse=True)
+    table = markdown_table(display_frame(rows))
     command = shlex.join(rows[0].provenance["argv"])
     return "\n\n".join([conditions_line(rows), table, *notes(rows), f"Command: `{command}`"]) + "\n"
 

@@ -5,9 +5,10 @@ import os
 import tempfile
 from pathlib import Path
 
+from bench.cases import cases_frame, cases_markdown, has_cases, length_figure, throughput_figure
 from bench.plots import speed_up_figure, stage_figure
 from bench.provenance import machine_name
-from bench.report import device_name, markdown, summary_frame
+from bench.report import device_name, markdown, of_first_case, summary_frame
 from bench.schema import read_rows
 from core.errors import UserError
 from core.files import atomic_file
@@ -33,28 +34,43 @@ def _write_json(path, value):
         f.write("\n")
 
 
-def write_results(out, rows, accuracy):
-    """Write everything of one case; returns its folder."""
+def store_rows(out, rows, accuracy):
+    """Write everything of a run that is no report; returns its folder."""
     conditions = rows[0].provenance
     device = device_name(rows)
     folder = Path(out) / machine_name(conditions, device) / rows[0].case.slug
     with atomic_file(folder / "rows.jsonl", "w") as f:
         f.writelines(row.to_json() + "\n" for row in rows)
-    _write_json(folder / "machine.json", {**{name: conditions[name] for name in MACHINE_FIELDS}, "gpu": device})
+    _write_json(folder / "machine.json", {**{name: conditions[name] for name in MACHINE_FIELDS}, "gpu": device,
+                                          "ceilings": conditions.get("ceilings")})
     _write_json(folder / "accuracy.json", accuracy)
-    write_report(folder, rows)
     return folder
 
 
 def write_report(folder, rows):
-    """Tables and plots of one case, from its rows alone."""
+    """Tables and plots of one run, from its rows alone."""
+    first = of_first_case(rows)
+    figures = {"stages.png": stage_figure(first), "speedup.png": speed_up_figure(first)}
     with atomic_file(folder / "table.csv", "w") as f:
-        summary_frame(rows).to_csv(f)
+        summary_frame(first).to_csv(f)
     with atomic_file(folder / "table.md", "w") as f:
-        f.write(markdown(rows))
-    for name, figure in (("stages.png", stage_figure), ("speedup.png", speed_up_figure)):
+        f.write(markdown(first))
+    if has_cases(rows):
+        with atomic_file(folder / "cases.csv", "w") as f:
+            cases_frame(rows).to_csv(f, index=False)
+        with atomic_file(folder / "cases.md", "w") as f:
+            f.write(cases_markdown(rows))
+        figures |= {"lengths.png": length_figure(rows), "batches.png": throughput_figure(rows)}
+    for name, figure in figures.items():
         with atomic_file(folder / name) as f:
-            figure(rows).savefig(f, format="png", dpi=150)
+            figure.savefig(f, format="png", dpi=150)
+
+
+def write_results(out, rows, accuracy):
+    """Rows and report of one run; returns their folder."""
+    folder = store_rows(out, rows, accuracy)
+    write_report(folder, rows)
+    return folder
 
 
 def report(results_dir):

@@ -2,17 +2,22 @@
 
 import os
 import tempfile
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from bench import provenance
-from bench.arms import ARMS
+from bench.arms import ARMS, GATE_ARM
 from bench.contest import Contest
+from bench.device_memory import DeviceMemory
+from bench.gate import Judge, half_errors
+from bench.process import Worker, WorkerFailed
 from bench.progress import Progress
-from bench.results import check_writable, write_results
-from bench.schema import STAGES, Case, Row
+from bench.results import check_writable, store_rows, write_results
+from bench.schema import CASE_STAGES, OPTIONAL, STAGES, Case, Row
+from bench.work import matrix_shapes, weights_bytes, work
 from core.config import ModelConfig
 from core.errors import UserError
 from infer.image import load_image
@@ -21,6 +26,9 @@ from infer.tokenizer import Tokenizer
 
 VOCABULARY = "qwen.tiktoken"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+KERNEL_LIBRARY = "libqwen_vl_kernels.so"
+CEILINGS = "bench.ceilings:Ceilings"
+MEMORY_SHARE = 0.8   # of the device that arms loaded together may fill with weights
 
 
 @dataclass
@@ -33,7 +41,7 @@ class Options:
     out: str
     exported_native: str = ""
     exported_fused: str = ""
-    arms: list = field(default_factory=lambda: list(ARMS))
+    arms: list = field(default_factory=list)
     preset: str = ""               # default: the checkpoint folder's name
     dtype: str = "float32"
     device: str = "cpu"            # "cpu" | "gpu"
@@ -41,6 +49,12 @@ class Options:
     new_tokens: int = 32
     rounds: int = 8
     warmup: int = 2
+    batches: list = field(default_factory=list)    # further cases: these batches with `new_tokens`,
+    lengths: list = field(default_factory=list)    # and these numbers of new tokens with `batch`
+    case_rounds: int = 3
+    case_arms: list = field(default_factory=list)  # arms that measure them; none: all
+    sequential: bool = False       # one arm after the other, although all would fit into memory
+    deadline: float = 0            # seconds after which nothing new is begun; 0: none
     threads: int = 0               # 0: physical cores
     python: dict = field(default_factory=dict)        # framework -> interpreter
     environment: dict = field(default_factory=dict)   # framework -> {variable: value}
@@ -50,7 +64,7 @@ def make_prompts(options, config):
     """B equal prompts of token ids with one image each; raises UserError when they do not fit the model."""
     tokenizer = Tokenizer(Path(options.checkpoint) / VOCABULARY, config.image_start_id)
     ids = tokenizer.encode(with_image(options.prompt, 1))
-    total = len(ids) + options.new_tokens
+    total = len(ids) + max(options.new_tokens, *options.lengths, 0)
     if total > config.max_position_embeddings:
         raise UserError(f"prompt and new tokens need {total} positions, the model has "
                         f"{config.max_position_embeddings}: shorten the prompt or lower --new-tokens")
@@ -65,82 +79,212 @@ def missing_source(spec, options):
     return None if Path(source).is_dir() else f"{source} does not exist: export it first"
 
 
-def arm_rows(entry, case, conditions):
-    """All stages of one arm as rows; an arm that dropped out keeps the samples it has."""
+def further_cases(case, options):
+    """The other cases of a run, each once: every batch at the run's length, every length at the run's batch."""
+    made = [replace(case, batch=batch) for batch in options.batches]
+    made += [replace(case, new_tokens=length) for length in options.lengths]
+    return [other for other in dict.fromkeys(made) if other != case]
+
+
+def arm_rows(entry, case, conditions, rounds):
+    """One arm's rows: all stages of the gated case, then those of further cases that have something to say.
+
+    An arm that dropped out keeps the samples it has.
+    """
+    conditions = {**conditions, "versions": entry.versions, "rounds": {**conditions["rounds"], "done": entry.rounds}}
     rows = []
-    for stage in STAGES:
-        samples = entry.samples.get(stage, [])
-        status, reason = entry.status, entry.reason
-        if status == "ok" and not samples:
-            status, reason = "skipped", "nothing to measure"  # a decode of one token has no steps
-        rows.append(Row(entry.name, stage, status, reason, samples, case,
-                        {**conditions, "versions": entry.versions},
-                        entry.counted if stage == "peak_memory" else ""))
+    for at, result, stages in ((case, entry, STAGES), *((at, made, CASE_STAGES) for at, made in entry.cases.items())):
+        if at != case:
+            asked = {"asked": rounds, "done": len(result.samples.get("end_to_end", [])), "warmup": 1,
+                     "interrupted": False}
+            conditions = {**conditions, "rounds": asked, "work": conditions["work_of"][at.slug]}
+        stored = {key: value for key, value in conditions.items() if key != "work_of"}
+        for stage in stages:
+            samples = result.samples.get(stage, [])
+            if stage in OPTIONAL and not samples:
+                continue
+            status, reason = result.status, result.reason
+            if status == "ok" and not samples:
+                status, reason = "skipped", "nothing to measure"  # a decode of one token has no steps
+            rows.append(Row(entry.name, stage, status, reason, samples, at, stored, entry.counted.get(stage, "")))
     return rows
 
 
-def start_arms(contest, options, specs, image, prompts, threads):
-    """Start every arm that has weights; the others leave as skipped."""
-    picture = str(contest.scratch / "image.npy")
-    np.save(picture, image)
-    for entry in contest.entries:
-        spec = specs[entry.name]
-        reason = missing_source(spec, options)
-        if reason:
-            entry.leave("skipped", reason)
-            continue
-        env = {**dict.fromkeys(THREAD_VARIABLES, str(threads)), **options.environment.get(spec.framework, {})}
-        contest.spawn(entry, spec.target, options.python[spec.framework], env)
-    contest.wait_ready()
-    for entry in contest.running:
-        spec = specs[entry.name]
-        contest.load(entry, {"source": str(Path(getattr(options, spec.source)).resolve()), "dtype": options.dtype,
-                             "device": options.device, "threads": threads, **spec.options},
-                     {"image": picture, "prompts": prompts, "new_tokens": options.new_tokens})
+class Session:
+    """What all workers of one run are started and loaded with."""
+
+    def __init__(self, options, specs, image, ids, threads, scratch):
+        self.options, self.specs, self.ids, self.threads = options, specs, ids, threads
+        self.scratch = Path(scratch)
+        self.picture = str(self.scratch / "image.npy")
+        np.save(self.picture, image)
+
+    def start(self, framework):
+        """(interpreter, environment) of a framework's workers."""
+        return (self.options.python[framework], {**dict.fromkeys(THREAD_VARIABLES, str(self.threads)),
+                                                 **self.options.environment.get(framework, {})})
+
+    def load(self, spec, **changes):
+        """Arguments of the `load` call."""
+        return {"source": str(Path(getattr(self.options, spec.source)).resolve()), "dtype": self.options.dtype,
+                "device": self.options.device, "threads": self.threads, **spec.options, **changes}
+
+    def prepare(self, case):
+        """Arguments of the `prepare` call."""
+        return {"image": self.picture, "prompts": [self.ids] * case.batch, "new_tokens": case.new_tokens}
+
+    def spawn(self, contest, entries):
+        """Start every arm that has weights; the others leave as skipped."""
+        for entry in entries:
+            spec = self.specs[entry.name]
+            reason = missing_source(spec, self.options)
+            if reason:
+                entry.leave("skipped", reason)
+            else:
+                contest.spawn(entry, spec.target, *self.start(spec.framework))
+        contest.wait_ready()
+
+    def load_group(self, contest, case):
+        for entry in contest.running:
+            contest.load(entry, self.load(self.specs[entry.name]), self.prepare(case))
+
+    def gate_outputs(self, progress, case, **load):
+        """Outputs of the gate arm, loaded with changed arguments and closed again; None, with a note, if it fails."""
+        spec = self.specs[GATE_ARM]
+        with Contest([f"reference-{load['dtype']}"], self.scratch, progress) as alone:
+            entry, = alone.entries
+            alone.spawn(entry, spec.target, *self.start(spec.framework))
+            alone.wait_ready()
+            if entry.worker:
+                alone.load(entry, self.load(spec, **load), self.prepare(case))
+            outputs = alone.outputs(entry) if entry.worker else None
+        if outputs is None:
+            progress.note(f"{entry.name}: {entry.status}: {entry.reason}")
+        return outputs
+
+    def judge(self, progress, case):
+        """The gate; in half precision its float32 reference runs now, over the same rounded weights."""
+        dtype = self.options.dtype
+        if dtype == "float32":
+            return Judge(dtype, GATE_ARM)
+        reference = self.gate_outputs(progress, case, dtype="float32", rounded_to=dtype)
+        scale = None
+        if reference is not None and GATE_ARM not in self.options.arms:
+            outputs = self.gate_outputs(progress, case, dtype=dtype)
+            scale = None if outputs is None else half_errors(reference, outputs)
+        return Judge(dtype, GATE_ARM, reference, scale)
+
+    def ceilings(self, progress, case, config):
+        """The device's ceilings, see bench.ceilings; {"reason"} if they cannot be measured."""
+        progress.doing("ceilings of the device")
+        operators = self.options.environment.get("paddle", {}).get("QWEN_VL_OPS") or os.environ.get("QWEN_VL_OPS")
+        library = (Path(operators).parent if operators else provenance.ROOT / "build" / "ops" / "gpu") / KERNEL_LIBRARY
+        worker = None
+        try:
+            worker = Worker(CEILINGS, self.start("torch")[0], self.scratch / "ceilings.log", self.start("torch")[1])
+            worker.wait_ready()
+            return worker.call("ceilings", library=str(library.resolve()), dtype=case.dtype,
+                               shapes=matrix_shapes(config, case.batch, case.prompt_tokens))
+        except WorkerFailed as e:
+            return {"reason": str(e)}
+        finally:
+            if worker:
+                worker.close()
 
 
-def run(options, argv, progress=None, specs=ARMS):
+def is_sequential(options, config, arms, memory):
+    """Whether arms must hold their weights one after the other: asked for, or too much for the device together."""
+    if options.sequential or options.device != "gpu" or memory.total is None:
+        return options.sequential
+    return arms * weights_bytes(config, options.dtype) / 2**20 > MEMORY_SHARE * memory.total
+
+
+def run(options, argv, progress=None, specs=ARMS, memory=None):
     """Measure; returns (folder of results, rows). Raises UserError before anything is started or written.
 
-    A gate that fails, a worker that dies or a full memory is a row; so is an arm without weights.
+    A gate that fails, a worker that dies or a full memory is a row; so is an arm without weights. Rows are stored after
+    every group of arms, so that a run that is killed leaves what it had. `memory` is a DeviceMemory.
     """
+    deadline = time.monotonic() + options.deadline if options.deadline else None
     config = ModelConfig.load(options.checkpoint)
     image = np.asarray(load_image(options.image), np.uint8)
-    prompts = make_prompts(options, config)
+    (ids, *_) = make_prompts(options, config)
     threads = options.threads or provenance.physical_cores()
     check_writable(options.out)
     case = Case(options.preset or Path(options.checkpoint).resolve().name, options.dtype, options.device,
-                options.batch, len(prompts[0]), options.new_tokens)
+                options.batch, len(ids), options.new_tokens)
+    others = further_cases(case, options)
     exported = [path for path in (options.exported_native, options.exported_fused) if path and Path(path).is_dir()]
     conditions = provenance.collect(argv, threads, provenance.checkpoint_identity(options.checkpoint, exported),
                                     options.image)
+    conditions["work"] = work(case, config)
+    conditions["work_of"] = {other.slug: work(other, config) for other in others}
+    rounds = conditions["rounds"] = {"asked": options.rounds, "warmup": options.warmup, "interrupted": False}
+    if memory is None and options.device == "gpu":
+        memory = DeviceMemory()
     with (tempfile.TemporaryDirectory(prefix="bench-") as scratch, progress or Progress() as shown,
-          Contest(options.arms, scratch, shown) as contest):
-        start_arms(contest, options, specs, image, prompts, threads)
-        reference = contest.pass_gate(options.dtype)
-        interrupted = False
+          Contest(options.arms, scratch, shown, deadline) as contest):
+        session = Session(options, specs, image, ids, threads, scratch)
+        if options.device == "gpu":
+            conditions["ceilings"] = session.ceilings(shown, case, config)
+        judge = session.judge(shown, case)
+        session.spawn(contest, contest.entries)
+        started = [entry for entry in contest.entries if entry.worker]
+        sequential = conditions["sequential"] = is_sequential(options, config, len(started), memory)
+        groups = [[entry] for entry in sorted(started, key=lambda entry: entry.name != GATE_ARM)] if sequential \
+            else [started]
         try:
-            contest.warm_up(options.warmup)
-            contest.measure(options.rounds)
+            for group in groups:
+                contest.group = group
+                measure_group(contest, session, case, others, judge, memory if sequential else None, config)
+                contest.close_group()
+                if sequential:
+                    store_rows(options.out, *results_of(contest, case, conditions, options, judge))
         except KeyboardInterrupt:
-            interrupted = True
-            shown.note(f"interrupted: keeping {contest.rounds} of {options.rounds} rounds")
-        conditions["rounds"] = {"asked": options.rounds, "done": contest.rounds, "warmup": options.warmup,
-                                "interrupted": interrupted}
-        if not interrupted:
-            contest.finish()
+            rounds["interrupted"] = True
+            shown.note("interrupted: keeping what was measured")
         for entry in contest.entries:
             if entry.status != "ok":
                 shown.note(f"{entry.name}: {entry.status}: {entry.reason}")
-    rows = [row for entry in contest.entries for row in arm_rows(entry, case, conditions)]
-    accuracy = {"reference": reference, "dtype": options.dtype,
-                "arms": {entry.name: entry.accuracy for entry in contest.entries}}
+        rows, accuracy = results_of(contest, case, conditions, options, judge)
     return write_results(options.out, rows, accuracy), rows
+
+
+def measure_group(contest, session, case, others, judge, memory, config):
+    """Everything that the arms of one group do; `memory` watches the device where one arm has it for itself."""
+    if memory:
+        memory.start()
+    try:
+        session.load_group(contest, case)
+        contest.pass_gate(judge)
+        contest.warm_up(session.options.warmup)
+        contest.measure(session.options.rounds)
+        contest.peak_memory()
+    finally:
+        used = memory.stop() if memory else None
+    if used is not None:
+        for entry in contest.running:
+            entry.samples["device_memory"] = [used]
+            entry.counted["device_memory"] = f"use of the whole device, by {memory.source}"
+            entry.samples["beyond_weights"] = [used - weights_bytes(config, case.dtype) / 2**20]
+    for other in others:
+        contest.measure_case(other, session.prepare(other), session.options.case_rounds, judge,
+                             session.options.case_arms or session.options.arms)
+
+
+def results_of(contest, case, conditions, options, judge):
+    """(rows, accuracy) of what is there by now."""
+    rows = [row for entry in contest.entries for row in arm_rows(entry, case, conditions, options.case_rounds)]
+    return rows, {
+        "reference": judge.name, "dtype": options.dtype, "scale": judge.scale,
+        "arms": {entry.name: entry.accuracy for entry in contest.entries},
+        "agreement": {other.slug: {entry.name: entry.cases[other].agreement for entry in contest.entries
+                                   if other in entry.cases} for other in further_cases(case, options)}}
 
 
 def exit_status(rows):
     """0 when every arm that was not skipped or too large was measured and passed the gate; 130 interrupted; else 1."""
-    if rows[0].provenance["rounds"]["interrupted"]:
+    if any(row.provenance["rounds"]["interrupted"] for row in rows):
         return 130
     failed = any(row.status == "failed" for row in rows)
     measured = any(row.samples for row in rows if row.stage == "end_to_end")

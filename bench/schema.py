@@ -19,9 +19,15 @@ STAGES = {  # stage -> (unit, what is measured)
     "token": ("ms", "one decode step; a whole decode divided by its steps where the host reads tokens behind"),
     "decode": ("ms", "first token to last token"),
     "end_to_end": ("ms", "decoded image to last token"),
+    "host_step": ("ms", "what the host needs to launch one decode step, where it does not wait for it"),
     "load": ("ms", "weights to ready, without importing the framework"),
+    "compile": ("ms", "compiling and capturing for this case, in no other figure"),
     "peak_memory": ("MiB", "since the process began; `counted` says what"),
+    "device_memory": ("MiB", "largest use of the whole device less that before the arm began"),
+    "beyond_weights": ("MiB", "device_memory less the weights' bytes"),
 }
+OPTIONAL = ("host_step", "compile", "device_memory", "beyond_weights")   # rows only where something was measured
+CASE_STAGES = ("preprocess", "vision", "prefill", "ttft", "token", "decode", "end_to_end", "host_step", "compile")
 STATUSES = ("ok", "skipped", "failed", "oom")
 
 
@@ -53,7 +59,7 @@ class Row:
     samples: list
     case: Case
     provenance: dict     # bench/provenance.py
-    counted: str = ""    # what peak_memory counts
+    counted: str = ""    # what peak_memory and device_memory count
     unit: str = field(init=False)
     schema: int = SCHEMA
 

@@ -40,7 +40,7 @@ def installed_versions():
 
 
 class Server:
-    """The calls that a parent may make, on one arm."""
+    """The calls that a parent may make, on one arm or on what measures the ceilings."""
 
     def __init__(self, target):
         module, _, name = target.partition(":")
@@ -51,7 +51,13 @@ class Server:
         return {**loaded, "versions": {**installed_versions(), **self.arm.versions()}}
 
     def prepare(self, **args):
-        self.arm.prepare(**args)
+        return self.arm.prepare(**args)
+
+    def release(self):
+        self.arm.release()
+
+    def ceilings(self, **args):
+        return self.arm.ceilings(**args)
 
     def outputs(self, path):
         """Write what the gate compares to a new .npz file."""

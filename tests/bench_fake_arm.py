@@ -15,10 +15,13 @@ VOCABULARY, WIDTH = 32, 8
 class FakeArm(Arm):
     """`offset` is added to its logits; `trouble` is one of the keys of _trouble, raised at the moment it names.
 
-    `diary` is a file that gets the arm's name for every pass it makes.
+    In half precision its outputs are off by up to `half_error`. `diary` is a file that gets the arm's name for every
+    pass it makes.
     """
 
-    def open(self, source, dtype, device, threads, name="fake", offset=0.0, trouble="", diary=""):
+    def open(self, source, dtype, device, threads, name="fake", offset=0.0, trouble="", diary="", half_error=1e-3,
+             rounded_to=""):
+        self.half_error = half_error if dtype != "float32" else 0.0
         self.name, self.offset, self.trouble, self.diary = name, offset, trouble, diary
         self.passes = 0
         self._trouble("load")
@@ -37,11 +40,17 @@ class FakeArm(Arm):
         return 14
 
     def vision(self, pixels):
-        return np.full([len(pixels), 4, WIDTH], pixels.mean(), np.float32) + np.arange(WIDTH, dtype=np.float32)
+        return np.full([len(pixels), 4, WIDTH], pixels.mean() + self.half_error, np.float32) + np.arange(
+            WIDTH, dtype=np.float32)
 
     def greedy_logits(self, features):
-        logits = np.random.default_rng(0).normal(size=[len(self.prompts), self.new_tokens, VOCABULARY])
-        logits = logits.astype(np.float32) + np.float32(self.offset) * np.arange(VOCABULARY, dtype=np.float32)
+        self._trouble(f"batch {len(self.prompts)}")
+        shape = [self.new_tokens, VOCABULARY]
+        logits = np.random.default_rng(0).normal(size=shape) + self.offset * np.arange(VOCABULARY)
+        logits += self.half_error * np.random.default_rng(1).uniform(-1, 1, size=shape)
+        logits = np.stack([logits] * len(self.prompts)).astype(np.float32)
+        if self.trouble == "other rows" and len(logits) > 1:
+            logits[1, 1] = -logits[1, 1]
         return logits.argmax(-1).tolist(), logits
 
     def generate(self, features):
@@ -63,7 +72,7 @@ class FakeArm(Arm):
         pass
 
     def versions(self):
-        return {"fake": Path(__file__).name}
+        return {"fake": Path(__file__).name, "variables": [os.environ.get(name) for name in ("BENCH_A", "BENCH_B")]}
 
     def peak_memory(self):
         return 1.0, "what the test says"

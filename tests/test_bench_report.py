@@ -5,7 +5,7 @@ import pytest
 
 from bench.report import display_frame, speed_up_of, summary_frame
 from bench.results import report, write_results
-from bench.schema import STAGES, Case, Row
+from bench.schema import OPTIONAL, STAGES, Case, Row
 from bench.statistics import speed_up, summary
 from core.errors import UserError
 
@@ -18,7 +18,8 @@ CONDITIONS = {"argv": ["python", "-m", "bench", "run", "--prompt", "two words"],
 
 def arm_rows(arm, end_to_end, status="ok", reason=""):
     samples = {stage: [value / 2 for value in end_to_end] for stage in STAGES} | {"end_to_end": end_to_end}
-    return [Row(arm, stage, status, reason, samples[stage], CASE, CONDITIONS) for stage in STAGES]
+    return [Row(arm, stage, status, reason, samples[stage], CASE, CONDITIONS) for stage in STAGES
+            if stage not in OPTIONAL]
 
 
 @pytest.fixture

@@ -7,12 +7,14 @@ import pytest
 
 from bench.arms import ArmSpec
 from bench.run import Options, exit_status, run
-from bench.schema import STAGES, read_rows
+from bench.schema import OPTIONAL, read_rows
+from bench.schema import STAGES as ALL_STAGES
 from core.errors import UserError
 from export.synthetic import write_checkpoint
 from infer.image import default_image
 
 FAKE = "tests.bench_fake_arm:FakeArm"
+STAGES = [stage for stage in ALL_STAGES if stage not in OPTIONAL]
 ARGV = ["python", "-m", "bench", "run"]
 
 
@@ -24,15 +26,15 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture
 def compete(checkpoint, tmp_path):
     """Run fake arms {name: options of FakeArm}; returns (rows by arm and stage, folder, lines of the diary)."""
-    def competed(arms, **changes):
+    def competed(arms, memory=None, **changes):
         diary = tmp_path / "diary"
         specs = {name: ArmSpec(name, "torch", FAKE, options.pop("source", "checkpoint"),
                                {"name": name, "diary": str(diary), **options}) for name, options in arms.items()}
         options = Options(**{"checkpoint": str(checkpoint), "image": str(default_image()), "prompt": "What is it?",
                              "out": str(tmp_path / "results"), "arms": list(arms), "new_tokens": 4, "rounds": 3,
                              "warmup": 0, "python": {"torch": sys.executable}, **changes})
-        folder, rows = run(options, ARGV, specs=specs)
-        return ({(row.arm, row.stage): row for row in rows}, folder,
+        folder, rows = run(options, ARGV, specs=specs, memory=memory)
+        return ({(row.arm, row.stage, *([row.case] if row.case != rows[0].case else [])): row for row in rows}, folder,
                 diary.read_text().split() if diary.exists() else [])
     return competed
 

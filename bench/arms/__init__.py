@@ -12,12 +12,20 @@ class ArmSpec:
     target: str               # "module:Class"
     source: str               # the run's option that names its weights: "checkpoint" | "exported_native" | …
     options: dict = field(default_factory=dict)
+    devices: tuple = ("cpu", "gpu")   # where it is among the arms unless they are named
 
 
 ARMS = {spec.name: spec for spec in (
     ArmSpec("torch-eager", "torch", "bench.arms.torch_arm:TorchArm", "checkpoint", {"attention": "eager"}),
     ArmSpec("torch-sdpa", "torch", "bench.arms.torch_arm:TorchArm", "checkpoint", {"attention": "sdpa"}),
+    ArmSpec("torch-compile", "torch", "bench.arms.torch_compile_arm:TorchCompileArm", "checkpoint", devices=("gpu",)),
     ArmSpec("paddle-native", "paddle", "bench.arms.paddle_arm:PaddleArm", "exported_native"),
     ArmSpec("paddle-fused", "paddle", "bench.arms.paddle_arm:PaddleArm", "exported_fused"),
 )}
-BASELINES = ("torch-eager", "torch-sdpa")   # speed-ups are against these
+BASELINES = ("torch-eager", "torch-sdpa", "torch-compile")   # speed-ups are against these
+GATE_ARM = "torch-eager"   # in float32 the reference of half-precision runs; its own error there is the scale
+
+
+def default_arms(device):
+    """Names of the arms that a run on "cpu" or "gpu" has unless told otherwise."""
+    return [name for name, spec in ARMS.items() if device in spec.devices]

@@ -19,6 +19,7 @@ class Generation:
     first: float            # the first token of every row is known to the host
     last: float             # so is the last
     each: list | None       # when each token was known, first included; None if the host reads them behind
+    launches: list | None = None   # host seconds of launching each decode step, where that is all the host does
 
 
 class Arm(abc.ABC):
@@ -34,10 +35,16 @@ class Arm(abc.ABC):
     def prepare(self, image, prompts, new_tokens):
         """`image` is a .npy file with the decoded photograph, uint8 [height, width, 3]; every row gets it.
 
-        `prompts` are B lists of token ids, each with one image span; `new_tokens` >= 1 are made per row.
+        `prompts` are B lists of token ids, each with one image span; `new_tokens` >= 1 are made per row. May be called
+        again for another case. Returns {"compile_ms"}, None where nothing is compiled.
         """
+        self.release()
         self.images = [Image.fromarray(np.load(image, allow_pickle=False))] * len(prompts)
         self.prompts, self.new_tokens = prompts, new_tokens
+        start = time.perf_counter()
+        compiled = self.compile()
+        self.synchronize()
+        return {"compile_ms": (time.perf_counter() - start) * 1e3 if compiled else None}
 
     def outputs(self):
         """What the accuracy gate compares: image_features [B, 256, H], logits [B, new_tokens, V], tokens, as numpy."""
@@ -65,13 +72,20 @@ class Arm(abc.ABC):
             gc.enable()
         seconds = {"preprocess": [preprocessed - start], "vision": [encoded - preprocessed],
                    "prefill": [run.first - encoded], "ttft": [run.first - start],
-                   "decode": [], "token": [], "end_to_end": [run.last - start]}
+                   "decode": [], "token": [], "host_step": run.launches or [], "end_to_end": [run.last - start]}
         steps = self.new_tokens - 1
         if steps:
             seconds["decode"] = [run.last - run.first]
             seconds["token"] = list(np.diff(run.each)) if run.each else [(run.last - run.first) / steps]
         return {"stages": {stage: [s * 1e3 for s in values] for stage, values in seconds.items()},
                 "tokens": run.tokens}
+
+    def compile(self):
+        """Make ready for the case; returns whether anything was compiled."""
+        return False
+
+    def release(self):  # noqa: B027  most arms hold nothing
+        """Give back what was held for the case before, also after it ran out of memory."""
 
     @property
     @abc.abstractmethod

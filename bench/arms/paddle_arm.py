@@ -33,15 +33,17 @@ class PaddleArm(Arm):
         run = self._start(features)
         run.prefill()
         run.tokens()
-        times = [time.perf_counter()]
+        times, launches = [time.perf_counter()], []
         for _ in range(self.new_tokens - 1):
+            start = time.perf_counter()
             run.step()
-            if self.device == "cpu":
-                times.append(time.perf_counter())
+            times.append(time.perf_counter())
+            launches.append(times[-1] - start)
         tokens = run.tokens()
         last = time.perf_counter()
-        # On a GPU steps are only launched here: the single times would be those of the launches.
-        return Generation(tokens, times[0], last, times if self.device == "cpu" else None)
+        if self.device == "cpu":
+            return Generation(tokens, times[0], last, times)
+        return Generation(tokens, times[0], last, None, launches)  # steps were only launched
 
     def greedy_logits(self, features):
         run = self._start(features)
@@ -59,6 +61,10 @@ class PaddleArm(Arm):
 
     def synchronize(self):
         self.engine.synchronize()
+
+    def release(self):
+        if self.device == "gpu":
+            paddle.device.cuda.empty_cache()
 
     def versions(self):
         found = {"paddle": paddle.__version__}

@@ -1,5 +1,6 @@
 """The arms torch-eager and torch-sdpa: the baseline under transformers' generate()."""
 
+import gc
 import time
 
 import torch
@@ -24,10 +25,14 @@ class TokenClock(BaseStreamer):
 
 
 class TorchArm(Arm):
-    def open(self, source, dtype, device, threads, attention):
+    def open(self, source, dtype, device, threads, attention, rounded_to=None):
+        """`rounded_to` names a dtype that the weights are rounded to first: a reference for arms in that dtype."""
         torch.set_num_threads(threads)
         self.device = torch.device("cuda" if device == "gpu" else "cpu")
-        self.model = load_model(source, attention, getattr(torch, dtype), self.device)
+        if dtype == "float32":  # TF32 is no float32
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        self.model = load_model(source, attention, getattr(torch, dtype), self.device,
+                                getattr(torch, rounded_to) if rounded_to else None)
 
     @property
     def image_size(self):
@@ -60,6 +65,11 @@ class TorchArm(Arm):
     def synchronize(self):
         if self.device.type == "cuda":
             torch.cuda.synchronize()
+
+    def release(self):
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def versions(self):
         found = {"torch": torch.__version__, "transformers": transformers.__version__}

@@ -30,9 +30,10 @@ def shard_paths(checkpoint_dir):
     return paths
 
 
-def load_model(checkpoint_dir, attention="sdpa", dtype=torch.float32, device="cpu"):
+def load_model(checkpoint_dir, attention="sdpa", dtype=torch.float32, device="cpu", rounded_to=None):
     """The baseline with the checkpoint's weights, in eval mode; peak memory is one file's pages above the weights.
 
+    `rounded_to` is a dtype that the weights are rounded to before they become `dtype`.
     Every key must fit (strict): UserError names what is missing, unexpected or of another shape.
     """
     paths = shard_paths(checkpoint_dir)
@@ -42,7 +43,7 @@ def load_model(checkpoint_dir, attention="sdpa", dtype=torch.float32, device="cp
     for path in paths:
         try:
             with safe_open(path, framework="pt", device=str(device)) as f:
-                state.update((key, f.get_tensor(key).to(dtype)) for key in f.keys())  # noqa: SIM118
+                state.update((key, f.get_tensor(key).to(rounded_to or dtype).to(dtype)) for key in f.keys())  # noqa: SIM118
         except SafetensorError as e:
             raise UserError(f"{path} is not a whole safetensors file ({e}): fetch it again") from None
     try:

@@ -34,9 +34,9 @@ class RMSNorm(nn.Module):
 
 
 class DecoderAttention(nn.Module):
-    def __init__(self, config, attention, layer):
+    def __init__(self, config, attention):
         super().__init__()
-        self.heads, self.attention, self.layer = config.num_attention_heads, attention, layer
+        self.heads, self.attention = config.num_attention_heads, attention
         self.c_attn = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.c_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
@@ -44,7 +44,7 @@ class DecoderAttention(nn.Module):
         q, k, v = self.c_attn(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = rotate(q, context.cos, context.sin), rotate(k, context.cos, context.sin)
         if cache is not None:
-            k, v = cache.update(k, v, self.layer)
+            k, v = cache.update(k, v)
         if context.query_scale is not None:
             q = q * context.query_scale
         return self.c_proj(attend(self.attention, q, k, v, context.mask, context.causal).transpose(1, 2).flatten(2))
@@ -62,10 +62,10 @@ class DecoderMLP(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    def __init__(self, config, attention, layer):
+    def __init__(self, config, attention):
         super().__init__()
         self.ln_1 = RMSNorm(config.hidden_size, config.layer_norm_epsilon)
-        self.attn = DecoderAttention(config, attention, layer)
+        self.attn = DecoderAttention(config, attention)
         self.ln_2 = RMSNorm(config.hidden_size, config.layer_norm_epsilon)
         self.mlp = DecoderMLP(config)
 
@@ -80,13 +80,16 @@ class Transformer(nn.Module):
     def __init__(self, config, attention):
         super().__init__()
         self.wte = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.h = nn.ModuleList(DecoderBlock(config, attention, i) for i in range(config.num_hidden_layers))
+        self.h = nn.ModuleList(DecoderBlock(config, attention) for _ in range(config.num_hidden_layers))
         self.ln_f = RMSNorm(config.hidden_size, config.layer_norm_epsilon)
         self.visual = VisionTower(config.visual, attention)
 
-    def forward(self, embeddings, context, cache):
-        """[B, S, H] embeddings -> [B, S, H] normalised hidden states; keys and values go into `cache` if given."""
+    def forward(self, embeddings, context, caches=None):
+        """[B, S, H] embeddings -> [B, S, H] normalised hidden states.
+
+        `caches` are one a layer, if given: update(k, v) stores this call's and returns what the queries shall see.
+        """
         x = embeddings
-        for block in self.h:
+        for block, cache in zip(self.h, caches or [None] * len(self.h), strict=True):
             x = block(x, context, cache)
         return self.ln_f(x)

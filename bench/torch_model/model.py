@@ -17,6 +17,16 @@ class QwenVLConfig(PretrainedConfig):
     model_type = "qwen_vl_baseline"
 
 
+class LayerCache:
+    """One layer of a transformers cache."""
+
+    def __init__(self, cache, layer):
+        self.cache, self.layer = cache, layer
+
+    def update(self, k, v):
+        return self.cache.update(k, v, self.layer)
+
+
 class QwenVLForCausalLM(PreTrainedModel, GenerationMixin):
     """Qwen-VL in PyTorch.
 
@@ -68,7 +78,9 @@ class QwenVLForCausalLM(PreTrainedModel, GenerationMixin):
             if image_features is not None:
                 embeddings = self._with_images(embeddings, input_ids, image_features)
         context = self._context(past, length, attention_mask, embeddings.dtype, device)
-        hidden = self.transformer(embeddings, context, past_key_values)
+        caches = None if past_key_values is None else [
+            LayerCache(past_key_values, layer) for layer in range(self.geometry.num_hidden_layers)]
+        hidden = self.transformer(embeddings, context, caches)
         logits = self.lm_head(hidden[:, -logits_to_keep:] if logits_to_keep else hidden)
         return CausalLMOutputWithPast(logits=logits, past_key_values=past_key_values)
 

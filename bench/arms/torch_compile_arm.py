@@ -1,0 +1,62 @@
+"""The arm torch-compile: compiled blocks, a static KV cache, CUDA graphs, tokens read behind."""
+
+import time
+
+import torch
+
+from bench.arms.base import Generation
+from bench.arms.torch_arm import TorchArm
+from bench.torch_model.static import Captured, StaticGenerator, compile_blocks, compile_options
+
+
+class TorchCompileArm(TorchArm):
+    def open(self, source, dtype, device, threads, backend="inductor"):
+        super().open(source, dtype, device, threads, "sdpa")
+        self.options = compile_options(backend, self.device)
+        compile_blocks(self.model, **self.options)
+        self.generator = self.encode = None
+
+    @torch.no_grad()
+    def compile(self):
+        size = self.image_size
+        pool = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
+        self.pixels = torch.zeros(len(self.prompts), 3, size, size, device=self.device)
+        self.encode = Captured(lambda: self.model.transformer.visual(self.pixels), self.device, pool)
+        self.generator = StaticGenerator(self.model, self.prompts, self.new_tokens, pool, **self.options)
+        return True
+
+    @torch.no_grad()
+    def vision(self, pixels):
+        self.pixels.copy_(torch.from_numpy(pixels))
+        return self.encode()
+
+    @torch.no_grad()
+    def generate(self, features):
+        generator, launches = self.generator, []
+        generator.features.copy_(features)
+        generator.prefill()
+        generator.next.tolist()
+        times = [time.perf_counter()]
+        for _ in range(self.new_tokens - 1):
+            start = time.perf_counter()
+            generator.decode()
+            times.append(time.perf_counter())
+            launches.append(times[-1] - start)
+        tokens = generator.generated.tolist()
+        last = time.perf_counter()
+        if self.device.type == "cpu":
+            return Generation(tokens, times[0], last, times)
+        return Generation(tokens, times[0], last, None, launches)
+
+    @torch.no_grad()
+    def greedy_logits(self, features):
+        generator = self.generator
+        generator.features.copy_(features)
+        logits = [generator.prefill().float().cpu()]
+        for _ in range(self.new_tokens - 1):
+            logits.append(generator.decode().float().cpu())
+        return generator.generated.tolist(), torch.stack(logits, 1).numpy()
+
+    def release(self):
+        self.generator = self.encode = None
+        super().release()

@@ -1,0 +1,76 @@
+"""The device's own ceilings, in a worker of their own: how fast memory is read, how fast matrices are multiplied."""
+
+import ctypes
+
+import torch
+
+READ_BYTES = 4 << 30      # far beyond every cache
+READ_WAYS = {"loads": (0, (4, 8, 16)), "bulk": (1, (4096, 8192, 16384, 32768))}   # ops/kernels/read_rate.h
+COLD_BYTES = 256 << 20    # matrices in turn fill at least this, so that none is found in the cache
+PASSES = 10
+
+
+def seconds_of(launch, passes=PASSES):
+    """Median device time of `launch(i)`, for i from 0 on, after one pass for warming up."""
+    launch(0)
+    marks = [torch.cuda.Event(enable_timing=True) for _ in range(passes + 1)]
+    marks[0].record()
+    for i in range(passes):
+        launch(i + 1)
+        marks[i + 1].record()
+    torch.cuda.synchronize()
+    return sorted(a.elapsed_time(b) for a, b in zip(marks, marks[1:], strict=False))[passes // 2] / 1e3
+
+
+def read_rate(library):
+    """(bytes per second, way) of the fastest read kernel in the kernel library; OSError if it cannot be loaded."""
+    read = ctypes.CDLL(library).qwen_vl_read_rate
+    read.restype = ctypes.c_size_t
+    read.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+    buffer = torch.zeros(READ_BYTES, dtype=torch.uint8, device="cuda")
+    sink = torch.zeros(1, dtype=torch.int32, device="cuda")
+    best = 0.0, ""
+    for name, (way, pieces) in READ_WAYS.items():
+        for piece in pieces:
+            def launch(_, way=way, piece=piece):
+                return read(buffer.data_ptr(), READ_BYTES, way, piece, sink.data_ptr(),
+                            torch.cuda.current_stream().cuda_stream)
+            covered = launch(0)
+            if covered:
+                best = max(best, (covered / seconds_of(launch), f"{name}, {piece}"))
+    if not best[0]:
+        raise OSError("no read kernel runs on this device")
+    return best
+
+
+def matrix_rate(shapes, dtype):
+    """Operations per second of torch.matmul over `shapes`, (rows, out, in) each."""
+    operations = seconds = 0
+    for rows, out, width in shapes:
+        size = out * width * dtype.itemsize
+        weights = torch.randn(max(1, -(-COLD_BYTES // size)), out, width, device="cuda").to(dtype)
+        x = torch.randn(rows, width, device="cuda").to(dtype)
+        seconds += seconds_of(lambda i, x=x, w=weights: torch.matmul(x, w[i % len(w)].T))
+        operations += 2 * rows * out * width
+        del weights, x
+    return operations / seconds
+
+
+class Ceilings:
+    """Target of a worker."""
+
+    def ceilings(self, library, dtype, shapes):
+        """{"read_bytes_per_s", "read_way", "<part>_flop_per_s" for every part of `shapes`} with "<name>_reason" in
+        the place of what could not be measured."""
+        found = {}
+        try:
+            found["read_bytes_per_s"], found["read_way"] = read_rate(library)
+        except (OSError, AttributeError, RuntimeError) as e:
+            found["read_reason"] = str(e).split("\n")[0]
+        torch.cuda.empty_cache()
+        for part, products in shapes.items():
+            try:
+                found[f"{part}_flop_per_s"] = matrix_rate(products, getattr(torch, dtype))
+            except RuntimeError as e:
+                found[f"{part}_reason"] = str(e).split("\n")[0]
+        return found

@@ -1,0 +1,162 @@
+"""Greedy decoding over a static KV cache, its blocks compiled, every call one CUDA graph on a GPU.
+
+Blocks are compiled one by one: all layers share one compiled block, which takes seconds where the unrolled model takes
+minutes, and the CUDA graph around them leaves no launch to the host either way.
+"""
+
+import torch
+
+from bench.torch_model.attention import additive_mask
+from bench.torch_model.language import StepContext
+from bench.torch_model.rotary import inverse_frequencies, logn_scale, rotation
+from core.config import QUERIES
+
+SLOT_ROUNDING = 64   # cache sizes are rounded up to this: aligned masks, and runs of similar length share a compilation
+RECOMPILE_LIMIT = 64  # shapes that one run may ask for
+
+
+def compile_options(backend, device):
+    """Keyword arguments of torch.compile; shapes are static, and a graph break is an error."""
+    options = {"backend": backend, "fullgraph": True, "dynamic": False}
+    if backend == "inductor" and device.type == "cuda":
+        # With this, products with one row become generated kernels that read weights faster than cuBLAS does.
+        options["options"] = {"coordinate_descent_tuning": True}
+    return options
+
+
+def compile_blocks(model, **options):
+    """Compile the vision and decoder blocks of a QwenVLForCausalLM in place."""
+    torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
+    for block in (*model.transformer.visual.transformer.resblocks, model.transformer.visual.attn_pool,
+                  *model.transformer.h, model.transformer.ln_f):
+        block.compile(**options)
+
+
+class Captured:
+    """A function without arguments over static tensors; on a GPU it is captured once and then replayed.
+
+    `reset` puts the state back that the function changes; it runs before each of the calls made here.
+    """
+
+    def __init__(self, function, device, pool=None, reset=lambda: None):
+        self.function, self.graph = function, None
+        reset()
+        self.result = function()
+        if device.type == "cuda":
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                reset()
+                function()
+            torch.cuda.current_stream().wait_stream(stream)
+            torch.cuda.synchronize()
+            reset()
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph, pool=pool):
+                self.result = function()
+
+    def __call__(self):
+        """Run, or launch, the function; its result is overwritten by the next call."""
+        if self.graph:
+            self.graph.replay()
+        else:
+            self.result = self.function()
+        return self.result
+
+
+class StaticLayer:
+    """One layer's keys and values, [B, heads, C, D] each; `slots` [S] are those that a call writes."""
+
+    def __init__(self, k, v, slots, whole):
+        self.k, self.v, self.slots, self.whole = k, v, slots, whole
+
+    def update(self, k, v):
+        """Store; queries see the `whole` cache in a decode step, only this call's in a prefill."""
+        self.k.index_copy_(2, self.slots, k)
+        self.v.index_copy_(2, self.slots, v)
+        return (self.k, self.v) if self.whole else (k, v)
+
+
+def decode_context(frequencies, position, slots, seq_length, use_logn, dtype):
+    """StepContext's tensors for one step at `position` [1] over `slots` [C]."""
+    cos, sin = rotation(frequencies, position)
+    scale = logn_scale(position, seq_length, dtype) if use_logn else None
+    return cos, sin, scale, torch.where(slots > position, torch.finfo(dtype).min, 0.0).to(dtype)[None, None, None, :]
+
+
+def head(lm_head, hidden):
+    """[B, 1, H] -> logits [B, V] and their argmax [B, 1]."""
+    logits = lm_head(hidden)[:, 0]
+    return logits, logits.argmax(-1, keepdim=True)
+
+
+class StaticGenerator:
+    """Greedy generation of `new_tokens` for one batch of equally long prompts, again and again.
+
+    `features` [images, QUERIES, H] is to be filled before `prefill()`; then come up to new_tokens - 1 `decode()`. Both
+    return logits [B, V]. `generated` [B, new_tokens] is the outcome. Everything compiles in the constructor.
+    """
+
+    def __init__(self, model, prompts, new_tokens, pool=None, **options):
+        self.model, config = model, model.geometry
+        device, dtype = model.lm_head.weight.device, model.lm_head.weight.dtype
+        self.tokens = torch.tensor(prompts, device=device)
+        batch, self.length = self.tokens.shape
+        rows, columns = (self.tokens == config.image_start_id).nonzero(as_tuple=True)
+        self.image_slots = rows[:, None], columns[:, None] + 1 + torch.arange(QUERIES, device=device)
+        self.features = torch.zeros(len(rows), QUERIES, config.hidden_size, dtype=dtype, device=device)
+        capacity = -(-(self.length + new_tokens) // SLOT_ROUNDING) * SLOT_ROUNDING
+        shape = batch, config.num_attention_heads, capacity, config.kv_channels
+        self.keys, self.values = ([torch.zeros(shape, dtype=dtype, device=device)
+                                   for _ in range(config.num_hidden_layers)] for _ in range(2))
+        self.position = torch.zeros(1, dtype=torch.long, device=device)
+        self.step = torch.zeros(1, dtype=torch.long, device=device)
+        self.next = torch.zeros(batch, 1, dtype=torch.long, device=device)
+        self.generated = torch.zeros(batch, new_tokens, dtype=torch.long, device=device)
+
+        self.frequencies = inverse_frequencies(config, self.length, device)
+        self.slots = torch.arange(capacity, device=device)
+        prompt = self.slots[:self.length]
+        scale = self._beyond(self.length) and logn_scale(prompt, config.seq_length, dtype)
+        causal = model.attention == "sdpa"
+        mask = None if causal else additive_mask(self.length, self.length, dtype, device)
+        self.prompt_context = StepContext(*rotation(self.frequencies, prompt), scale, mask, causal)
+        self.prompt_layers = self._layers(prompt, whole=False)
+        self.step_layers = self._layers(self.position, whole=True)
+        self.context = torch.compile(decode_context, **options)
+        self.head = torch.compile(head, **options)
+        self.prefill = Captured(self._prefill, device, pool)
+        if new_tokens > 1:
+            self.decode = Captured(self._decode, device, pool, self._rewind)
+
+    def _beyond(self, positions):
+        return True if self.model.geometry.use_logn_attn and positions > self.model.geometry.seq_length else None
+
+    def _layers(self, slots, whole):
+        return [StaticLayer(k, v, slots, whole) for k, v in zip(self.keys, self.values, strict=True)]
+
+    def _rewind(self):
+        self.position.fill_(self.length)
+        self.step.zero_()
+
+    def _prefill(self):
+        self._rewind()
+        embeddings = self.model.transformer.wte(self.tokens).index_put(self.image_slots, self.features)
+        hidden = self.model.transformer(embeddings, self.prompt_context, self.prompt_layers)
+        return self._choose(hidden[:, -1:].contiguous())
+
+    def _decode(self):
+        config = self.model.geometry
+        context = self.context(self.frequencies, self.position, self.slots, config.seq_length,
+                               bool(self._beyond(len(self.slots))), self.features.dtype)
+        hidden = self.model.transformer(self.model.transformer.wte(self.next), StepContext(*context, False),
+                                        self.step_layers)
+        self.position.add_(1)
+        return self._choose(hidden)
+
+    def _choose(self, hidden):
+        logits, best = self.head(self.model.lm_head, hidden)
+        self.next.copy_(best)
+        self.generated.index_copy_(1, self.step, best)
+        self.step.add_(1)
+        return logits
