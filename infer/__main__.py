@@ -57,6 +57,11 @@ def answer(engine, tokenizer, ids, images, new_tokens):
     return tokenizer.decode(tokens, skip_special=True), times
 
 
+def visible(text):
+    """The text with control characters replaced: a model must not steer the terminal that it is shown on."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def main():
     parser = argparse.ArgumentParser(prog="python -m infer", description=__doc__)
     parser.add_argument("--exported", type=Path, required=True, help="folder with vision/ and language/")
@@ -81,7 +86,7 @@ def main():
     engine = Engine(args.exported, args.device)
     print(f"loaded in {engine.load_seconds:.2f} s ({engine.impl}, {engine.dtype}, {engine.device})", flush=True)
     generated, times = answer(engine, tokenizer, ids, images, args.max_new_tokens)
-    print(generated)
+    print(visible(generated))
     print(", ".join(f"{stage} {ms:.1f} ms" for stage, ms in times.items()))
 
 

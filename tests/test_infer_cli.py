@@ -100,3 +100,9 @@ def test_truncated_image(refused, tmp_path):
 
 def test_nothing_exported(refused, tmp_path):
     refused("make export", "--prompt", "x", exported=tmp_path)
+
+
+def test_generated_control_characters_do_not_reach_the_terminal():
+    from infer.__main__ import visible
+
+    assert visible("a\x1b[2Jb\r\n\tç中") == "a\N{REPLACEMENT CHARACTER}[2Jb\N{REPLACEMENT CHARACTER}\n\tç中"
