@@ -145,8 +145,8 @@ class Contest:
         return outputs
 
     def pass_gate(self, judge):
-        """Have every arm of the group judged; an arm that differs leaves."""
-        for entry in self.running:
+        """Have every arm of the group judged, the one that sets the scale first; an arm that differs leaves."""
+        for entry in sorted(self.running, key=lambda entry: judge.half and entry.name != judge.scale_arm):
             outputs = self.outputs(entry)
             if outputs is None:
                 continue

@@ -1,0 +1,184 @@
+"""Runs beyond the plain one, over fake arms: half precision, arms in sequence, further cases, memory, deadline."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.arms import GATE_ARM, ArmSpec
+from bench.device_memory import DeviceMemory
+from bench.report import display_frame, of_first_case
+from bench.results import report
+from bench.run import Options, exit_status, run
+from bench.schema import Case, read_rows
+from bench.work import work
+from core.config import ModelConfig
+from export.synthetic import write_checkpoint
+from infer.image import default_image
+
+ROOT = Path(__file__).parents[1]
+FAKE = "tests.bench_fake_arm:FakeArm"
+EAGER = GATE_ARM
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint("tiny", tmp_path_factory.mktemp("cases") / "tiny")
+
+
+@pytest.fixture
+def compete(checkpoint, tmp_path):
+    """Run fake arms {name: options of FakeArm}; returns (rows, folder, lines of the diary). All know GATE_ARM."""
+    def competed(arms, memory=None, **changes):
+        diary = tmp_path / "diary"
+        specs = {name: ArmSpec(name, "torch", FAKE, "checkpoint", {"name": name, "diary": str(diary), **options})
+                 for name, options in {EAGER: {}, **arms}.items()}
+        options = Options(**{"checkpoint": str(checkpoint), "image": str(default_image()), "prompt": "What is it?",
+                             "out": str(tmp_path / "results"), "arms": list(arms), "new_tokens": 4, "rounds": 2,
+                             "warmup": 0, "python": {"torch": sys.executable}, **changes})
+        folder, rows = run(options, ["bench"], specs=specs, memory=memory)
+        return rows, folder, diary.read_text().split() if diary.exists() else []
+    return competed
+
+
+def state(rows, arm, batch=1, new_tokens=4, stage="end_to_end"):
+    (row,) = (row for row in rows if (row.arm, row.case.batch, row.case.new_tokens, row.stage) ==
+              (arm, batch, new_tokens, stage))
+    return row
+
+
+@pytest.mark.parametrize("with_eager", [True, False])
+def test_half_precision_is_judged_by_the_error_of_the_gate_arm(compete, with_eager):
+    arms = {"good": {"half_error": 1.2e-3}, "bad": {"half_error": 2e-3}, **({EAGER: {}} if with_eager else {})}
+    rows, folder, _ = compete(arms, dtype="float16")
+    assert state(rows, "good").status == "ok"
+    assert state(rows, "bad").status == "failed"
+    assert "off by" in state(rows, "bad").reason
+    accuracy = json.loads((folder / "accuracy.json").read_text())
+    assert accuracy["reference"] == "torch-eager in float32"
+    assert 0 < accuracy["scale"]["logits"] < accuracy["arms"]["good"]["logits"]["relative_error"]
+
+
+def test_half_precision_without_a_reference_times_nothing(compete):
+    rows, _, diary = compete({"a": {}, EAGER: {"trouble": "error at load"}}, dtype="float16")
+    assert state(rows, "a").reason == "gate failed: there is no float32 reference to compare with" and not diary
+
+
+def test_arms_in_sequence(compete):
+    rows, folder, diary = compete({"a": {}, "b": {}}, sequential=True)
+    assert diary == ["a", "a", "b", "b"]
+    assert all(row.provenance["sequential"] and row.provenance["rounds"]["done"] == 2 for row in rows)
+    assert "one arm after the other" in (folder / "table.md").read_text()
+
+
+def test_rows_are_stored_after_every_arm_in_sequence(compete, monkeypatch):
+    import bench.run
+    stored = []
+    monkeypatch.setattr(bench.run, "store_rows", lambda out, rows, accuracy: stored.append(
+        {row.arm: row.status for row in rows if row.stage == "end_to_end"}))
+    compete({"a": {}, "b": {}}, sequential=True)
+    assert stored == [{"a": "ok", "b": "skipped"}, {"a": "ok", "b": "ok"}]
+
+
+def test_further_cases(compete, tmp_path):
+    rows, folder, diary = compete({"a": {}, "b": {}}, batches=[1, 2, 3], lengths=[1, 4, 9], case_rounds=1)
+    cases = {(row.case.batch, row.case.new_tokens) for row in rows}
+    assert cases == {(1, 4), (2, 4), (3, 4), (1, 1), (1, 9)} and (rows[0].case.batch, rows[0].case.new_tokens) == (1, 4)
+    assert len(diary) == 2 * 2 + 2 * 4 * 2   # rounds, then a warm-up and a round for each case
+    assert {row.status for row in rows if row.stage == "end_to_end"} == {"ok"}
+    assert len(state(rows, "a", batch=3, stage="token").samples) == 3
+    markdown = (folder / "cases.md").read_text()
+    assert markdown.count("| a ") + markdown.count(" a |") >= 5 and (folder / "cases.csv").is_file()
+    made = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for name in ("cases.csv", "cases.md", "lengths.png", "batches.png"):
+        (folder / name).unlink()
+    assert read_rows(folder / "rows.jsonl") == rows and [found for found, _ in report(tmp_path)] == [folder]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == made
+
+
+def test_case_that_does_not_fit_is_a_row_and_the_arm_goes_on(compete):
+    rows, folder, _ = compete({"a": {"trouble": "memory at batch 2"}}, batches=[2, 3], case_rounds=1)
+    assert state(rows, "a").status == "ok" and state(rows, "a", batch=3).status == "ok"
+    row = state(rows, "a", batch=2)
+    assert row.status == "oom" and "out of memory" in row.reason and row.reason in (folder / "cases.md").read_text()
+    assert exit_status(rows) == 0
+
+
+def test_case_in_which_the_arm_dies(compete):
+    rows, _, _ = compete({"a": {"trouble": "killed at batch 2"}}, batches=[2, 3], case_rounds=1)
+    assert state(rows, "a").status == "ok" and "SIGKILL" in state(rows, "a", batch=2).reason
+    assert not [row for row in rows if row.case.batch == 3]
+
+
+def test_rows_of_a_batch_must_be_the_single_row(compete):
+    rows, folder, _ = compete({"a": {"trouble": "other rows"}}, batches=[2], case_rounds=1)
+    assert state(rows, "a", batch=2).reason == "gate failed: row 1 parts from the single row at token 1"
+    agreement = json.loads((folder / "accuracy.json").read_text())["agreement"]
+    assert list(agreement.values()) == [{"a": pytest.approx((1 + 0.25) / 2)}]
+
+
+def test_only_the_named_arms_take_further_cases(compete):
+    rows, _, _ = compete({"a": {}, "b": {}}, batches=[2], case_rounds=1, case_arms=["b"])
+    assert {row.arm for row in rows if row.case.batch == 2} == {"b"}
+
+
+def test_device_memory(compete):
+    used = iter([100.0, 500.0] + [1000.0] * 100_000)
+    memory = DeviceMemory(lambda: (next(used), 80_000.0))
+    rows, folder, _ = compete({"a": {}}, memory=memory, sequential=True)
+    assert state(rows, "a", stage="device_memory").samples == [500.0]
+    weights = rows[0].provenance["work"]["weights_bytes"] / 2**20
+    assert state(rows, "a", stage="beyond_weights").samples == [500.0 - weights]
+    assert "memory beyond the weights" in (folder / "table.md").read_text()
+
+
+def test_device_memory_that_cannot_be_read():
+    def read():
+        raise OSError("no driver")
+    memory = DeviceMemory(read)
+    memory.start()
+    assert memory.source is None and memory.stop() is None
+
+
+def test_deadline_begins_nothing_new(compete):
+    rows, _, diary = compete({"a": {}}, deadline=1e-6)
+    assert state(rows, "a").status == "skipped" and "--deadline" in state(rows, "a").reason and not diary
+
+
+def test_several_variables_reach_the_arm(compete):
+    rows, _, _ = compete({"a": {}}, environment={"torch": {"BENCH_A": "1:2", "BENCH_B": "x=y"}})
+    assert rows[0].provenance["versions"]["variables"] == ["1:2", "x=y"]
+
+
+def test_shares_of_limits_are_shown(compete):
+    rows, _, _ = compete({"a": {}})
+    case = rows[0].provenance["work"]
+    token = state(rows, "a", stage="token")
+    token.samples[:] = [2.0]   # ms
+    for row in rows:
+        row.provenance["ceilings"] = {"read_bytes_per_s": case["decode_bytes"] * 1000, "read_way": "loads",
+                                      "vision_reason": "no such device"}
+    frame = display_frame(of_first_case(rows))
+    assert frame.loc["decode / token, share of limit", "a"] == "50 %"
+    assert "vision, share of limit" not in frame.index
+
+
+def test_ceilings_without_a_device_say_why():
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", "from bench.ceilings import Ceilings; import json; print(json.dumps("
+                           "Ceilings().ceilings('/no/such/library.so', 'float16', {'vision': [[8, 8, 8]]})))"],
+                          capture_output=True, text=True, check=True, cwd=ROOT, env=environment)
+    found = json.loads(done.stdout)
+    assert "/no/such/library.so" in found["read_reason"] and found["vision_reason"]
+
+
+def test_work_of_the_published_model():
+    config = ModelConfig.from_dict(json.loads((ROOT / "export" / "presets" / "7b.json").read_text()))
+    found = work(Case("7b", "float16", "gpu", 1, 286, 32), config)
+    assert found["weights_bytes"] / 1e9 == pytest.approx(19.3, abs=0.2)
+    layers = 2 * 32 * (4 * 4096 ** 2 + 3 * 4096 * 11008)
+    assert found["decode_bytes"] == pytest.approx(layers + 2 * 151936 * 4096, rel=1e-3)
+    assert found["prefill_flops"] == pytest.approx(286 * layers, rel=0.02)
