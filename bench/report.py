@@ -196,7 +196,8 @@ def markdown(rows):
 
 
 def show(rows, console):
-    """Print the table with its conditions."""
+    """Print the gated case's table with its conditions."""
+    rows = of_first_case(rows)
     frame = display_frame(rows)
     table = Table("")
     for arm in frame.columns:

@@ -67,7 +67,8 @@ def test_baseline_names_what_is_wrong(made, tmp_path):
 
 
 @pytest.mark.parametrize("args", [["run"], ["run", "--checkpoint", "x", "--arms", "torch-lazy"],
-                                  ["run", "--checkpoint", "x", "--rounds", "0"], ["fly"],
+                                  ["run", "--checkpoint", "x", "--rounds", "0"],
+                                  ["run", "--checkpoint", "x", "--batches", "1,0"], ["fly"],
                                   ["run", "--checkpoint", "x", "--paddle-env", "PYTHONPATH"]])
 def test_bad_arguments(args):
     with pytest.raises(SystemExit) as e:
@@ -78,7 +79,14 @@ def test_bad_arguments(args):
 def test_interpreters_and_environment(monkeypatch):
     monkeypatch.setenv("TORCH_PYTHON", "/usr/bin/python-of-torch")
     monkeypatch.delenv("PADDLE_PYTHON", raising=False)
-    options = to_options(parse(["run", "--checkpoint", "x", "--paddle-env", "PYTHONPATH=/a=b", "--device", "gpu"]))
+    options = to_options(parse(["run", "--checkpoint", "x", "--paddle-env", "PYTHONPATH=/a=b", "LD_LIBRARY_PATH=/c:/d",
+                               "--paddle-env", "E=", "--device", "gpu", "--batches", "1,2", "--lengths", "16"]))
     assert options.python == {"torch": "/usr/bin/python-of-torch", "paddle": sys.executable}
-    assert options.environment == {"torch": {}, "paddle": {"PYTHONPATH": "/a=b"}}
-    assert options.device == "gpu"
+    assert options.environment == {"torch": {}, "paddle": {"PYTHONPATH": "/a=b", "LD_LIBRARY_PATH": "/c:/d",
+                                                          "E": ""}}
+    assert options.device == "gpu" and "torch-compile" in options.arms
+    assert (options.batches, options.lengths) == ([1, 2], [16])
+
+
+def test_compiled_arm_is_no_default_on_the_cpu():
+    assert "torch-compile" not in to_options(parse(["run", "--checkpoint", "x", "--device", "cpu"])).arms
