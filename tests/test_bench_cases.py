@@ -182,3 +182,15 @@ def test_work_of_the_published_model():
     layers = 2 * 32 * (4 * 4096 ** 2 + 3 * 4096 * 11008)
     assert found["decode_bytes"] == pytest.approx(layers + 2 * 151936 * 4096, rel=1e-3)
     assert found["prefill_flops"] == pytest.approx(286 * layers, rel=0.02)
+
+
+@pytest.mark.parametrize("total, sequential", [(1.0, True), (80_000.0, False)])
+def test_arms_that_do_not_fit_together_run_in_sequence(compete, monkeypatch, total, sequential):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    rows, folder, _ = compete({EAGER: {}, "a": {}}, memory=DeviceMemory(lambda: (0.0, total)), device="gpu",
+                              dtype="float16")
+    assert state(rows, "a").status == "ok" and state(rows, "a").provenance["sequential"] is sequential
+    assert ("device_memory" in {row.stage for row in rows}) is sequential
+    ceilings = json.loads((folder / "machine.json").read_text())["ceilings"]
+    assert "libqwen_vl_kernels.so" in ceilings["read_reason"] or "CUDA" in ceilings["read_reason"]
+    assert f"No read limit: {ceilings['read_reason']}" in (folder / "table.md").read_text()
