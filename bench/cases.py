@@ -81,7 +81,8 @@ def _line_figure(rows, lines, x, y, labels):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
         figure.legend(loc="outside upper left", ncols=4, frameon=False)
-        figure.supxlabel(textwrap.fill(f"gated case: {conditions_line(rows)}; others: fewer rounds", CAPTION_WIDTH), fontsize=8, x=0.01, ha="left")
+        caption = f"gated case: {conditions_line(rows)}; others: fewer rounds"
+        figure.supxlabel(textwrap.fill(caption, CAPTION_WIDTH), fontsize=8, x=0.01, ha="left")
     return figure
 
 
