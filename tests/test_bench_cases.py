@@ -194,3 +194,10 @@ def test_arms_that_do_not_fit_together_run_in_sequence(compete, monkeypatch, tot
     ceilings = json.loads((folder / "machine.json").read_text())["ceilings"]
     assert "libqwen_vl_kernels.so" in ceilings["read_reason"] or "CUDA" in ceilings["read_reason"]
     assert f"No read limit: {ceilings['read_reason']}" in (folder / "table.md").read_text()
+
+
+def test_in_half_precision_an_arm_that_does_not_repeat_is_judged_again(compete):
+    rows, folder, _ = compete({EAGER: {}, "a": {"trouble": "changes its mind"}}, dtype="float16")
+    assert state(rows, "a").status == "ok"
+    arms = json.loads((folder / "accuracy.json").read_text())["arms"]
+    assert arms[EAGER]["repeats"] and not arms["a"]["repeats"]
