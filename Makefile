@@ -18,6 +18,8 @@ IMAGE ?=
 PROMPT ?=
 NEW_TOKENS ?= 32
 ARMS ?=
+ROUNDS ?=
+BATCH ?=
 CASES ?=
 CUDA_ARCHS ?=
 OUT ?=
@@ -120,6 +122,7 @@ help: ## list the targets and variables
 	@echo "  IMAGE= PROMPT= NEW_TOKENS=$(NEW_TOKENS)   for infer; NEW_TOKENS for bench as well"
 	@echo "  CUDA_ARCHS=    architectures of the GPU operators, for example \"80 90a\"; default: those of the cards here"
 	@echo "  ARMS=          arms of bench, all of them by default"
+	@echo "  ROUNDS= BATCH= rounds and batch of bench"
 	@echo "  OUT=           where the target writes to ($(OUT_GOALS))"
 	@echo "  BUILD=$(BUILD)    folder of everything that is built on the way"
 	@echo "  PYTHON=        interpreter (3.11 or 3.12) that .venv is made with"
@@ -187,6 +190,7 @@ baseline: $(CHECKPOINT_FILES) | $(ENVIRONMENT) ## one pass of the PyTorch baseli
 
 bench: $(CHECKPOINT_FILES) $(BENCH_EXPORTS) | $(ENVIRONMENT) ## compare Paddle with PyTorch, write results/
 	$(PADDLE_PYTHON) -m bench run $(BENCH_OPTIONS) --out $(RESULTS) --preset $(NAME) $(if $(ARMS),--arms $(ARMS)) \
+	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BATCH),--batch $(BATCH)) \
 	  $(foreach impl,$(BENCH_IMPLS),--exported-$(impl) $(EXPORTED_ROOT)/$(impl)-$(DTYPE))
 
 report: | $(ENVIRONMENT) ## make tables and plots again from the stored rows
