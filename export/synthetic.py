@@ -36,11 +36,15 @@ def presets():
     return sorted(path.stem for path in PRESETS.glob("*.json"))
 
 
-def write_checkpoint(preset, out, seed=0, dtype="float32"):
-    """Write config.json, model.safetensors and qwen.tiktoken to folder `out`; equal arguments give equal bytes."""
+def write_checkpoint(preset, out, seed=0, dtype=None):
+    """Write config.json, model.safetensors and qwen.tiktoken to folder `out`; equal arguments give equal bytes.
+
+    dtype: the weights' type, by default the preset's own.
+    """
     out = output_folder(out, ["model.safetensors"])
     raw = json.loads((PRESETS / f"{preset}.json").read_text(encoding="utf-8"))
     config = ModelConfig.from_dict(raw, f"preset {preset}")
+    dtype = dtype or raw["torch_dtype"]
     raw.update({flag: name == dtype for name, flag in DTYPE_FLAGS.items()}, torch_dtype=dtype,
                synthetic={"preset": preset, "seed": seed})
     with atomic_dir(out) as folder:
@@ -151,7 +155,7 @@ def main():
     parser.add_argument("out", metavar="OUT")
     parser.add_argument("--preset", default="small")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--dtype", choices=sorted(STORAGE), default="float32")
+    parser.add_argument("--dtype", choices=sorted(STORAGE), help="default: the preset's")
     options = parser.parse_args()
     if options.preset not in presets():
         raise UserError(f"no preset {options.preset!r}: PRESET= is one of {', '.join(presets())}")
