@@ -1,7 +1,7 @@
-"""Build the operator library: `python -m ops.build [--device cpu|gpu] [--out build/ops/cpu]`.
+"""Build the operator library: `python -m ops.build [--device cpu|gpu|kernels] [--out build/ops/cpu]`.
 
-ninja compiles in parallel and only what changed, headers included. `--device gpu` needs Paddle's GPU wheel and nvcc,
-but no GPU, and also leaves the kernels alone as libqwen_vl_kernels.so, which needs no framework.
+ninja compiles in parallel and only what changed, headers included. `gpu` needs Paddle's GPU wheel and nvcc, but no
+GPU, and also leaves the kernels alone as libqwen_vl_kernels.so; `kernels` makes only that and needs no Paddle.
 """
 
 import argparse
@@ -31,13 +31,9 @@ def source_version():
     return digest.hexdigest()[:12]
 
 
-def ninja_file(march, paddle, compiler, cuda=None):
-    """The build description for ninja, as text. `cuda` None builds the CPU kernels alone."""
-    include = paddle.package / "include"
-    binding = ["-O2", "-DPADDLE_NO_PYTHON", "-D_GLIBCXX_USE_CXX11_ABI=1", f"-isystem {include}",
-               f"-isystem {include / 'third_party'}"]
-    libraries = [f"-L{paddle.package / 'libs'}", f"-L{paddle.package / 'base'}", "-l:libpaddle.so", "-l:libdnnl.so.3",
-                 "-l:libiomp5.so"]  # Paddle's OpenMP runtime: a second one would fight it for the cores
+def ninja_file(march, compiler, paddle=None, cuda=None):
+    """The build description for ninja, as text: the operator library over `paddle`, with CUDA kernels if `cuda` is
+    given; without `paddle` the kernels alone."""
     lines = [
         f"compiler = {compiler}",
         f"common = -std=c++17 -fPIC -Wall -fopenmp -I{ROOT}",
@@ -51,10 +47,8 @@ def ninja_file(march, paddle, compiler, cuda=None):
         "  command = $compiler -shared -o $out $in $libraries",
         "  description = link $out",
     ]
-    objects, device_objects, runtime = [], [], []
+    device_objects, runtime = [], []
     if cuda is not None:
-        binding += ["-DPADDLE_WITH_CUDA", *(f"-isystem {path}" for path in cuda.includes)]
-        libraries.insert(2, "-l:libphi.so")
         runtime = [f"-L{cuda.runtime}", "-l:libcudart_static.a", "-ldl", "-lrt", "-lpthread"]
         codes = " ".join(f"-gencode arch=compute_{a},code=sm_{a}" for a in cuda.architectures)
         lines += [
@@ -69,6 +63,24 @@ def ninja_file(march, paddle, compiler, cuda=None):
         for source in sources(KERNELS, ".cu"):
             device_objects.append(f"kernels.{source.stem}.o")
             lines.append(f"build {device_objects[-1]}: device {source}")
+        lines += [f"build {KERNELS_NAME}: link {' '.join(device_objects)}", f"  libraries = {' '.join(runtime)}"]
+    if paddle is not None:
+        lines += _operator_lines(paddle, cuda, device_objects, runtime)
+    return "\n".join([*lines, ""])
+
+
+def _operator_lines(paddle, cuda, device_objects, runtime):
+    """Bindings, CPU kernels and the operator library itself."""
+    include = paddle.package / "include"
+    binding = ["-O2", "-DPADDLE_NO_PYTHON", "-D_GLIBCXX_USE_CXX11_ABI=1", f"-isystem {include}",
+               f"-isystem {include / 'third_party'}"]
+    libraries = [f"-L{paddle.package / 'libs'}", f"-L{paddle.package / 'base'}", "-l:libpaddle.so"]
+    if cuda is not None:
+        binding += ["-DPADDLE_WITH_CUDA", *(f"-isystem {path}" for path in cuda.includes)]
+        libraries.append("-l:libphi.so")
+    # libiomp5 is Paddle's OpenMP runtime: a second one would fight it for the cores
+    libraries += ["-l:libdnnl.so.3", "-l:libiomp5.so", *runtime]
+    lines, objects = [], []
     for source in sources(BINDINGS, ".cc"):
         inside = source.relative_to(BINDINGS)
         objects.append(inside.with_suffix(".o").as_posix().replace("/", "."))
@@ -76,25 +88,27 @@ def ninja_file(march, paddle, compiler, cuda=None):
                   f"  flags = {'$kernel' if 'cpu' in inside.parts else ' '.join(binding)}"]
         if source.stem == "version":
             lines[-1] += f" '-DQWEN_VL_OPS_VERSION=\"{source_version()}\"'"
-    lines += [f"build {NAME}: link {' '.join(objects + device_objects)}",
-              f"  libraries = {' '.join(libraries + runtime)}"]
-    if cuda is not None:
-        lines += [f"build {KERNELS_NAME}: link {' '.join(device_objects)}", f"  libraries = {' '.join(runtime)}"]
-    return "\n".join([*lines, ""])
+    return [*lines, f"build {NAME}: link {' '.join(objects + device_objects)}",
+            f"  libraries = {' '.join(libraries)}"]
 
 
-def build(device, out, march, architectures=""):
-    """Compile and link into the folder `out`; only what changed is compiled. Returns the library's path."""
-    compiler, paddle, cuda = toolchain.compiler(), toolchain.paddle(), None
-    if device == "gpu":
-        if not paddle.gpu:
-            raise UserError(f"{paddle.package} is Paddle's CPU wheel: run `make setup DEVICE=gpu` first")
+def build(device, out, march="native", architectures=""):
+    """Compile and link into the folder `out`; only what changed is compiled. Returns the library's path.
+
+    device: "cpu", "gpu", or "kernels" for the CUDA kernels without any framework.
+    """
+    compiler, paddle, cuda = toolchain.compiler(), None, None
+    if device != "kernels":
+        paddle = toolchain.paddle()
+    if device == "gpu" and not paddle.gpu:
+        raise UserError(f"{paddle.package} is Paddle's CPU wheel: run `make setup DEVICE=gpu` first")
+    if device != "cpu":
         cuda = toolchain.cuda(architectures)
         print(f"kernels for {' '.join(f'sm_{a}' for a in cuda.architectures)}, CUDA {'.'.join(map(str, cuda.version))}")
     import ninja
 
     out.mkdir(parents=True, exist_ok=True)
-    text = ninja_file(march, paddle, compiler, cuda)
+    text = ninja_file(march, compiler, paddle, cuda)
     description = out / "build.ninja"
     if not description.exists() or description.read_text() != text:
         description.write_text(text)
@@ -102,12 +116,12 @@ def build(device, out, march, architectures=""):
     done = subprocess.run([Path(ninja.BIN_DIR) / "ninja", "-C", out, "-j", jobs])
     if done.returncode != 0:
         raise UserError(f"building the operators failed (see the compiler's message above; folder {out})")
-    return out / NAME
+    return out / (KERNELS_NAME if paddle is None else NAME)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--device", choices=["cpu", "gpu", "kernels"], default="cpu")
     parser.add_argument("--out", type=Path, help="folder, default build/ops/<device>")
     parser.add_argument("--march", default="native", help="processor to compile for (g++ -march)")
     parser.add_argument("--cuda-archs", default=os.environ.get("CUDA_ARCHS", ""), help='for example "80 90a"')

@@ -41,7 +41,7 @@ def compiler():
     name = os.environ.get("CXX", "g++")
     if shutil.which(name) is None:
         raise UserError(f"no C++ compiler ({name}): apt install g++")
-    version = _output(name, "-dumpversion").split(".")[0]
+    version = _output(name, "-dumpversion").strip().split(".")[0]
     if Path(name).name.startswith("g++") and version.isdigit() and int(version) < OLDEST_GCC:
         raise UserError(f"{name} {version} is too old for Paddle's headers: apt install g++-12 and set CXX=g++-12")
     return name

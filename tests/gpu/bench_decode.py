@@ -1,4 +1,6 @@
-"""Times the decode kernel on the published 7B geometry with random weights: bench_decode.py [library ...].
+"""Times the decode kernel on the published 7B geometry with random weights.
+
+    python -m tests.gpu.bench_decode [library ...]
 
 First the card's own read rate; then, for every library (default: built from ops/kernels), one check against fp32 and
 the time of a step at about 300 tokens of context for several batch sizes, by replay of a CUDA graph.
@@ -13,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from decode_harness import (
+
+from tests.gpu.decode_harness import (
     Decoder,
     Geometry,
     load_library,

@@ -16,16 +16,11 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from pathlib import Path
 
 import torch
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2])]
-import prefill_reference as reference  # noqa: E402
-from prefill_library import DTYPES, Library, library_path, relative_error  # noqa: E402
-
-from core.config import ModelConfig  # noqa: E402
-from ops.weights import (  # noqa: E402
+from core.config import ModelConfig
+from ops.weights import (
     decoder_roles,
     embedding_roles,
     lm_head_roles,
@@ -33,6 +28,9 @@ from ops.weights import (  # noqa: E402
     resampler_roles,
     vision_encoder_roles,
 )
+from tests.gpu import prefill_reference as reference
+from tests.gpu.kernels import library_path
+from tests.gpu.prefill_library import DTYPES, Library, relative_error
 
 EPSILON = 1e-6
 PUBLISHED = dict(

@@ -2,15 +2,11 @@
 
 import ctypes
 import math
-import os
-import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-KERNELS = Path(__file__).resolve().parents[2] / "ops" / "kernels"
-LIBRARY_VARIABLE = "QWEN_VL_KERNELS"  # a library that is built already
+from tests.gpu.kernels import library_path
 
 _INTEGERS = ("dtype", "batch", "hidden", "layers", "heads", "head_dim", "mlp_width", "vocab", "cache_batch",
              "cache_slots", "generated_slots", "stop_count", "seq_length")
@@ -56,16 +52,8 @@ class Geometry:
 
 
 def load_library():
-    """The kernels' library: the one that QWEN_VL_KERNELS names, or built from ops/kernels for this card."""
-    path = os.environ.get(LIBRARY_VARIABLE)
-    if not path:
-        major, minor = torch.cuda.get_device_capability()
-        arch = f"{major}{minor}" + ("a" if major == 9 else "")
-        out = KERNELS.parents[1] / "build" / "ops" / f"kernels-sm{arch}"
-        subprocess.run(["make", "-C", str(KERNELS), f"OUT={out}", f"CUDA_ARCHS={arch}"], check=True,
-                       stdout=subprocess.DEVNULL)
-        path = out / "libqwen_vl_kernels.so"
-    return open_library(path)
+    """The kernels' library, its functions declared."""
+    return open_library(library_path())
 
 
 def open_library(path):

@@ -1,22 +1,17 @@
 """Calls of the kernel library through ctypes: argument structs are read from the headers, tensors pass as pointers."""
 
 import ctypes
-import os
 import re
 from pathlib import Path
 
 import torch
 
+from tests.gpu.kernels import library_path
+
 ROOT = Path(__file__).resolve().parents[2]
 HEADERS = ROOT / "ops" / "kernels"
-DEFAULT = ROOT / "build" / "ops" / "gpu" / "libqwen_vl_kernels.so"
 DTYPES = {torch.float16: 0, torch.bfloat16: 1}
 SCALARS = {"int": ctypes.c_int, "long long": ctypes.c_longlong, "float": ctypes.c_float}
-
-
-def library_path():
-    """The library under test: $QWEN_VL_KERNELS, else the one that the build makes."""
-    return Path(os.environ.get("QWEN_VL_KERNELS", DEFAULT))
 
 
 def _struct(header):

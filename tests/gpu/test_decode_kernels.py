@@ -4,11 +4,22 @@ from dataclasses import replace
 
 import pytest
 
-torch = pytest.importorskip("torch")
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]
+from tests.gpu.kernels import need_gpu
 
-if torch.cuda.is_available():
-    from decode_harness import Decoder, Geometry, load_library, make_state, make_weights, reference_step, relative_error
+need_gpu()
+import torch  # noqa: E402
+
+from tests.gpu.decode_harness import (  # noqa: E402
+    Decoder,
+    Geometry,
+    load_library,
+    make_state,
+    make_weights,
+    reference_step,
+    relative_error,
+)
+
+pytestmark = pytest.mark.gpu
 
 HALF, BRAIN = "float16", "bfloat16"
 LIMITS = {HALF: 2e-3, BRAIN: 1.6e-2}

@@ -5,7 +5,6 @@ Environment: TORCH_PYTHON, the interpreter that has torch (default: this one), w
 """
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.gpu.kernels import has_gpu
+
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests" / "data" / "tiny"
 CASES = sorted(path.stem for path in TINY.glob("case[1-7]*.npz"))
 MARGIN = 1.25
-HAS_GPU = shutil.which("nvidia-smi") and subprocess.run(["nvidia-smi", "-L"], capture_output=True).returncode == 0
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not HAS_GPU, reason="needs an NVIDIA GPU, none answers here")]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not has_gpu(), reason="needs an NVIDIA GPU, none answers here")]
 
 
 def run(*command, python=sys.executable, **environment):

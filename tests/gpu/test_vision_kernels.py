@@ -5,17 +5,14 @@ import math
 
 import pytest
 
-torch = pytest.importorskip("torch")
+from tests.gpu.kernels import need_gpu
+
+need_gpu()
+import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
-if not torch.cuda.is_available():
-    pytest.skip("needs an NVIDIA GPU", allow_module_level=True)
-
-import prefill_reference as reference  # noqa: E402
-from prefill_library import DTYPES, Library, assert_as_good, library_path  # noqa: E402
-
-if not library_path().is_file():
-    pytest.skip("needs the kernel library: make ops DEVICE=gpu", allow_module_level=True)
+from tests.gpu import prefill_reference as reference  # noqa: E402
+from tests.gpu.prefill_library import DTYPES, Library, assert_as_good  # noqa: E402
 
 pytestmark = pytest.mark.gpu
 BOTH = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])

@@ -1,0 +1,94 @@
+"""What the operators are built with is found, or named with its remedy before anything is compiled."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from core.errors import UserError
+from ops import toolchain
+
+NVCC = """#!/bin/sh
+case "$*" in
+    *--version*) echo "Cuda compilation tools, release {release}, V{release}.1" ;;
+    *--list-gpu-arch*) printf 'compute_80\\ncompute_86\\ncompute_89\\ncompute_90\\n' ;;
+    *--dryrun*) echo '#$ TOP={top}' >&2 ;;
+esac
+"""
+
+
+def executable(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def toolkit(tmp_path, monkeypatch):
+    """A CUDA toolkit with every file that the build looks for; no card and no NVIDIA package beside it."""
+    def make(release="12.4", without=()):
+        for name in {"include/cuda_runtime_api.h", "include/cublasLt.h", "lib64/libcudart_static.a"} - set(without):
+            executable(tmp_path / name, "")
+        executable(tmp_path / "bin" / "nvcc", NVCC.format(release=release, top=tmp_path))
+        return tmp_path
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    monkeypatch.setattr(toolchain, "_nvidia_packages", list)
+    monkeypatch.setattr(toolchain, "_cards", list)
+    return make
+
+
+def test_a_whole_toolkit(toolkit):
+    home = toolkit()
+    found = toolchain.cuda()
+    assert found.version == (12, 4) and found.runtime == home / "lib64" and home / "include" in found.includes
+    assert found.architectures == ("80", "86", "89", "90a")
+    assert toolchain.cuda("80, 90a").architectures == ("80", "90a")
+
+
+def test_cards_decide_where_nothing_is_asked_for(toolkit, monkeypatch):
+    toolkit()
+    monkeypatch.setattr(toolchain, "_cards", lambda: ["90a"])
+    assert toolchain.cuda().architectures == ("90a",)
+
+
+@pytest.mark.parametrize("release, without, wanted, message", [
+    ("11.7", (), "", r"is CUDA 11\.7, the kernels need 11\.8 or newer: set CUDA_HOME"),
+    ("12.4", ("include/cublasLt.h",), "", r"no cublasLt\.h beside .*: pip install nvidia-cublas-cu12"),
+    ("13.0", ("include/cuda_runtime_api.h",), "", r"no cuda_runtime_api\.h .*: pip install nvidia-cuda-runtime$"),
+    ("12.4", ("lib64/libcudart_static.a",), "", r"no libcudart_static\.a"),
+    ("12.4", (), "75", "architecture 75: the kernels need sm_80 or newer"),
+    ("12.4", (), "80 x", "architecture x"),
+    ("12.4", (), "100a", "cannot build for sm_100a"),
+])
+def test_what_is_missing_is_named(toolkit, release, without, wanted, message):
+    toolkit(release, without)
+    with pytest.raises(UserError, match=message):
+        toolchain.cuda(wanted)
+
+
+def test_no_compiler_and_an_old_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match=r"no C\+\+ compiler \(no-such-compiler\): apt install g\+\+"):
+        toolchain.compiler()
+    monkeypatch.setenv("CXX", str(executable(tmp_path / "g++-7", "#!/bin/sh\necho 7\n")))
+    with pytest.raises(UserError, match="is too old"):
+        toolchain.compiler()
+
+
+def test_the_gpu_library_needs_the_gpu_wheel():
+    if toolchain.paddle().gpu:
+        pytest.skip("the GPU wheel is installed here")
+    done = subprocess.run([sys.executable, "-m", "ops.build", "--device", "gpu"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and "make setup DEVICE=gpu" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc, which is not installed")
+@pytest.mark.parametrize("kernel", ["embedding", "norm", "rope_cache"])
+def test_kernels_compile(kernel, tmp_path):
+    source = toolchain.Path(__file__).parents[1] / "ops" / "kernels" / f"{kernel}.cu"
+    done = subprocess.run(["nvcc", "-std=c++17", "-O0", "-gencode", "arch=compute_80,code=sm_80", "-c",
+                           source, "-o", tmp_path / "kernel.o"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
