@@ -13,6 +13,7 @@ from infer.rope import inverse_frequencies
 
 SLOT_ROUNDING = 64  # cache sizes are rounded up to this, so that runs of similar length share one cache
 NO_STOP = -1        # matches no token
+POLL_STEPS = 8      # decode steps launched on a GPU between two looks at what has come out
 
 
 class Engine:
@@ -160,8 +161,16 @@ class Generation:
 
     @property
     def finished(self):
-        """True when every row met a stop token or the batch has its `max_new_tokens`."""
-        return self._launched >= self._max_new_tokens or bool(self._state["finished"].numpy().all())
+        """True when every row met a stop token or the batch has its `max_new_tokens`.
+
+        On a GPU steps are launched ahead and the rows are looked at every POLL_STEPS; steps of finished rows change
+        nothing.
+        """
+        if self._launched >= self._max_new_tokens:
+            return True
+        if self._engine.device == "gpu" and self._launched % POLL_STEPS:
+            return False
+        return bool(self._state["finished"].numpy().all())
 
     def tokens(self):
         """New token ids per row so far, the stop token included."""
