@@ -1,0 +1,122 @@
+"""Verdicts on one version against another, stage by stage, from rounds that were measured beside each other.
+
+The statistic is the trimmed mean of log ratios of interleaved passes: what slows the whole machine down for a while
+slows both passes of a round and cancels out. docs/statistics.md has the reasons and the figures.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bench.statistics import location, location_interval, mann_whitney, shift_interval
+
+STAGES = ("preprocess", "vision", "prefill", "decode", "ttft", "end_to_end")
+PARTS = STAGES[:4]         # add up to end_to_end; the others are sums of them
+LEAST_EFFECT = 0.02        # no smaller change is called, however narrow its interval
+EXCLUDED = 0.05            # "same" means that a change of this size is excluded
+PAIRS_AT_LEAST = 8
+OTHER_LOAD = 0.1           # share of the cores that other programs may use while arms are measured
+VERDICTS = ("faster", "slower", "same", "ambiguous", "insufficient", "invalid")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One stage. `change`, `low` and `high` are relative (0.05: takes 5 % longer); None where nothing was measured."""
+
+    stage: str
+    verdict: str
+    change: float | None = None
+    low: float | None = None
+    high: float | None = None
+    floor: float = 0.0      # what an A/A comparison showed
+    p: float | None = None  # Mann-Whitney
+    pairs: int = 0
+    reason: str = ""
+
+
+def _logs(*samples):
+    """Log samples of several arms as [arms, rounds]: an interrupted round is left out."""
+    rounds = min(map(len, samples))
+    return np.log([part[:rounds] for part in samples])
+
+
+def noise_floor(samples, again):
+    """|relative change| between two workers of the same arm: what differs although nothing does."""
+    first, second = _logs(samples, again)
+    return math.expm1(abs(location(second - first))) if len(first) else 0.0
+
+
+def decide(change, low, high, floor):
+    """The verdict on a relative change, its interval and the noise floor."""
+    threshold = max(floor, LEAST_EFFECT)
+    if low > 0 and change > threshold:
+        return "slower"
+    if high < 0 and change < -threshold:
+        return "faster"
+    return "same" if -EXCLUDED < low and high < EXCLUDED else "ambiguous"
+
+
+def _judged(stage, change, interval, floor, p, pairs):
+    change, (low, high) = math.expm1(change), map(math.expm1, interval)
+    return Verdict(stage, decide(change, low, high, floor), change, low, high, floor, p, pairs)
+
+
+def paired(stage, base, head, again=None):
+    """Verdict on `head` against `base` from ordered samples, one a round (ms), measured interleaved.
+
+    `again` is a second worker of the base: it makes the base's figure better and gives the noise floor.
+    """
+    pairs = min(map(len, filter(None, (base, head, again))))
+    if not base or not head or pairs < PAIRS_AT_LEAST:
+        return Verdict(stage, "insufficient", pairs=pairs if base and head else 0,
+                       reason=f"fewer than {PAIRS_AT_LEAST} rounds")
+    ours, *theirs = _logs(head, *filter(None, (base, again)))
+    differences = ours - np.mean(theirs, 0)
+    floor = noise_floor(base, again) if again else 0.0
+    return _judged(stage, location(differences), location_interval(differences), floor, mann_whitney(base, head), pairs)
+
+
+def against_stored(stage, before, now, floor=0.0):
+    """Verdict on a run against a stored one. `before` and `now` are (samples, samples of the ruler) in ms, each pair
+    measured interleaved: what the ruler, whose code did not change, has become slower by is no regression."""
+    pairs = min(map(len, (*before, *now)))
+    if pairs < PAIRS_AT_LEAST:
+        return Verdict(stage, "insufficient", floor=floor, pairs=pairs, reason=f"fewer than {PAIRS_AT_LEAST} rounds")
+    (old, old_ruler), (new, new_ruler) = _logs(*before), _logs(*now)
+    first, second = old - old_ruler, new - new_ruler
+    return _judged(stage, location(second) - location(first), shift_interval(first, second), floor,
+                   mann_whitney(first, second), pairs)
+
+
+def invalid(verdicts, reason):
+    """The verdicts of a run whose conditions forbid any."""
+    return [replace(verdict, verdict="invalid", reason=reason) for verdict in verdicts]
+
+
+def confirm(first, second):
+    """The first run's verdicts after a re-run: what it called slower stays so only if the re-run says the same."""
+    again = {verdict.stage: verdict for verdict in second}
+    return [replace(verdict, verdict="ambiguous", reason="a re-run did not confirm that it is slower: "
+                                                         f"{again[verdict.stage].verdict}")
+            if verdict.verdict == "slower" and again[verdict.stage].verdict != "slower" else verdict
+            for verdict in first]
+
+
+def slower(verdicts):
+    """Stages called slower."""
+    return [verdict.stage for verdict in verdicts if verdict.verdict == "slower"]
+
+
+def why_invalid(rows):
+    """Why no verdict may rest on these rows: one line, empty if one may."""
+    for row in rows:
+        if row.stage == "end_to_end" and row.status != "ok":
+            return f"{row.arm}: {row.status}: {row.reason}"
+    conditions = rows[0].provenance
+    others = conditions.get("other_load") or 0.0
+    if others > OTHER_LOAD:
+        return f"other programs used {100 * others:.0f} % of the cores while arms were measured: use an idle machine"
+    if conditions.get("throttled"):
+        return f"the device was throttled: {conditions['throttled']}"
+    return ""
