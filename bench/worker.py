@@ -17,6 +17,8 @@ from importlib import metadata
 
 import numpy as np
 
+from bench.loaded import loaded_libraries
+
 PR_SET_PDEATHSIG = 1
 WHEELS = ("numpy", "Pillow", "safetensors", "paddlepaddle", "paddlepaddle-gpu", "torch", "transformers")
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "resourceexhausted",
@@ -48,7 +50,7 @@ class Server:
 
     def load(self, **args):
         loaded = self.arm.load(**args)
-        return {**loaded, "versions": {**installed_versions(), **self.arm.versions()}}
+        return {**loaded, "versions": {**installed_versions(), **self.arm.versions(), "loaded": loaded_libraries()}}
 
     def prepare(self, **args):
         return self.arm.prepare(**args)
