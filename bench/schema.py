@@ -24,14 +24,17 @@ STAGES = {  # stage -> (unit, what is measured)
     "end_to_end": ("ms", "decoded image to last token"),
     "host_step": ("ms", "what the host needs to launch one decode step, where it does not wait for it"),
     "published": ("ms", "image file to text by the published comparison's protocol, see bench/reproduce.py"),
+    "first_run": ("ms", "the first pass end to end, before any warm-up, in no other figure"),
     "load": ("ms", "weights to ready, without importing the framework"),
     "compile": ("ms", "compiling and capturing for this case, in no other figure"),
     "peak_memory": ("MiB", "since the process began; `counted` says what"),
     "device_memory": ("MiB", "largest use of the whole device less that before the arm began"),
     "beyond_weights": ("MiB", "device_memory less the weights' bytes"),
 }
-OPTIONAL = ("host_step", "published", "compile", "device_memory", "beyond_weights")   # rows only if measured
-CASE_STAGES = ("preprocess", "vision", "prefill", "ttft", "token", "decode", "end_to_end", "host_step", "compile")
+OPTIONAL = ("host_step", "first_run", "published", "compile", "device_memory",
+            "beyond_weights")   # rows only if measured
+CASE_STAGES = ("preprocess", "vision", "prefill", "ttft", "token", "decode", "end_to_end", "host_step", "first_run",
+               "compile")
 TIMED = ("preprocess", "vision", "prefill", "ttft", "token", "decode", "end_to_end")
 STATUSES = ("ok", "skipped", "failed", "oom")
 

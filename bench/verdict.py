@@ -54,7 +54,7 @@ def decide(change, low, high, floor):
         return "slower"
     if high < 0 and change < -threshold:
         return "faster"
-    return "same" if -EXCLUDED < low and high < EXCLUDED else "ambiguous"
+    return "same" if low > -EXCLUDED and high < EXCLUDED else "ambiguous"
 
 
 def _judged(stage, change, interval, floor, p, pairs):
@@ -114,9 +114,11 @@ def why_invalid(rows):
         if row.stage == "end_to_end" and row.status != "ok":
             return f"{row.arm}: {row.status}: {row.reason}"
     conditions = rows[0].provenance
-    others = conditions.get("other_load") or 0.0
-    if others > OTHER_LOAD:
-        return f"other programs used {100 * others:.0f} % of the cores while arms were measured: use an idle machine"
-    if conditions.get("throttled"):
-        return f"the device was throttled: {conditions['throttled']}"
+    during = conditions.get("during") or {}
+    others, gpu = during.get("others_cores"), during.get("gpu")
+    if isinstance(others, dict) and others["median"] > OTHER_LOAD * conditions["cores"]:
+        return (f"other programs kept {others['median']:.1f} of {conditions['cores']} cores busy while arms were "
+                "measured: use an idle machine")
+    if rows[0].case.device == "gpu" and isinstance(gpu, dict) and gpu["throttled"]:
+        return f"the GPU was throttled: {', '.join(gpu['events'])}"
     return ""
