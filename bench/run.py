@@ -236,7 +236,8 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
     case = Case(options.preset or Path(options.checkpoint).resolve().name, options.dtype, options.device,
                 options.batch, len(ids), options.new_tokens)
     others = further_cases(case, options)
-    exported = [path for path in (options.exported_native, options.exported_fused) if path and Path(path).is_dir()]
+    exported = [path for name, path in vars(options).items() if name.startswith("exported_") and Path(path).is_dir()
+                and path]
     conditions = provenance.collect(argv, threads, provenance.checkpoint_identity(options.checkpoint, exported),
                                     options.image)
     conditions["work"] = work(case, config)

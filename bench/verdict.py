@@ -8,7 +8,9 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
+from bench.report import markdown_table
 from bench.statistics import location, location_interval, mann_whitney, shift_interval
 
 STAGES = ("preprocess", "vision", "prefill", "decode", "ttft", "end_to_end")
@@ -35,7 +37,7 @@ class Verdict:
     reason: str = ""
 
 
-def _logs(*samples):
+def paired_logs(*samples):
     """Log samples of several arms as [arms, rounds]: an interrupted round is left out."""
     rounds = min(map(len, samples))
     return np.log([part[:rounds] for part in samples])
@@ -43,7 +45,7 @@ def _logs(*samples):
 
 def noise_floor(samples, again):
     """|relative change| between two workers of the same arm: what differs although nothing does."""
-    first, second = _logs(samples, again)
+    first, second = paired_logs(samples, again)
     return math.expm1(abs(location(second - first))) if len(first) else 0.0
 
 
@@ -71,7 +73,7 @@ def paired(stage, base, head, again=None):
     if not base or not head or pairs < PAIRS_AT_LEAST:
         return Verdict(stage, "insufficient", pairs=pairs if base and head else 0,
                        reason=f"fewer than {PAIRS_AT_LEAST} rounds")
-    ours, *theirs = _logs(head, *filter(None, (base, again)))
+    ours, *theirs = paired_logs(head, *filter(None, (base, again)))
     differences = ours - np.mean(theirs, 0)
     floor = noise_floor(base, again) if again else 0.0
     return _judged(stage, location(differences), location_interval(differences), floor, mann_whitney(base, head), pairs)
@@ -83,7 +85,7 @@ def against_stored(stage, before, now, floor=0.0):
     pairs = min(map(len, (*before, *now)))
     if pairs < PAIRS_AT_LEAST:
         return Verdict(stage, "insufficient", floor=floor, pairs=pairs, reason=f"fewer than {PAIRS_AT_LEAST} rounds")
-    (old, old_ruler), (new, new_ruler) = _logs(*before), _logs(*now)
+    (old, old_ruler), (new, new_ruler) = paired_logs(*before), paired_logs(*now)
     first, second = old - old_ruler, new - new_ruler
     return _judged(stage, location(second) - location(first), shift_interval(first, second), floor,
                    mann_whitney(first, second), pairs)
@@ -96,10 +98,10 @@ def invalid(verdicts, reason):
 
 def confirm(first, second):
     """The first run's verdicts after a re-run: what it called slower stays so only if the re-run says the same."""
-    again = {verdict.stage: verdict for verdict in second}
-    return [replace(verdict, verdict="ambiguous", reason="a re-run did not confirm that it is slower: "
-                                                         f"{again[verdict.stage].verdict}")
-            if verdict.verdict == "slower" and again[verdict.stage].verdict != "slower" else verdict
+    again = {verdict.stage: verdict.verdict for verdict in second}
+    return [verdict if verdict.verdict != "slower" or again.get(verdict.stage) == "slower" else
+            replace(verdict, verdict="ambiguous",
+                    reason=f"slower, which a re-run did not confirm: {again.get(verdict.stage, 'not made')}")
             for verdict in first]
 
 
@@ -122,3 +124,44 @@ def why_invalid(rows):
     if rows[0].case.device == "gpu" and isinstance(gpu, dict) and gpu["throttled"]:
         return f"the GPU was throttled: {', '.join(gpu['events'])}"
     return ""
+
+
+def decided(measure, judge):
+    """(verdicts, rows of every run): measure() returns rows, judge(rows) the verdicts on them.
+
+    What a first run calls slower is measured once more, by new processes; after Ctrl-C it stays unconfirmed.
+    """
+    runs = [measure()]
+    verdicts = judge(runs[0])
+    if slower(verdicts):
+        if not interrupted(runs[0]):
+            runs.append(measure())
+        verdicts = confirm(verdicts, judge(runs[1]) if len(runs) == 2 else [])
+    return verdicts, runs
+
+
+def interrupted(rows):
+    return any(row.provenance["rounds"]["interrupted"] for row in rows)
+
+
+def samples_of(rows):
+    """{arm: {stage: samples}} of the gated case."""
+    arms = {}
+    for row in rows:
+        if row.case == rows[0].case:
+            arms.setdefault(row.arm, {})[row.stage] = row.samples
+    return arms
+
+
+def verdict_table(verdicts):
+    """The verdicts as a Markdown table."""
+    def percent(value):
+        return "-" if value is None else f"{100 * value:+.1f} %"
+
+    frame = pd.DataFrame([{
+        "verdict": verdict.verdict, "change": percent(verdict.change),
+        "95 % interval": "-" if verdict.low is None else f"{percent(verdict.low)} .. {percent(verdict.high)}",
+        "noise floor": percent(verdict.floor), "Mann-Whitney p": "-" if verdict.p is None else f"{verdict.p:.2g}",
+        "rounds": verdict.pairs, "remark": verdict.reason} for verdict in verdicts],
+        index=[verdict.stage for verdict in verdicts])
+    return markdown_table(frame, "stage")
