@@ -31,7 +31,7 @@ STAGES = {  # stage -> (unit, what is measured)
     "device_memory": ("MiB", "largest use of the whole device less that before the arm began"),
     "beyond_weights": ("MiB", "device_memory less the weights' bytes"),
 }
-OPTIONAL = ("host_step", "first_run", "published", "compile", "device_memory", "beyond_weights")  # rows only if measured
+OPTIONAL = ("host_step", "first_run", "published", "compile", "device_memory",
             "beyond_weights")   # rows only if measured
 CASE_STAGES = ("preprocess", "vision", "prefill", "ttft", "token", "decode", "end_to_end", "host_step", "first_run",
                "compile")
