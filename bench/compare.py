@@ -8,7 +8,7 @@ from bench.provenance import machine_name
 from bench.report import conditions_line, device_name
 from bench.results import check_writable
 from bench.run import Options, measured
-from bench.statistics import location_interval
+from bench.statistics import location_half_width
 from bench.stopping import CHECK_EVERY, NARROW
 from bench.verdict import (
     PARTS,
@@ -46,11 +46,7 @@ class CompareOptions(Options):
 
 def is_narrow(differences, width=NARROW):
     """Whether the interval of every part's paired log ratio is narrow: one array of differences per part."""
-    for part in differences:
-        low, high = location_interval(part)
-        if (high - low) / 2 > width:
-            return False
-    return True
+    return all(location_half_width(part) <= width for part in differences)
 
 
 def narrow_pair(entries):

@@ -57,6 +57,11 @@ def location(differences):
     return float(stats.trim_mean(differences, TRIMMED))
 
 
+def location_half_width(differences):
+    """Half the width of `location`'s interval by its standard error: quick enough to be asked while measuring."""
+    return float(stats.norm.ppf((1 + CONFIDENCE) / 2) * stats.mstats.trimmed_stde(differences, (TRIMMED, TRIMMED)))
+
+
 def location_interval(differences):
     """(low, high) of `location`, by bootstrap over the pairs; two or more."""
     return _bootstrap((differences,), lambda d, axis: stats.trim_mean(d, TRIMMED, axis=axis))
