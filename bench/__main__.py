@@ -10,6 +10,7 @@ from bench.arms import ARMS, default_arms
 from bench.baseline import baseline
 from bench.compare import CompareOptions, compare
 from bench.history import write_history
+from bench.html import RESULTS, publish
 from bench.regress import RegressOptions, regress
 from bench.report import show
 from bench.reproduce import reproduce
@@ -94,8 +95,9 @@ def parse(argv):
     again_published.add_argument("--rounds", type=positive, default=8)
     timeline = commands.add_parser("history", help="the timeline of all runs with its change points")
     timeline.add_argument("results_dir", nargs="?", default="results")
-    again = commands.add_parser("report", help="make tables and plots again from stored rows")
-    again.add_argument("results_dir")
+    again = commands.add_parser("report", help="make tables, plots, the HTML page and README's figures again from "
+                                "stored rows")
+    again.add_argument("results_dir", nargs="?", default=str(RESULTS))
     alone = commands.add_parser("baseline", parents=[shared], help="one pass of the torch baseline: times and text")
     alone.add_argument("--attention", choices=("eager", "sdpa"), default="sdpa")
     judged = argparse.ArgumentParser(add_help=False, parents=[shared])
@@ -143,6 +145,8 @@ def main(argv=None):
         for folder, rows in report(args.results_dir):
             show(rows, console)
             console.print(f"{folder}", markup=False, highlight=False)
+        for written in publish(args.results_dir):
+            console.print(f"{written}", markup=False, highlight=False)
         return 0
     if args.command == "history":
         text, written = write_history(args.results_dir)
