@@ -20,8 +20,8 @@ def test_planted_slowdown_is_found_in_its_stage(exported_tiny, tmp_path):
     specs = {name: replace(spec, name=name, options={"share": share})
              for name, share in ((BASE, 0.0), (HEAD, SHARE), (AGAIN, 0.0))}
     options = CompareOptions(checkpoint=str(exported_tiny.parent / "checkpoint"), image=str(default_image()),
-                             prompt="What is it?", out=str(tmp_path), arms=[BASE, HEAD, AGAIN], preset="tiny", new_tokens=2,
-                             exported_fused=str(exported_tiny), budget=SECONDS, threads=1,
+                             prompt="What is it?", out=str(tmp_path), arms=[BASE, HEAD, AGAIN], preset="tiny",
+                             new_tokens=2, exported_fused=str(exported_tiny), budget=SECONDS, threads=1,
                              python={"paddle": sys.executable})
     busy = []
 
