@@ -161,6 +161,8 @@ class Sampler(contextlib.AbstractContextManager):
         gpu: {"sm_mhz", "memory_mhz", "temperature_c", "power_w", "events": {reason: share of the looks}, "throttled":
         bool}. A text in the place of a figure says why it is not there.
         """
+        if not self.done.is_set():
+            self._look()
         looks = list(self.looks)
         made = {"looks": len(looks), **{name: spread([look[name] for look in looks])
                                         for name in ("load_average", "cpu_mhz")},

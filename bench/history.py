@@ -44,10 +44,10 @@ class Series:
 
 
 def lines_of(rows):
-    """The history lines of one run: a dict per timed stage with status ok."""
+    """The history lines of one run: a dict per timed stage with status ok; none of rows without a date."""
     machine, lines = machine_name(rows[0].provenance, device_name(rows)), []
     for row in rows:
-        if row.stage not in TIMED or row.status != "ok":
+        if row.stage not in TIMED or row.status != "ok" or not row.provenance.get("time"):
             continue
         figures, conditions = summary(row.samples), row.provenance
         git = conditions.get("git", {})
@@ -82,6 +82,8 @@ def read(out):
                 raise UserError(f"{path}, line {number} has schema {line['schema']!r}, this version reads {HISTORY}: "
                                 "use the version that wrote it")
             missing = [name for name in FIELDS if name not in line]
+            if not missing and not (isinstance(line["date"], str) and line["median"] > 0):
+                raise ValueError("date or median is none")
         except (ValueError, KeyError, TypeError) as e:
             raise UserError(f"{path}, line {number} is no line of a history ({e})") from None
         if missing:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench import history, reproduce
 from bench.provenance import ROOT
-from bench.report import by_arm, conditions_line, display_frame, markdown_table, notes, of_first_case, provenance_notes
+from bench.report import conditions_line, display_frame, markdown_table, notes, of_first_case, provenance_notes
 from bench.schema import read_rows
 from core.errors import UserError
 from core.files import atomic_file
@@ -22,7 +22,8 @@ README_LINES = ("status", "vision (ms)", "prefill (ms)", "TTFT (ms)", "decode / 
                 "decode / token, share of limit", "peak memory (MiB)", "speed-up vs")
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #111; }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
+table { display: block; overflow-x: auto; }
 th, td { border: 1px solid #bbb; padding: .25rem .6rem; text-align: right; }
 th:first-child, td:first-child { text-align: left; }
 figure { margin: 1.5rem 0; } img { max-width: 100%; } figcaption, .conditions { color: #444; font-size: .9rem; }
@@ -96,9 +97,7 @@ def readme_block(cases, base):
         frame = display_frame(first)
         frame = frame[[name.startswith(README_LINES) for name in frame.index]]
         link = folder.resolve().relative_to(Path(base).resolve()).as_posix()
-        failed = [f"{arm}: {stages['end_to_end'].status}: {stages['end_to_end'].reason}" for arm, stages in
-                  by_arm(first).items() if stages["end_to_end"].status != "ok"]
-        parts += [f"{conditions_line(rows)}:", markdown_table(frame), *failed,
+        parts += [f"{conditions_line(rows)}:", markdown_table(frame), *notes(first), provenance_notes(first)[-1],
                   f"![Speed-up of every arm end to end]({link}/speedup.png)",
                   f"All stages and the conditions: [{folder.parent.name}/{folder.name}]({link}/table.md)."]
         reproduced = _reproduced(folder)
