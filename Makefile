@@ -54,7 +54,8 @@ $(if $(BASE),,$(error BASE= is missing: give the git reference to compare with, 
 endif
 
 GOALS := $(or $(MAKECMDGOALS),help)
-OUT_GOALS := checkpoint convert export export-vision export-language baseline bench compare regress report replay
+OUT_GOALS := checkpoint convert export export-vision export-language baseline bench compare regress reproduce history \
+  report replay
 ifneq ($(OUT),)
 ifneq ($(words $(filter $(OUT_GOALS),$(GOALS))),1)
 $(error OUT= says where one target writes to: give exactly one of $(OUT_GOALS))
@@ -72,7 +73,7 @@ NAME := $(notdir $(realpath $(CKPT)))-$(shell printf %s '$(realpath $(CKPT))' | 
 CHECKPOINT := $(CKPT)
 CHECKPOINT_FILES := $(wildcard $(foreach file,config.json qwen.tiktoken *.safetensors *.bin *.pdparams *.index.json,\
   $(CKPT)/$(file)))
-ifneq ($(filter-out help doctor setup ops test lint clean report,$(GOALS)),)
+ifneq ($(filter-out help doctor setup ops test lint clean history report,$(GOALS)),)
 ifeq ($(wildcard $(CKPT)/config.json),)
 $(error CKPT=$(CKPT) has no config.json: give the folder of a Qwen-VL checkpoint)
 endif
@@ -81,7 +82,7 @@ endif
 CONVERTED := $(call out_or,convert,$(BUILD)/converted/$(NAME))
 EXPORTED_ROOT := $(BUILD)/exported/$(NAME)
 EXPORTED := $(call out_or,export export-vision export-language,$(EXPORTED_ROOT)/$(IMPL)-$(DTYPE))
-RESULTS := $(call out_or,baseline bench compare regress report,results)
+RESULTS := $(call out_or,baseline bench compare regress reproduce history report,results)
 STAMPS := $(BUILD)/stamps
 # The environments: .venv is made unless both interpreters are given.
 READY := .venv/.ready
@@ -209,7 +210,16 @@ regress: $(CHECKPOINT_FILES) $(REGRESS_EXPORTS) | $(ENVIRONMENT) ## compare with
 	$(PADDLE_PYTHON) -m bench regress $(BENCH_OPTIONS) --out $(RESULTS) --preset $(NAME) --impl $(IMPL) \
 	  --exported-$(IMPL) $(EXPORTED_ROOT)/$(IMPL)-$(DTYPE) $(if $(UPDATE),--update) $(BUDGET_OPTION)
 
-report: | $(ENVIRONMENT) ## make tables and plots again from the stored rows
+REPRODUCE_EXPORTS := $(GRAPHS:%=$(EXPORTED_ROOT)/fused-$(DTYPE)/%/manifest.json)
+
+reproduce: $(CHECKPOINT_FILES) $(REPRODUCE_EXPORTS) | $(ENVIRONMENT) ## the published comparison beside this machine's
+	$(PADDLE_PYTHON) -m bench reproduce $(BENCH_OPTIONS) --out $(RESULTS) --preset $(NAME) \
+	  --exported-fused $(EXPORTED_ROOT)/fused-$(DTYPE)
+
+history: | $(ENVIRONMENT) ## timeline of all runs with its change points
+	$(PADDLE_PYTHON) -m bench history $(RESULTS)
+
+report: | $(ENVIRONMENT) ## tables, plots, HTML page and README's figures from the stored rows
 	$(PADDLE_PYTHON) -m bench report $(RESULTS)
 
 replay: export ## run the reference CASES of CKPT through the graphs, write arrays to OUT

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 TARGETS = ("setup ops checkpoint convert export-vision export-language export infer baseline bench compare regress "
-           "report replay doctor test lint clean help").split()
+           "reproduce history report replay doctor test lint clean help").split()
 VARIABLES = ("MAKEFLAGS MAKELEVEL MFLAGS CKPT PRESET OUT DTYPE DEVICE IMPL ARMS CASES IMAGE PROMPT NEW_TOKENS"
              " BUDGET BASE UPDATE").split()
 
