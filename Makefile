@@ -114,7 +114,7 @@ EXPORT_SOURCES := $(filter-out export/convert.py export/synthetic.py,$(wildcard 
   ops/weights.py ops/functional.py
 
 .PHONY: help setup ops checkpoint convert export export-vision export-language infer baseline bench \
-  compare regress report replay doctor test lint clean FORCE
+  compare regress reproduce history report replay doctor test lint clean FORCE
 FORCE:
 
 help: ## list the targets and variables
