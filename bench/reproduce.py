@@ -21,6 +21,7 @@ from bench.run import VOCABULARY, Session, make_prompts, run
 from bench.schema import Row
 from bench.statistics import ratio_interval, summary
 from core.config import ModelConfig
+from core.errors import UserError
 from core.files import atomic_file
 from infer.image import load_image
 
@@ -40,6 +41,7 @@ FLAWS = (
     "One mean without a spread, the two sides one after the other; neither the number of new tokens nor clocks, "
     "driver or versions are stated.")
 FILE = "reproduce.jsonl"
+INTERRUPTED = "interrupted before its passes were done"
 
 
 def published_ms(ms):
@@ -53,18 +55,22 @@ def published_rows(options, rows):
     image = np.asarray(load_image(options.image), np.uint8)
     ids, *_ = make_prompts(options, config)
     case, threads = rows[0].case, options.threads or physical_cores()
-    made = []
+    made, interrupted = [], rows[0].provenance["rounds"]["interrupted"]
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch, Progress() as progress:
         session = Session(options, ARMS, image, ids, threads, scratch)
         for arm, stages in by_arm(of_first_case(rows)).items():
             whole, samples = stages["end_to_end"], []
             status, reason = whole.status, whole.reason
+            if status == "ok" and interrupted:
+                status, reason = "skipped", INTERRUPTED
             if status == "ok":
                 progress.doing(f"{arm}: published protocol")
                 try:
                     samples = _passes(session, options, config, arm, case)
                 except WorkerFailed as e:
                     status, reason = e.status, str(e)
+                except KeyboardInterrupt:
+                    status, reason, interrupted = "skipped", INTERRUPTED, True
             made.append(Row(arm, "published", status, reason, samples, case, whole.provenance))
     return made
 
@@ -123,7 +129,12 @@ def markdown(rows):
 
 
 def reproduce(options, argv):
-    """Measure both protocols; returns (folder, rows, Markdown). Writes reproduce.jsonl and reproduce.md there."""
+    """Measure both protocols; returns (folder, rows, Markdown). Writes reproduce.jsonl and reproduce.md there.
+
+    Raises UserError before anything is measured.
+    """
+    if not Path(options.exported_fused).is_dir():
+        raise UserError(f"{options.exported_fused} does not exist: run `make export` first")
     options = replace(options, arms=list(PAIR))
     check_writable(options.out)
     with tempfile.TemporaryDirectory(prefix="bench-") as aside:  # the full comparison's rows stay where they are

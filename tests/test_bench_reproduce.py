@@ -10,6 +10,7 @@ from bench.arms import ArmSpec
 from bench.reproduce import DIVISOR, PASSES, PUBLISHED, markdown, published_ms, table
 from bench.run import Options
 from bench.schema import Case, Row, read_rows
+from core.errors import UserError
 from export.synthetic import write_checkpoint
 from infer.image import default_image
 
@@ -53,15 +54,40 @@ def test_source_and_flaws_are_named():
         assert part in text
 
 
-def test_both_protocols_run(tmp_path, monkeypatch):
-    checkpoint = write_checkpoint("tiny", tmp_path / "tiny")
-    specs = {name: ArmSpec(name, "torch", "tests.bench_fake_arm:FakeArm", "checkpoint",
-                           {"name": name, "diary": str(tmp_path / "diary")}) for name in reproduce.PAIR}
+def options_for(checkpoint, tmp_path, **changes):
+    return Options(**{"checkpoint": str(checkpoint), "image": str(default_image()), "prompt": "What is it?",
+                      "out": str(tmp_path / "results"), "new_tokens": 4, "rounds": 2, "warmup": 0,
+                      "exported_fused": str(checkpoint), "python": {"torch": sys.executable}, **changes})
+
+
+def test_missing_export_is_found_before_anything_starts(tmp_path):
+    with pytest.raises(UserError, match="make export"):
+        reproduce.reproduce(options_for(tmp_path, tmp_path, exported_fused="/no/such"), ["python"])
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch):
+    """A checkpoint, and fake arms in the place of the two."""
+    specs = {name: ArmSpec(name, "torch", "tests.bench_fake_arm:FakeArm", "checkpoint", {"name": name})
+             for name in reproduce.PAIR}
     monkeypatch.setattr(reproduce, "ARMS", specs)
     run = reproduce.run
     monkeypatch.setattr(reproduce, "run", lambda options, argv: run(options, argv, specs=specs))
-    options = Options(str(checkpoint), str(default_image()), "What is it?", str(tmp_path / "results"), new_tokens=4,
-                      rounds=2, warmup=0, python={"torch": sys.executable})
+    return write_checkpoint("tiny", tmp_path / "tiny")
+
+
+def test_interrupted_reproduction_keeps_what_it_has(checkpoint, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(reproduce, "_passes", interrupted)
+    _, rows, text = reproduce.reproduce(options_for(checkpoint, tmp_path), ["python"])
+    assert {row.status for row in rows if row.stage == "published"} == {"skipped"}
+    assert all(row.samples for row in rows if row.stage == "end_to_end") and "interrupted before" in text
+
+
+def test_both_protocols_run(checkpoint, tmp_path):
+    options = options_for(checkpoint, tmp_path)
     folder, rows, text = reproduce.reproduce(options, ["python", "-m", "bench", "reproduce"])
     assert read_rows(folder / reproduce.FILE) == rows
     counted = {row.arm: len(row.samples) for row in rows if row.stage == "published"}
