@@ -75,7 +75,7 @@ def _case_section(folder, rows):
     if reproduced:
         parts += ["<h3>The published comparison and this machine's</h3>", _table(reproduce.table(reproduced), "figure"),
                   _text([f"Source of the first line: {reproduce.SOURCE}.", conditions_line(reproduced),
-                         *reproduce.FLAWS, *provenance_notes(reproduced)])]
+                         *reproduce.FLAWS, *provenance_notes(reproduced), *reproduce.published_notes(reproduced)])]
     return "\n".join(parts)
 
 

@@ -14,6 +14,7 @@ LABELS = {"preprocess": "preprocess", "vision": "vision", "prefill": "prefill", 
           "token": "decode / token", "host_step": "host / token", "published": "published protocol",
           "end_to_end": "end to end", "first_run": "first run", "load": "load", "compile": "compile",
           "peak_memory": "peak memory", "device_memory": "device memory", "beyond_weights": "memory beyond the weights"}
+OTHERS = 0.1   # share of the cores in the hands of other programs from which on that is said
 BUSY = 0.5  # load average per core above which a run is said to be disturbed
 
 
@@ -160,10 +161,7 @@ def notes(rows):
     """Lines under a table: how to read it, what memory counts, why an arm has no figures."""
     counted = sorted({row.counted for row in rows if row.counted})
     lines = ["Times are median [min..p90]; speed-ups are ratios of end-to-end medians [95 % bootstrap interval]."]
-    load, cores = rows[0].provenance["load_average"], rows[0].provenance["cores"]
-    if load > BUSY * cores:
-        lines.append(f"Other programs were busy when this began (load average {load:.1f} on {cores} cores): "
-                     "measure again on an idle machine before trusting differences.")
+    lines += busy_notes(rows)
     if counted:
         lines.append(f"Memory: {', '.join(counted)}; peak since the arm began.")
     lines += limit_notes(rows[0].provenance.get("ceilings"))
@@ -180,7 +178,7 @@ def _figure_text(value, unit):
     return str(value)
 
 
-def _during_text(during):
+def during_text(during):
     """One line of what was sampled while the run measured."""
     parts = [f"load average {_figure_text(during['load_average'], '')}".strip(),
              f"cores used by other programs {_figure_text(during['others_cores'], '')}".strip(),
@@ -198,7 +196,7 @@ def _during_text(during):
 
 def _versions_text(versions):
     loaded = versions.get("loaded", {})
-    wheels = [f"{name} {version}" for name, version in versions.items() if isinstance(version, str)]
+    wheels = [f"{name} {version}" for name, version in sorted(versions.items()) if isinstance(version, str)]
     files = [f"{family} {', '.join(f'{name} ({version})' for name, version in found.items())}"
              for family, found in loaded.items()]
     return "; ".join([", ".join(wheels), f"loaded: {', '.join(files) or 'not recorded'}",
@@ -220,11 +218,25 @@ def provenance_notes(rows):
              f"{image.get('xxh3_128', '')}; decoding greedy.",
              f"Machine: {conditions['platform']}; governor: {conditions.get('governor', missing)}; "
              f"load average before: {conditions['load_average']:.2f}; GPU: {facts}.",
-             f"While measuring: {_during_text(conditions['during']) if 'during' in conditions else missing}."]
+             f"While measuring: {during_text(conditions['during']) if 'during' in conditions else missing}."]
     lines += [f"{arm}: {_versions_text(stages['end_to_end'].provenance['versions'])}." for arm, stages in
               by_arm(rows).items() if stages["end_to_end"].provenance["versions"]]
     command = conditions.get("repro") or shlex.join(conditions["argv"])
     return ["\n".join(f"* {line}" for line in lines), f"Measure it again: `{command}`"]
+
+
+def busy_notes(rows):
+    """That other programs took part of the machine before or while this was measured, if they did."""
+    conditions, lines = rows[0].provenance, []
+    load, cores, advice = conditions["load_average"], conditions["cores"], "measure again on an idle machine before " \
+        "trusting differences."
+    if load > BUSY * cores:
+        lines.append(f"Other programs were busy when this began (load average {load:.1f} on {cores} cores): {advice}")
+    others = [row.provenance.get("during", {}).get("others_cores") for row in rows]
+    used = max((found["median"] for found in others if isinstance(found, dict)), default=0)
+    if used > OTHERS * cores:
+        lines.append(f"Other programs used {used:.1f} of {cores} cores while this was measured: {advice}")
+    return lines
 
 
 def limit_notes(ceilings):

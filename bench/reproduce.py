@@ -12,10 +12,20 @@ import numpy as np
 import pandas as pd
 
 from bench.arms import ARMS
+from bench.conditions import Sampler
 from bench.process import Worker, WorkerFailed
 from bench.progress import Progress
 from bench.provenance import machine_name, physical_cores
-from bench.report import by_arm, conditions_line, device_name, markdown_table, of_first_case, provenance_notes
+from bench.report import (
+    busy_notes,
+    by_arm,
+    conditions_line,
+    device_name,
+    during_text,
+    markdown_table,
+    of_first_case,
+    provenance_notes,
+)
 from bench.results import check_writable
 from bench.run import VOCABULARY, Session, make_prompts, run
 from bench.schema import Row
@@ -60,18 +70,20 @@ def published_rows(options, rows):
         session = Session(options, ARMS, image, ids, threads, scratch)
         for arm, stages in by_arm(of_first_case(rows)).items():
             whole, samples = stages["end_to_end"], []
-            status, reason = whole.status, whole.reason
+            status, reason, conditions = whole.status, whole.reason, whole.provenance
             if status == "ok" and interrupted:
                 status, reason = "skipped", INTERRUPTED
             if status == "ok":
                 progress.doing(f"{arm}: published protocol")
                 try:
-                    samples = _passes(session, options, config, arm, case)
+                    with Sampler() as sampler:
+                        samples = _passes(session, options, config, arm, case)
+                    conditions = {**conditions, "during": sampler.summary()}
                 except WorkerFailed as e:
                     status, reason = e.status, str(e)
                 except KeyboardInterrupt:
                     status, reason, interrupted = "skipped", INTERRUPTED, True
-            made.append(Row(arm, "published", status, reason, samples, case, whole.provenance))
+            made.append(Row(arm, "published", status, reason, samples, case, conditions))
     return made
 
 
@@ -125,7 +137,14 @@ def markdown(rows):
         f"The other lines: {conditions_line(rows)}. The published line is another machine and its model may be "
         f"another size than preset {case.preset}: set ratios beside it, not times. Brackets: 95 % bootstrap interval.",
         "What is wrong in how the published figures were timed, as far as the example's script tells (there are "
-        "several versions of it):", "\n".join(f"* {flaw}" for flaw in FLAWS), *provenance_notes(rows)]) + "\n"
+        "several versions of it):", "\n".join(f"* {flaw}" for flaw in FLAWS), *provenance_notes(rows),
+        *published_notes(rows), *busy_notes(rows)]) + "\n"
+
+
+def published_notes(rows):
+    """What the machine did during the published protocol's passes, a line per arm; they run apart from the others."""
+    return [f"While {row.arm} ran the published protocol: {during_text(row.provenance['during'])}."
+            for row in rows if row.stage == "published" and row.samples and "during" in row.provenance]
 
 
 def reproduce(options, argv):
