@@ -114,7 +114,8 @@ def test_conditions_stand_under_the_table(rows, tmp_path):
     for part in ("git abc with uncommitted changes", "seed 5", "a.jpg 77", "governor: performance", "driver 580.1",
                  "power_limit_w 350.0", "ecc True", "1600 [1500..1700] MHz", "60.0 [50.0..70.0] °C",
                  "sw_power_cap in 25 % of the looks", "cores used by other programs 0.50 [0.00..1.00]",
-                 "Other programs used 0.5 of 2 cores while this was measured", "cuBLAS libcublas.so.12 (12.4.5)", "`git checkout abc && python -m bench run`"):
+                 "Other programs used 0.5 of 2 cores while this was measured",
+                 "cuBLAS libcublas.so.12 (12.4.5)", "`git checkout abc && python -m bench run`"):
         assert part in text
 
 
