@@ -21,6 +21,9 @@ ARMS ?=
 ROUNDS ?=
 BATCH ?=
 CASES ?=
+BUDGET ?=
+BASE ?=
+UPDATE ?=
 CUDA_ARCHS ?=
 OUT ?=
 BUILD ?= build
@@ -40,7 +43,7 @@ $(call one_of,PRESET,$(PRESETS))
 $(call one_of,DTYPE,float32 float16 bfloat16)
 $(call one_of,DEVICE,auto cpu gpu)
 $(call one_of,IMPL,fused native)
-$(foreach name,CKPT OUT BUILD CASES PADDLE_PYTHON TORCH_PYTHON,$(if $(word 2,$($(name))),\
+$(foreach name,CKPT OUT BUILD CASES BUDGET BASE PADDLE_PYTHON TORCH_PYTHON,$(if $(word 2,$($(name))),\
   $(error $(name)=$($(name)) holds a space, which make cannot handle: use another folder or a symbolic link)))
 
 ifneq ($(filter replay,$(MAKECMDGOALS)),)
@@ -48,8 +51,13 @@ $(foreach name,CKPT CASES OUT,$(if $($(name)),,\
   $(error $(name)= is missing: replay needs CKPT= (checkpoint), CASES= (folder of case*.npz) and OUT= (folder))))
 endif
 
+ifneq ($(filter compare,$(MAKECMDGOALS)),)
+$(if $(BASE),,$(error BASE= is missing: give the git reference to compare with, for example BASE=HEAD~1))
+endif
+
 GOALS := $(or $(MAKECMDGOALS),help)
-OUT_GOALS := checkpoint convert export export-vision export-language baseline bench report replay
+OUT_GOALS := checkpoint convert export export-vision export-language baseline bench compare regress reproduce history \
+  report replay
 ifneq ($(OUT),)
 ifneq ($(words $(filter $(OUT_GOALS),$(GOALS))),1)
 $(error OUT= says where one target writes to: give exactly one of $(OUT_GOALS))
@@ -67,7 +75,7 @@ NAME := $(notdir $(realpath $(CKPT)))-$(shell printf %s '$(realpath $(CKPT))' | 
 CHECKPOINT := $(CKPT)
 CHECKPOINT_FILES := $(wildcard $(foreach file,config.json qwen.tiktoken *.safetensors *.bin *.pdparams *.index.json,\
   $(CKPT)/$(file)))
-ifneq ($(filter-out help doctor setup ops test lint clean report,$(GOALS)),)
+ifneq ($(filter-out help doctor setup ops test lint clean history report,$(GOALS)),)
 ifeq ($(wildcard $(CKPT)/config.json),)
 $(error CKPT=$(CKPT) has no config.json: give the folder of a Qwen-VL checkpoint)
 endif
@@ -76,7 +84,7 @@ endif
 CONVERTED := $(call out_or,convert,$(BUILD)/converted/$(NAME))
 EXPORTED_ROOT := $(BUILD)/exported/$(NAME)
 EXPORTED := $(call out_or,export export-vision export-language,$(EXPORTED_ROOT)/$(IMPL)-$(DTYPE))
-RESULTS := $(call out_or,baseline bench report,results)
+RESULTS := $(call out_or,baseline bench compare regress reproduce history report,results)
 STAMPS := $(BUILD)/stamps
 # The environments: .venv is made unless both interpreters are given.
 READY := .venv/.ready
@@ -107,8 +115,8 @@ CONVERT_SOURCES := export/convert.py $(SHARED_SOURCES)
 EXPORT_SOURCES := $(filter-out export/convert.py export/synthetic.py,$(wildcard export/*.py)) $(SHARED_SOURCES) \
   ops/weights.py ops/functional.py
 
-.PHONY: help setup ops checkpoint convert export export-vision export-language infer baseline bench report replay \
-  doctor test lint clean FORCE
+.PHONY: help setup ops checkpoint convert export export-vision export-language infer baseline bench \
+  compare regress reproduce history report replay doctor test lint clean FORCE
 FORCE:
 
 help: ## list the targets and variables
@@ -123,6 +131,9 @@ help: ## list the targets and variables
 	@echo "  CUDA_ARCHS=    architectures of the GPU operators, for example \"80 90a\"; default: those of the cards here"
 	@echo "  ARMS=          arms of bench, all of them by default"
 	@echo "  ROUNDS= BATCH= rounds and batch of bench"
+	@echo "  BUDGET=        seconds of rounds of bench, compare and regress; they end before when they know enough"
+	@echo "  BASE=          git reference that compare measures HEAD against"
+	@echo "  UPDATE=1       regress stores a new baseline"
 	@echo "  OUT=           where the target writes to ($(OUT_GOALS))"
 	@echo "  BUILD=$(BUILD)    folder of everything that is built on the way"
 	@echo "  PYTHON=        interpreter (3.11 or 3.12) that .venv is made with"
@@ -184,16 +195,35 @@ BENCH_IMPLS := $(foreach impl,native fused,$(if $(filter paddle-$(impl),$(ARM_NA
 BENCH_EXPORTS := $(foreach impl,$(BENCH_IMPLS),$(GRAPHS:%=$(EXPORTED_ROOT)/$(impl)-$(DTYPE)/%/manifest.json))
 BENCH_OPTIONS := --checkpoint $(CHECKPOINT) --dtype $(DTYPE) --device $(USED_DEVICE) --new-tokens $(NEW_TOKENS) \
   $${IMAGE:+--image "$$IMAGE"} $${PROMPT:+--prompt "$$PROMPT"}
+BUDGET_OPTION := $(if $(BUDGET),--budget $(BUDGET))
 
 baseline: $(CHECKPOINT_FILES) | $(ENVIRONMENT) ## one pass of the PyTorch baseline: times and text
 	$(PADDLE_PYTHON) -m bench baseline $(BENCH_OPTIONS)
 
 bench: $(CHECKPOINT_FILES) $(BENCH_EXPORTS) | $(ENVIRONMENT) ## compare Paddle with PyTorch, write results/
 	$(PADDLE_PYTHON) -m bench run $(BENCH_OPTIONS) --out $(RESULTS) --preset $(NAME) $(if $(ARMS),--arms $(ARMS)) \
-	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BATCH),--batch $(BATCH)) \
+	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BATCH),--batch $(BATCH)) $(BUDGET_OPTION) \
 	  $(foreach impl,$(BENCH_IMPLS),--exported-$(impl) $(EXPORTED_ROOT)/$(impl)-$(DTYPE))
 
-report: | $(ENVIRONMENT) ## make tables and plots again from the stored rows
+compare: $(CHECKPOINT_FILES) | $(ENVIRONMENT) ## measure HEAD beside the version BASE on this machine
+	$(PADDLE_PYTHON) -m bench compare $(BENCH_OPTIONS) --out $(RESULTS) --preset $(NAME) --impl $(IMPL) \
+	  --base $(BASE) --build $(BUILD) $(BUDGET_OPTION)
+
+REGRESS_EXPORTS := $(GRAPHS:%=$(EXPORTED_ROOT)/$(IMPL)-$(DTYPE)/%/manifest.json)
+regress: $(CHECKPOINT_FILES) $(REGRESS_EXPORTS) | $(ENVIRONMENT) ## compare with the stored baseline
+	$(PADDLE_PYTHON) -m bench regress $(BENCH_OPTIONS) --out $(RESULTS) --preset $(NAME) --impl $(IMPL) \
+	  --exported-$(IMPL) $(EXPORTED_ROOT)/$(IMPL)-$(DTYPE) $(if $(UPDATE),--update) $(BUDGET_OPTION)
+
+REPRODUCE_EXPORTS := $(GRAPHS:%=$(EXPORTED_ROOT)/fused-$(DTYPE)/%/manifest.json)
+
+reproduce: $(CHECKPOINT_FILES) $(REPRODUCE_EXPORTS) | $(ENVIRONMENT) ## the published comparison beside this machine's
+	$(PADDLE_PYTHON) -m bench reproduce $(BENCH_OPTIONS) --out $(RESULTS) --preset $(NAME) \
+	  --exported-fused $(EXPORTED_ROOT)/fused-$(DTYPE)
+
+history: | $(ENVIRONMENT) ## timeline of all runs with its change points
+	$(PADDLE_PYTHON) -m bench history $(RESULTS)
+
+report: | $(ENVIRONMENT) ## tables, plots, HTML page and README's figures from the stored rows
 	$(PADDLE_PYTHON) -m bench report $(RESULTS)
 
 replay: export ## run the reference CASES of CKPT through the graphs, write arrays to OUT

@@ -1,4 +1,4 @@
-"""Command line: `python -m bench run | report | baseline`."""
+"""Command line: `python -m bench run | report | baseline | history | reproduce`."""
 
 import argparse
 import os
@@ -8,7 +8,12 @@ from rich.console import Console
 
 from bench.arms import ARMS, default_arms
 from bench.baseline import baseline
+from bench.compare import CompareOptions, compare
+from bench.history import write_history
+from bench.html import RESULTS, publish
+from bench.regress import RegressOptions, regress
 from bench.report import show
+from bench.reproduce import reproduce
 from bench.results import report
 from bench.run import Options, default_device, exit_status, run
 from core.errors import UserError, run_cli
@@ -68,8 +73,10 @@ def parse(argv):
     measured.add_argument("--out", default="results")
     measured.add_argument("--preset", default="", help="name in the results (default: the checkpoint folder's)")
     measured.add_argument("--arms", type=arm_list, help=f"of {','.join(ARMS)} (default: all; torch-compile on a GPU)")
-    measured.add_argument("--rounds", type=positive, default=8)
-    measured.add_argument("--warmup", type=int, default=2)
+    measured.add_argument("--rounds", type=positive, default=Options.rounds, help="the most rounds")
+    measured.add_argument("--budget", type=float, default=Options.budget, metavar="SECONDS", help="of rounds; they "
+                          "end before when every median is known well enough")
+    measured.add_argument("--warmup", type=int, default=Options.warmup, help="the most warm-up passes of an arm")
     measured.add_argument("--batch", type=positive, default=1)
     measured.add_argument("--batches", type=positives, default=[], metavar="N,…", help="further cases: other batches")
     measured.add_argument("--lengths", type=positives, default=[], metavar="N,…",
@@ -80,16 +87,44 @@ def parse(argv):
                           "(a GPU that cannot hold all of them does so anyway)")
     measured.add_argument("--deadline", type=float, default=0, metavar="SECONDS",
                           help="begin nothing new after this time, so that results are written")
-    again = commands.add_parser("report", help="make tables and plots again from stored rows")
-    again.add_argument("results_dir")
+    again_published = commands.add_parser("reproduce", parents=[shared], help="the published comparison beside this "
+                                          "machine's, by both protocols")
+    again_published.add_argument("--exported-fused", required=True, help="exported folder of the fused graphs")
+    again_published.add_argument("--out", default="results")
+    again_published.add_argument("--preset", default="", help="name in the results (default: the checkpoint folder's)")
+    again_published.add_argument("--rounds", type=positive, default=8)
+    timeline = commands.add_parser("history", help="the timeline of all runs with its change points")
+    timeline.add_argument("results_dir", nargs="?", default="results")
+    again = commands.add_parser("report", help="make tables, plots, the HTML page and README's figures again from "
+                                "stored rows")
+    again.add_argument("results_dir", nargs="?", default=str(RESULTS))
     alone = commands.add_parser("baseline", parents=[shared], help="one pass of the torch baseline: times and text")
     alone.add_argument("--attention", choices=("eager", "sdpa"), default="sdpa")
+    judged = argparse.ArgumentParser(add_help=False, parents=[shared])
+    judged.add_argument("--out", default="results")
+    judged.add_argument("--preset", default="", help="name in the results (default: the checkpoint folder's)")
+    judged.add_argument("--impl", choices=("fused", "native"), default="fused")
+    judged.add_argument("--budget", type=float, default=CompareOptions.budget, metavar="SECONDS", help="of rounds")
+    judged.add_argument("--batch", type=positive, default=1)
+    versions = commands.add_parser("compare", parents=[judged], help="two versions measured beside each other")
+    versions.add_argument("--base", required=True, metavar="REF", help="git reference to compare with")
+    versions.add_argument("--head", default="HEAD", metavar="REF", help="git reference to compare (default: HEAD)")
+    versions.add_argument("--build", default="build", help="folder of the versions' worktrees")
+    stored = commands.add_parser("regress", parents=[judged], help="this version against the stored baseline: status "
+                                 "1 for a confirmed regression, 2 when that cannot be told")
+    stored.add_argument("--exported-native", default="", help="exported folder of the native graphs")
+    stored.add_argument("--exported-fused", default="", help="exported folder of the fused graphs")
+    stored.add_argument("--update", action="store_true", help="store a new baseline instead")
     return parser.parse_args(argv)
 
 
+JUDGED = {"compare": (compare, CompareOptions), "regress": (regress, RegressOptions)}
+
+
 def to_options(args):
-    """Options of a run; fields that the sub-command does not have keep their defaults."""
-    values = {name: value for name, value in vars(args).items() if name in Options.__dataclass_fields__}
+    """Options of the sub-command's class; fields that the sub-command does not have keep their defaults."""
+    _, kind = JUDGED.get(args.command, (run, Options))
+    values = {name: value for name, value in vars(args).items() if name in kind.__dataclass_fields__}
     values["image"] = args.image or str(default_image())
     values["device"] = default_device() if args.device == "auto" else args.device
     values["threads"] = args.threads or 0
@@ -97,7 +132,7 @@ def to_options(args):
     values["python"] = {name: getattr(args, f"{name}_python") or os.environ.get(f"{name.upper()}_PYTHON")
                         or sys.executable for name in FRAMEWORKS}
     values["environment"] = {name: dict(getattr(args, f"{name}_env")) for name in FRAMEWORKS}
-    return Options(**{"out": "", **values})
+    return kind(**{"out": "", **values})
 
 
 def main(argv=None):
@@ -110,12 +145,25 @@ def main(argv=None):
         for folder, rows in report(args.results_dir):
             show(rows, console)
             console.print(f"{folder}", markup=False, highlight=False)
+        for written in publish(args.results_dir):
+            console.print(f"{written}", markup=False, highlight=False)
+        return 0
+    if args.command == "history":
+        text, written = write_history(args.results_dir)
+        console.print(text, *written, sep="\n", markup=False, highlight=False, soft_wrap=True)
         return 0
     options = to_options(args)
     if options.device == "cpu" and options.dtype != "float32":
         raise UserError("CPU runs are float32: leave DTYPE= away or use DEVICE=gpu")
     if args.command == "baseline":
         return baseline(options, args.attention, console)
+    if args.command == "reproduce":
+        folder, rows, text = reproduce(options, ["python", "-m", "bench", *argv])
+        console.print(text, f"results: {folder}", sep="\n", markup=False, highlight=False, soft_wrap=True)
+        return exit_status(rows)
+    if args.command in JUDGED:
+        judge, _ = JUDGED[args.command]
+        return judge(options, ["python", "-m", "bench", *argv], console)
     folder, rows = run(options, ["python", "-m", "bench", *argv])
     show(rows, console)
     console.print(f"results: {folder}", markup=False, highlight=False)

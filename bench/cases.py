@@ -36,6 +36,8 @@ def case_lines(rows):
             status, reason = arm_state(stages)
             line = {"batch": case.batch, "new_tokens": case.new_tokens, "arm": arm, "status": status, "reason": reason}
             line |= {f"{stage}_ms": _median(stages, stage) for stage in FIGURES}
+            figures = summary(stages["end_to_end"].samples) if line["end_to_end_ms"] is not None else None
+            line |= {f"end_to_end_{name}_ms": figures[name] if figures else None for name in ("min", "p90")}
             whole, token = line["end_to_end_ms"], line["token_ms"]
             line["tokens_per_s"] = case.batch * case.new_tokens / whole * 1e3 if whole else None
             line["decode_tokens_per_s"] = case.batch / token * 1e3 if token else None
@@ -65,7 +67,7 @@ def cases_markdown(rows):
                         "Medians; the other cases have fewer rounds, one arm after the other.", *reasons]) + "\n"
 
 
-def _line_figure(rows, lines, x, y, labels):
+def _line_figure(rows, lines, x, y, labels, band=None):
     with matplotlib.rc_context({"font.size": 11}):
         figure = Figure(figsize=(8, 5), layout="constrained")
         axes = figure.add_subplot()
@@ -74,6 +76,10 @@ def _line_figure(rows, lines, x, y, labels):
             if points:
                 colour, marker = ARM_STYLES.get(arm, ("black", "x"))
                 axes.plot(*zip(*points, strict=True), color=colour, marker=marker, label=arm)
+                if band:
+                    at, low, high = zip(*((line[x], line[band[0]], line[band[1]]) for line in lines
+                                          if line["arm"] == arm and line[y] is not None), strict=True)
+                    axes.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
         axes.set_xlabel(labels[0])
         axes.set_ylabel(labels[1])
         axes.set_ylim(bottom=0)
@@ -90,7 +96,8 @@ def length_figure(rows):
     """Latency end to end against the number of new tokens, at the gated case's batch."""
     lines = [line for line in case_lines(rows) if line["batch"] == rows[0].case.batch]
     return _line_figure(rows, lines, "new_tokens", "end_to_end_ms",
-                        ("new tokens", "latency end to end (ms), median; lower is better"))
+                        ("new tokens (points: medians; bands: min..p90)", "latency end to end (ms); lower is better"),
+                        ("end_to_end_min_ms", "end_to_end_p90_ms"))
 
 
 def throughput_figure(rows):

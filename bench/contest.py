@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.process import Worker, WorkerFailed
+from bench.process import ROOT, Worker, WorkerFailed
+from bench.stopping import is_warm
 
 ROUNDS_AT_LEAST = 3   # that a run whose time is over still makes
 OUT_OF_TIME = "the time given by --deadline was over"
@@ -20,6 +21,8 @@ class CaseResult:
     reason: str = ""
     samples: dict = field(default_factory=dict)    # stage -> ordered samples
     agreement: float | None = None                 # gate.Judge.other_case
+    warmup: list = field(default_factory=list)     # end-to-end ms of the warm-up passes, the first run left out
+    stopped: str | None = None                     # why its rounds ended, see bench.stopping
 
     def add(self, stages):
         for stage, samples in stages.items():
@@ -96,10 +99,10 @@ class Contest:
     def late(self):
         return self.deadline is not None and time.monotonic() > self.deadline
 
-    def spawn(self, entry, target, python, env):
-        """Start an arm's worker; the arms import their frameworks at the same time."""
+    def spawn(self, entry, target, python, env, root=ROOT):
+        """Start an arm's worker on the code of the tree `root`; the arms import their frameworks at the same time."""
         try:
-            entry.worker = Worker(target, python, self.scratch / f"{entry.name}.log", env)
+            entry.worker = Worker(target, python, self.scratch / f"{entry.name}.log", env, root=root)
         except WorkerFailed as e:
             entry.leave(e.status, str(e))
 
@@ -172,22 +175,47 @@ class Contest:
             self._judge(entry)
         return result["stages"] if result and entry.worker else {}
 
-    def warm_up(self, passes):
-        for i in range(passes):
-            for entry in self.running:
-                self.progress.doing(f"{entry.name}: warm-up {i + 1}/{passes}")
-                self._pass(entry)
+    def first_run(self):
+        """The first pass of every arm, which is reported apart; the gate comes after it."""
+        for entry in self.running:
+            self.progress.doing(f"{entry.name}: first run")
+            made = entry.call("measure")
+            if made:
+                entry.samples["first_run"] = made["stages"]["end_to_end"]
 
-    def measure(self, rounds):
-        """Rounds A B C, C B A, A B C …, so that drift hits all arms alike; one pass of an arm at a time."""
-        for i in range(rounds):
-            if self.late and i >= ROUNDS_AT_LEAST:
-                break
-            for entry in self.running if i % 2 == 0 else self.running[::-1]:
-                self.progress.doing(f"{entry.name}: round {i + 1}/{rounds}")
-                entry.add(self._pass(entry))
+    def warm_up(self, most):
+        """Passes of each arm until it is warm (bench.stopping.is_warm), `most` at most."""
+        for i in range(most):
+            for entry in self.running:
+                if is_warm(entry.warmup):
+                    continue
+                self.progress.doing(f"{entry.name}: warm-up {i + 1}, {most} at most")
+                entry.warmup += self._pass(entry).get("end_to_end", [])
+
+    def measure(self, stopping):
+        """Rounds A B C, C B A, A B C … until `stopping` (bench.stopping.Stopping) says that they are enough.
+
+        Drift hits all arms alike; one pass of an arm at a time.
+        """
+        stopping.start()
+        rounds = 0
+        try:
+            while self.running and not stopping.enough(rounds, self.running):
+                if self.late and rounds >= ROUNDS_AT_LEAST:
+                    stopping.stopped = "deadline"
+                    break
+                for entry in self.running if rounds % 2 == 0 else self.running[::-1]:
+                    self.progress.doing(f"{entry.name}: round {rounds + 1}, {stopping.rounds} at most")
+                    entry.add(self._pass(entry))
+                rounds += 1
+                for entry in self.group:
+                    entry.rounds = rounds
+        except KeyboardInterrupt:
+            stopping.stopped = "interrupted"
+            raise
+        finally:
             for entry in self.group:
-                entry.rounds += 1
+                entry.stopped = stopping.stopped
 
     def peak_memory(self):
         """Ask every arm of the group for its peak memory."""
@@ -197,10 +225,11 @@ class Contest:
                 entry.samples["peak_memory"] = [peak["mib"]]
                 entry.counted["peak_memory"] = peak["kind"]
 
-    def measure_case(self, case, prepare, rounds, judge, names):
+    def measure_case(self, case, prepare, rounds, warmup, judge, names):
         """A further case on the arms in `names`, one after the other; what fails there is that case's, not the arm's.
 
-        One pass warms up. Tokens are held to those of the arm's own gated case, see gate.Judge.other_case.
+        After the first run, up to `warmup` passes warm up.
+        Tokens are held to those of the arm's own gated case, see gate.Judge.other_case.
         """
         for entry in (entry for entry in self.running if entry.name in names):
             entry.cases[case] = result = CaseResult()
@@ -210,10 +239,13 @@ class Contest:
             self.progress.doing(f"{entry.name}: batch {case.batch}, {case.new_tokens} new tokens")
             try:
                 self._add_compile(result, entry.attempt("prepare", **prepare))
-                entry.attempt("measure")
+                result.add({"first_run": entry.attempt("measure")["stages"]["end_to_end"]})
+                while len(result.warmup) < warmup and not is_warm(result.warmup):
+                    result.warmup += entry.attempt("measure")["stages"]["end_to_end"]
                 for _ in range(rounds):
                     measured = entry.attempt("measure")
                     result.add(measured["stages"])
+                result.stopped = "rounds"
                 verdict = judge.other_case(entry.tokens[0], measured["tokens"])
                 result.agreement = verdict["agreement"]
                 if not verdict["passed"]:

@@ -7,13 +7,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bench.arms import BASELINES
-from bench.report import arm_state, baselines, by_arm, conditions_line, speed_up_of
+from bench.report import LABELS, arm_state, baselines, by_arm, conditions_line, interval_of, shares_of, speed_up_of
 from bench.statistics import summary
 
 # Okabe and Ito's palette keeps its differences in every kind of colour blindness; hatches keep them in grey print.
 STAGE_STYLES = {  # stage -> fill, hatch, text
     "preprocess": ("#E69F00", "//", "black"), "vision": ("#56B4E9", "", "black"),
     "prefill": ("#F0E442", "\\\\", "black"), "decode": ("#0072B2", "", "white")}
+LIMITED = {"vision": "matrix products", "prefill": "matrix products", "token": "memory reads"}   # stage -> its limit
 BASELINE_STYLES = dict(zip(BASELINES, (("#D55E00", "//"), ("#0072B2", ""), ("#009E73", "\\\\")), strict=True))
 FONT = {"font.size": 11, "axes.titlesize": 12, "hatch.linewidth": 0.6}
 CAPTION_WIDTH = 130
@@ -66,7 +67,7 @@ def stage_figure(rows):
 
 
 def speed_up_figure(rows):
-    """Speed-up end to end against each baseline, with a line at 1x."""
+    """Speed-up end to end with its interval against each baseline, and a line at 1x."""
     arms = by_arm(rows)
     figure, axes = _figure(rows, len(arms))
     shown = baselines(arms) or BASELINES[:1]
@@ -77,16 +78,47 @@ def speed_up_figure(rows):
             colour, hatch = BASELINE_STYLES[baseline]
             for y, arm in enumerate(arms):
                 factor, at = speed_up_of(arms, arm, baseline), y + (i - (len(shown) - 1) / 2) * height
+                interval = interval_of(arms, arm, baseline)
+                end = 0
                 if isinstance(factor, float):
-                    longest = max(longest, factor)
+                    end = max(factor, interval[1] if interval else 0)
+                    longest = max(longest, end)
                     axes.barh(at, factor, height=height, color=colour, hatch=hatch, edgecolor="white")
+                if interval:
+                    axes.errorbar(factor, at, xerr=[[max(0, factor - interval[0])], [max(0, interval[1] - factor)]],
+                                  color="black", capsize=3, linewidth=1.2, zorder=4)
                 text = f" {factor:.2f}x" if isinstance(factor, float) else f" {textwrap.shorten(factor or '-', 60)}"
-                axes.text(factor if isinstance(factor, float) else 0, at, text, va="center", ha="left", fontsize=10,
+                axes.text(end + 0.01 * longest, at, text, va="center", ha="left", fontsize=10,
                           bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5}, zorder=3)
             axes.barh([0], [0], color=colour, hatch=hatch, edgecolor="white", label=f"against {baseline}")
         axes.axvline(1, color="black", linewidth=1.2, linestyle="--")
         axes.set_xlim(0, longest * 1.14)
         _label_arms(axes, list(arms))
-        axes.set_xlabel("speed-up end to end (ratio of medians), higher is better; dashed: 1x")
+        axes.set_xlabel("speed-up end to end (x, ratio of medians, 95 % interval); higher is better; dashed: 1x")
         figure.legend(loc="outside upper left", ncols=len(shown), frameon=False)
+    return figure
+
+
+def limit_figure(rows):
+    """Share of the device's measured limit that each stage reaches, a bar per arm and stage; None without limits."""
+    shares = {arm: shares_of(stages) for arm, stages in by_arm(rows).items()}
+    stages = [stage for stage in LIMITED if any(stage in share for share in shares.values())]
+    if not stages:
+        return None
+    figure, axes = _figure(rows, len(shares))
+    height = 0.8 / len(stages)
+    styles = {"vision": "vision", "prefill": "prefill", "token": "decode"}
+    with matplotlib.rc_context(FONT):
+        for i, stage in enumerate(stages):
+            colour, hatch, _ = STAGE_STYLES[styles[stage]]
+            at = [y + (i - (len(stages) - 1) / 2) * height for y in range(len(shares))]
+            values = [100 * share.get(stage, 0) for share in shares.values()]
+            bars = axes.barh(at, values, height=height, color=colour, hatch=hatch, edgecolor="#555555", linewidth=0.5,
+                             label=f"{LABELS[stage]} ({LIMITED[stage]})")
+            axes.bar_label(bars, [f" {value:.0f} %" if value else " -" for value in values], fontsize=10)
+        axes.axvline(100, color="black", linewidth=1.2, linestyle="--")
+        axes.set_xlim(0, 1.1 * max(100, *(100 * value for share in shares.values() for value in share.values())))
+        _label_arms(axes, list(shares))
+        axes.set_xlabel("share of the limit measured on this device (%); higher is better; dashed: the limit")
+        figure.legend(loc="outside upper left", ncols=len(stages), frameon=False)
     return figure

@@ -36,14 +36,17 @@ class Worker:
     A worker that answered a call with a failure is alive; after any other failure it is closed.
     """
 
-    def __init__(self, target, python, log, env=None, timeout=1800):
-        """Start `python -m bench.worker target`; its stderr goes to the file `log`, `env` adds to the environment."""
+    def __init__(self, target, python, log, env=None, timeout=1800, root=ROOT):
+        """Start `python -m bench.worker target` on the code of the tree `root`.
+
+        Its stderr goes to the file `log`, `env` adds to the environment.
+        """
         self.log, self.timeout, self.kills = Path(log), timeout, oom_kills()
         env = {**os.environ, **(env or {})}
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), env.get("PYTHONPATH"))))
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), env.get("PYTHONPATH"))))
         try:
             with open(self.log, "wb") as stderr:
-                self.process = subprocess.Popen([python, "-m", "bench.worker", target], env=env, stderr=stderr,
+                self.process = subprocess.Popen([python, "-P", "-m", "bench.worker", target], env=env, stderr=stderr,
                                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         except OSError as e:
             raise WorkerFailed(f"cannot start {python}: {e.strerror}") from None

@@ -5,12 +5,14 @@ import json
 import os
 import platform
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import psutil
 import xxhash
 
+from bench.conditions import Gpu, cpu_mhz, not_available
 from core.errors import UserError
 from core.files import file_hash
 
@@ -29,6 +31,20 @@ def physical_cores():
     return min(psutil.cpu_count(logical=False) or allowed, allowed)
 
 
+def governor():
+    """The frequency governor of the first core, or why it is not known."""
+    try:
+        return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text(encoding="ascii").strip()
+    except OSError:
+        return not_available("this machine has no frequency governor to read")
+
+
+def repro_command(argv, git):
+    """A line for the repository's root that measures the same again."""
+    command = shlex.join(argv)
+    return f"git checkout {git['sha']} && {command}" if git["sha"] and not git["dirty"] else command
+
+
 def git_state():
     """{"sha", "dirty"} of this repository; None for both outside one."""
     def git(*args):
@@ -40,7 +56,7 @@ def git_state():
 
 
 def checkpoint_identity(checkpoint, exported_dirs):
-    """{"hash", "synthetic"} of the weights that all arms share.
+    """{"hash", "synthetic", "seed"} of the weights that all arms share; `seed` made synthetic ones, else None.
 
     The hash is the one that exports carry in their manifests. Raises UserError when an export was made from other
     weights than the rest.
@@ -56,17 +72,24 @@ def checkpoint_identity(checkpoint, exported_dirs):
     if len(set(hashes.values())) > 1:
         raise UserError(f"{', '.join(hashes)} hold different weights: export all of them again from one checkpoint")
     config = json.loads((Path(checkpoint) / "config.json").read_text(encoding="utf-8"))
-    return {"hash": next(iter(hashes.values()), None), "synthetic": "synthetic" in config}
+    return {"hash": next(iter(hashes.values()), None), "synthetic": "synthetic" in config,
+            "seed": config.get("synthetic", {}).get("seed")}
 
 
-def collect(argv, threads, checkpoint, image):
-    """What holds for all arms of one run; `checkpoint` is a checkpoint_identity, `image` a path."""
+def collect(argv, threads, checkpoint, image, gpu=None):
+    """What holds for all arms of one run before it begins; `checkpoint` is a checkpoint_identity, `image` a path.
+
+    What happens while it runs is `during`, a bench.conditions.Sampler's summary, which the run adds.
+    """
+    git = git_state()
     return {
-        "argv": list(argv), "git": git_state(),
+        "argv": list(argv), "repro": repro_command(argv, git), "git": git,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "platform": platform.platform(), "cpu": cpu_model(), "cores": physical_cores(), "threads": threads,
-        "load_average": os.getloadavg()[0], "memory_mib": psutil.virtual_memory().total >> 20,
+        "governor": governor(), "cpu_mhz": cpu_mhz(), "load_average": os.getloadavg()[0],
+        "memory_mib": psutil.virtual_memory().total >> 20, "gpu": (gpu or Gpu()).facts(),
         "checkpoint": checkpoint, "image": {"name": Path(image).name, "xxh3_128": file_hash(image)},
+        "seeds": {"weights": checkpoint.get("seed"), "decoding": "greedy: none"},
     }
 
 

@@ -8,12 +8,13 @@ from rich.text import Text
 
 from bench.arms import BASELINES
 from bench.schema import OPTIONAL, STAGES
-from bench.statistics import speed_up, summary
+from bench.statistics import ratio_interval, speed_up, summary
 
 LABELS = {"preprocess": "preprocess", "vision": "vision", "prefill": "prefill", "ttft": "TTFT",
-          "token": "decode / token", "host_step": "host / token", "end_to_end": "end to end", "load": "load",
-          "compile": "compile", "peak_memory": "peak memory", "device_memory": "device memory",
-          "beyond_weights": "memory beyond the weights"}
+          "token": "decode / token", "host_step": "host / token", "published": "published protocol",
+          "end_to_end": "end to end", "first_run": "first run", "load": "load", "compile": "compile",
+          "peak_memory": "peak memory", "device_memory": "device memory", "beyond_weights": "memory beyond the weights"}
+OTHERS = 0.1   # share of the cores in the hands of other programs from which on that is said
 BUSY = 0.5  # load average per core above which a run is said to be disturbed
 
 
@@ -54,6 +55,21 @@ def speed_up_of(arms, arm, baseline):
     return speed_up(arms[baseline]["end_to_end"].samples, arms[arm]["end_to_end"].samples)
 
 
+def interval_of(arms, arm, baseline):
+    """(low, high) of the speed-up's 95 % bootstrap interval; None where there is no speed-up or no interval."""
+    if not isinstance(speed_up_of(arms, arm, baseline), float) or arm == baseline:
+        return None
+    _, low, high = ratio_interval(arms[baseline]["end_to_end"].samples, arms[arm]["end_to_end"].samples)
+    return None if low is None else (low, high)
+
+
+def _speed_up_text(arms, arm, baseline):
+    factor, interval = speed_up_of(arms, arm, baseline), interval_of(arms, arm, baseline)
+    if not isinstance(factor, float):
+        return factor or "-"
+    return f"{factor:.2f}x" + (f" [{interval[0]:.2f}..{interval[1]:.2f}]" if interval else "")
+
+
 def summary_frame(rows):
     """A line per arm: status, reason, median, min, p90 and number of samples of every stage, speed-ups."""
     arms = by_arm(rows)
@@ -67,6 +83,8 @@ def summary_frame(rows):
         line.update({f"{stage}_share_of_limit": share for stage, share in shares_of(stages).items()})
         for baseline in baselines(arms):
             line[f"speedup_vs_{baseline}"] = speed_up_of(arms, arm, baseline)
+            low, high = interval_of(arms, arm, baseline) or (None, None)
+            line |= {f"speedup_vs_{baseline}_low": low, f"speedup_vs_{baseline}_high": high}
         lines.append(line)
     return pd.DataFrame(lines).set_index("arm")
 
@@ -114,9 +132,7 @@ def display_frame(rows):
             share = shares[arm].get(stage)
             column[f"{LABELS[stage]}, share of limit"] = "-" if share is None else f"{100 * share:.0f} %"
         for baseline in baselines(arms):
-            factor = speed_up_of(arms, arm, baseline)
-            column[f"speed-up vs {baseline}"] = factor if isinstance(factor, str) else (
-                "-" if factor is None else f"{factor:.2f}x")
+            column[f"speed-up vs {baseline}"] = _speed_up_text(arms, arm, baseline)
         columns[arm] = column
     return pd.DataFrame(columns)
 
@@ -144,11 +160,8 @@ def conditions_line(rows):
 def notes(rows):
     """Lines under a table: how to read it, what memory counts, why an arm has no figures."""
     counted = sorted({row.counted for row in rows if row.counted})
-    lines = ["Times are median [min..p90]; speed-ups are ratios of end-to-end medians."]
-    load, cores = rows[0].provenance["load_average"], rows[0].provenance["cores"]
-    if load > BUSY * cores:
-        lines.append(f"Other programs were busy when this began (load average {load:.1f} on {cores} cores): "
-                     "measure again on an idle machine before trusting differences.")
+    lines = ["Times are median [min..p90]; speed-ups are ratios of end-to-end medians [95 % bootstrap interval]."]
+    lines += busy_notes(rows)
     if counted:
         lines.append(f"Memory: {', '.join(counted)}; peak since the arm began.")
     lines += limit_notes(rows[0].provenance.get("ceilings"))
@@ -156,6 +169,73 @@ def notes(rows):
         status, reason = arm_state(stages)
         if status != "ok":
             lines.append(f"{arm}: {status}: {reason}")
+    return lines
+
+
+def _figure_text(value, unit):
+    if isinstance(value, dict):
+        return f"{_number(value['median'])} [{_number(value['min'])}..{_number(value['max'])}] {unit}"
+    return str(value)
+
+
+def during_text(during):
+    """One line of what was sampled while the run measured."""
+    parts = [f"load average {_figure_text(during['load_average'], '')}".strip(),
+             f"cores used by other programs {_figure_text(during['others_cores'], '')}".strip(),
+             f"CPU clock {_figure_text(during['cpu_mhz'], 'MHz')}"]
+    gpu = during["gpu"]
+    if isinstance(gpu, str):
+        return "; ".join([*parts, f"GPU {gpu}"])
+    parts += [f"GPU clock {_figure_text(gpu['sm_mhz'], 'MHz')}", f"memory {_figure_text(gpu['memory_mhz'], 'MHz')}",
+              _figure_text(gpu["temperature_c"], "°C"), _figure_text(gpu["power_w"], "W")]
+    events = gpu["events"]
+    named = events if isinstance(events, str) else ", ".join(
+        f"{name} in {100 * share:.0f} % of the looks" for name, share in events.items()) or "none"
+    return "; ".join([*parts, f"clock events {named}"])
+
+
+def _versions_text(versions):
+    loaded = versions.get("loaded", {})
+    wheels = [f"{name} {version}" for name, version in sorted(versions.items()) if isinstance(version, str)]
+    files = [f"{family} {', '.join(f'{name} ({version})' for name, version in found.items())}"
+             for family, found in loaded.items()]
+    return "; ".join([", ".join(wheels), f"loaded: {', '.join(files) or 'not recorded'}",
+                      *([f"inside torch: {', '.join(versions['linked'])}"] if versions.get("linked") else [])])
+
+
+def provenance_notes(rows):
+    """Lines beside a table: what was measured with what, where, and how to measure it again."""
+    conditions, missing = rows[0].provenance, "not recorded"
+    git, checkpoint = conditions.get("git", {}), conditions.get("checkpoint", {})
+    image, gpu = conditions.get("image", {}), conditions.get("gpu", missing)
+    facts = gpu if isinstance(gpu, str) else ", ".join(f"{name} {value}" for name, value in gpu.items())
+    sha = git.get("sha")
+    lines = [f"Measured {conditions.get('time', missing)}, git {sha or missing}"
+             f"{' with uncommitted changes' if git.get('dirty') else ''}, benchmark version {rows[0].benchmark}, "
+             f"row schema {rows[0].schema}.",
+             f"Weights {checkpoint.get('hash')} ({'synthetic' if checkpoint.get('synthetic') else 'not synthetic'}"
+             f", seed {conditions.get('seeds', {}).get('weights', missing)}); image {image.get('name', missing)} "
+             f"{image.get('xxh3_128', '')}; decoding greedy.",
+             f"Machine: {conditions['platform']}; governor: {conditions.get('governor', missing)}; "
+             f"load average before: {conditions['load_average']:.2f}; GPU: {facts}.",
+             f"While measuring: {during_text(conditions['during']) if 'during' in conditions else missing}."]
+    lines += [f"{arm}: {_versions_text(stages['end_to_end'].provenance['versions'])}." for arm, stages in
+              by_arm(rows).items() if stages["end_to_end"].provenance["versions"]]
+    command = conditions.get("repro") or shlex.join(conditions["argv"])
+    return ["\n".join(f"* {line}" for line in lines), f"Measure it again: `{command}`"]
+
+
+def busy_notes(rows):
+    """That other programs took part of the machine before or while this was measured, if they did."""
+    conditions, lines = rows[0].provenance, []
+    load, cores, advice = conditions["load_average"], conditions["cores"], "measure again on an idle machine before " \
+        "trusting differences."
+    if load > BUSY * cores:
+        lines.append(f"Other programs were busy when this began (load average {load:.1f} on {cores} cores): {advice}")
+    others = [row.provenance.get("during", {}).get("others_cores") for row in rows]
+    used = max((found["median"] for found in others if isinstance(found, dict)), default=0)
+    if used > OTHERS * cores:
+        lines.append(f"Other programs used {used:.1f} of {cores} cores while this was measured: {advice}")
     return lines
 
 
@@ -190,9 +270,8 @@ def markdown_table(frame, corner=""):
 
 def markdown(rows):
     """The table with its conditions as Markdown."""
-    table = markdown_table(display_frame(rows))
-    command = shlex.join(rows[0].provenance["argv"])
-    return "\n\n".join([conditions_line(rows), table, *notes(rows), f"Command: `{command}`"]) + "\n"
+    return "\n\n".join([conditions_line(rows), markdown_table(display_frame(rows)), *notes(rows),
+                        *provenance_notes(rows)]) + "\n"
 
 
 def show(rows, console):

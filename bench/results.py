@@ -1,12 +1,15 @@
-"""The folder of results: results/<machine>/<case>/ with rows, tables, plots, machine and accuracy."""
+"""The folder of results: results/<machine>/<case>/ with rows, tables, plots, exports, machine and accuracy."""
 
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
+from bench import history
 from bench.cases import cases_frame, cases_markdown, has_cases, length_figure, throughput_figure
-from bench.plots import speed_up_figure, stage_figure
+from bench.exports import to_action_benchmark, to_bencher, to_frame
+from bench.plots import limit_figure, speed_up_figure, stage_figure
 from bench.provenance import machine_name
 from bench.report import device_name, markdown, of_first_case, summary_frame
 from bench.schema import read_rows
@@ -14,6 +17,8 @@ from core.errors import UserError
 from core.files import atomic_file
 
 MACHINE_FIELDS = ("platform", "cpu", "cores", "threads", "memory_mib")
+MACHINE_OPTIONAL = ("governor", "gpu", "ceilings")   # rows of schema 1 have no governor and no GPU facts
+FREE_BYTES = 64 << 20    # that a run's results may need
 
 
 def check_writable(out):
@@ -24,8 +29,12 @@ def check_writable(out):
             f.write(b"\0" * 4096)
             f.flush()
             os.fsync(f.fileno())
+        free = shutil.disk_usage(out).free
     except OSError as e:
         raise UserError(f"cannot write to {out} ({e.strerror}): set OUT= to a folder that you can write to") from None
+    if free < FREE_BYTES:
+        raise UserError(f"{out} has {free >> 20} MiB left, results need up to {FREE_BYTES >> 20}: make room or set "
+                        "OUT= to another disk")
 
 
 def _write_json(path, value):
@@ -41,8 +50,9 @@ def store_rows(out, rows, accuracy):
     folder = Path(out) / machine_name(conditions, device) / rows[0].case.slug
     with atomic_file(folder / "rows.jsonl", "w") as f:
         f.writelines(row.to_json() + "\n" for row in rows)
-    _write_json(folder / "machine.json", {**{name: conditions[name] for name in MACHINE_FIELDS}, "gpu": device,
-                                          "ceilings": conditions.get("ceilings")})
+    _write_json(folder / "machine.json", {**{name: conditions[name] for name in MACHINE_FIELDS},
+                                          **{name: conditions.get(name) for name in MACHINE_OPTIONAL},
+                                          "device": device})
     _write_json(folder / "accuracy.json", accuracy)
     return folder
 
@@ -50,7 +60,12 @@ def store_rows(out, rows, accuracy):
 def write_report(folder, rows):
     """Tables and plots of one run, from its rows alone."""
     first = of_first_case(rows)
-    figures = {"stages.png": stage_figure(first), "speedup.png": speed_up_figure(first)}
+    figures = {"stages.png": stage_figure(first), "speedup.png": speed_up_figure(first),
+               "limits.png": limit_figure(first)}
+    with atomic_file(folder / "rows.csv", "w") as f:
+        to_frame(rows).to_csv(f, index=False)
+    _write_json(folder / "github-action-benchmark.json", to_action_benchmark(rows))
+    _write_json(folder / "bencher.json", to_bencher(rows))
     with atomic_file(folder / "table.csv", "w") as f:
         summary_frame(first).to_csv(f)
     with atomic_file(folder / "table.md", "w") as f:
@@ -62,13 +77,17 @@ def write_report(folder, rows):
             f.write(cases_markdown(rows))
         figures |= {"lengths.png": length_figure(rows), "batches.png": throughput_figure(rows)}
     for name, figure in figures.items():
+        if figure is None:
+            (folder / name).unlink(missing_ok=True)
+            continue
         with atomic_file(folder / name) as f:
             figure.savefig(f, format="png", dpi=150)
 
 
 def write_results(out, rows, accuracy):
-    """Rows and report of one run; returns their folder."""
+    """Rows and report of one run, and its lines of the history; returns the folder."""
     folder = store_rows(out, rows, accuracy)
+    history.append(out, rows)
     write_report(folder, rows)
     return folder
 

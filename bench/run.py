@@ -10,6 +10,7 @@ import numpy as np
 
 from bench import provenance
 from bench.arms import ARMS, GATE_ARM
+from bench.conditions import Sampler
 from bench.contest import Contest
 from bench.device_memory import DeviceMemory
 from bench.gate import Judge, half_errors
@@ -17,6 +18,7 @@ from bench.process import Worker, WorkerFailed
 from bench.progress import Progress
 from bench.results import check_writable, store_rows, write_results
 from bench.schema import CASE_STAGES, OPTIONAL, STAGES, Case, Row
+from bench.stopping import Stopping, is_warm
 from bench.work import matrix_shapes, weights_bytes, work
 from core.config import ModelConfig
 from core.errors import UserError
@@ -47,8 +49,9 @@ class Options:
     device: str = "cpu"            # "cpu" | "gpu"
     batch: int = 1
     new_tokens: int = 32
-    rounds: int = 8
-    warmup: int = 2
+    rounds: int = 200              # the most
+    budget: float = 60             # seconds of rounds, of all arms together
+    warmup: int = 8                # the most passes of an arm; 0: none, and no first run
     batches: list = field(default_factory=list)    # further cases: these batches with `new_tokens`,
     lengths: list = field(default_factory=list)    # and these numbers of new tokens with `batch`
     case_rounds: int = 3
@@ -86,18 +89,26 @@ def further_cases(case, options):
     return [other for other in dict.fromkeys(made) if other != case]
 
 
+def rounds_of(result, asked, done, interrupted):
+    """What provenance says about an arm's rounds in one case."""
+    return {**asked, "done": done, "warmup": len(result.warmup), "warm": is_warm(result.warmup),
+            "stopped": result.stopped, "interrupted": interrupted}
+
+
 def arm_rows(entry, case, conditions, rounds):
     """One arm's rows: all stages of the gated case, then those of further cases that have something to say.
 
     An arm that dropped out keeps the samples it has.
     """
-    conditions = {**conditions, "versions": entry.versions, "rounds": {**conditions["rounds"], "done": entry.rounds}}
+    asked = conditions["rounds"]
+    interrupted = asked["interrupted"]
+    conditions = {**conditions, "versions": entry.versions,
+                  "rounds": rounds_of(entry, asked, entry.rounds, interrupted)}
     rows = []
     for at, result, stages in ((case, entry, STAGES), *((at, made, CASE_STAGES) for at, made in entry.cases.items())):
         if at != case:
-            asked = {"asked": rounds, "done": len(result.samples.get("end_to_end", [])), "warmup": 1,
-                     "interrupted": False}
-            conditions = {**conditions, "rounds": asked, "work": conditions["work_of"][at.slug]}
+            made_rounds = rounds_of(result, {"asked": rounds}, len(result.samples.get("end_to_end", [])), False)
+            conditions = {**conditions, "rounds": made_rounds, "work": conditions["work_of"][at.slug]}
         stored = {key: value for key, value in conditions.items() if key != "work_of"}
         for stage in stages:
             samples = result.samples.get(stage, [])
@@ -141,7 +152,8 @@ class Session:
             if reason:
                 entry.leave("skipped", reason)
             else:
-                contest.spawn(entry, spec.target, *self.start(spec.framework))
+                python, env = self.start(spec.framework)
+                contest.spawn(entry, spec.target, python, {**env, **spec.environment}, spec.root)
         contest.wait_ready()
 
     def load_group(self, contest, case):
@@ -200,10 +212,20 @@ def is_sequential(options, config, arms, memory):
 
 
 def run(options, argv, progress=None, specs=ARMS, memory=None):
-    """Measure; returns (folder of results, rows). Raises UserError before anything is started or written.
+    """Measure and write results; returns (their folder, rows). See `measured`.
 
-    A gate that fails, a worker that dies or a full memory is a row; so is an arm without weights. Rows are stored after
-    every group of arms, so that a run that is killed leaves what it had. `memory` is a DeviceMemory.
+    Rows are stored after every group of arms, so that a run that is killed leaves what it had.
+    """
+    rows, accuracy = measured(options, argv, progress, specs, memory, store=store_rows)
+    return write_results(options.out, rows, accuracy), rows
+
+
+def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None, store=None):
+    """Measure; returns (rows, accuracy). Raises UserError before anything is started or written.
+
+    A gate that fails, a worker that dies or a full memory is a row; so is an arm without weights. `memory` is a
+    DeviceMemory, `narrow` what bench.stopping.Stopping takes, `store` is called with (out, rows, accuracy) after every
+    group of arms where there are several.
     """
     deadline = time.monotonic() + options.deadline if options.deadline else None
     config = ModelConfig.load(options.checkpoint)
@@ -214,16 +236,17 @@ def run(options, argv, progress=None, specs=ARMS, memory=None):
     case = Case(options.preset or Path(options.checkpoint).resolve().name, options.dtype, options.device,
                 options.batch, len(ids), options.new_tokens)
     others = further_cases(case, options)
-    exported = [path for path in (options.exported_native, options.exported_fused) if path and Path(path).is_dir()]
+    exported = [path for name, path in vars(options).items() if name.startswith("exported_") and Path(path).is_dir()
+                and path]
     conditions = provenance.collect(argv, threads, provenance.checkpoint_identity(options.checkpoint, exported),
                                     options.image)
     conditions["work"] = work(case, config)
     conditions["work_of"] = {other.slug: work(other, config) for other in others}
-    rounds = conditions["rounds"] = {"asked": options.rounds, "warmup": options.warmup, "interrupted": False}
+    rounds = conditions["rounds"] = {"asked": options.rounds, "budget_s": options.budget, "interrupted": False}
     if memory is None and options.device == "gpu":
         memory = DeviceMemory()
     with (tempfile.TemporaryDirectory(prefix="bench-") as scratch, progress or Progress() as shown,
-          Contest(options.arms, scratch, shown, deadline) as contest):
+          Sampler() as sampler, Contest(options.arms, scratch, shown, deadline) as contest):
         session = Session(options, specs, image, ids, threads, scratch)
         if options.device == "gpu":
             conditions["ceilings"] = session.ceilings(shown, case, config)
@@ -236,29 +259,32 @@ def run(options, argv, progress=None, specs=ARMS, memory=None):
         try:
             for group in groups:
                 contest.group = group
-                measure_group(contest, session, case, others, judge, memory if sequential else None, config)
+                stopping = Stopping(options.rounds, options.budget / len(groups), narrow)
+                measure_group(contest, session, case, others, judge, memory if sequential else None, config, stopping)
                 contest.close_group()
-                if sequential:
-                    store_rows(options.out, *results_of(contest, case, conditions, options, judge))
+                if sequential and store:
+                    store(options.out, *results_of(contest, case, conditions, options, judge))
         except KeyboardInterrupt:
             rounds["interrupted"] = True
             shown.note("interrupted: keeping what was measured")
         for entry in contest.entries:
             if entry.status != "ok":
                 shown.note(f"{entry.name}: {entry.status}: {entry.reason}")
-        rows, accuracy = results_of(contest, case, conditions, options, judge)
-    return write_results(options.out, rows, accuracy), rows
+        conditions["during"] = sampler.summary()
+        return results_of(contest, case, conditions, options, judge)
 
 
-def measure_group(contest, session, case, others, judge, memory, config):
+def measure_group(contest, session, case, others, judge, memory, config, stopping):
     """Everything that the arms of one group do; `memory` watches the device where one arm has it for itself."""
     if memory:
         memory.start()
     try:
         session.load_group(contest, case)
+        if session.options.warmup:
+            contest.first_run()
         contest.pass_gate(judge)
         contest.warm_up(session.options.warmup)
-        contest.measure(session.options.rounds)
+        contest.measure(stopping)
         contest.peak_memory()
     finally:
         used = memory.stop() if memory else None
@@ -268,7 +294,8 @@ def measure_group(contest, session, case, others, judge, memory, config):
             entry.counted["device_memory"] = f"use of the whole device, by {memory.source}"
             entry.samples["beyond_weights"] = [used - weights_bytes(config, case.dtype) / 2**20]
     for other in others:
-        contest.measure_case(other, session.prepare(other), session.options.case_rounds, judge,
+        contest.measure_case(other, session.prepare(other), session.options.case_rounds,
+                             session.options.warmup, judge,
                              session.options.case_arms or session.options.arms)
 
 

@@ -1,6 +1,7 @@
 """The row that everything measured is stored as: one arm, one stage, the raw ordered samples, and all conditions.
 
-A results folder holds them as rows.jsonl, one JSON object a line; tables and plots derive from it alone.
+A results folder holds them as rows.jsonl, one JSON object a line; tables, plots and exports derive from it alone.
+docs/results-schema.md describes every field.
 """
 
 import dataclasses
@@ -10,7 +11,9 @@ from pathlib import Path
 
 from core.errors import UserError
 
-SCHEMA = 1
+SCHEMA = 2           # of a row's fields
+READABLE = (1, 2)    # schema 1 lacks `benchmark`, which was 1 then, and some of the provenance
+BENCHMARK = 1        # what the stages' times mean: raised when figures before and after cannot be compared
 STAGES = {  # stage -> (unit, what is measured)
     "preprocess": ("ms", "decoded image to normalised pixels"),
     "vision": ("ms", "pixels to image features, upload included"),
@@ -20,14 +23,19 @@ STAGES = {  # stage -> (unit, what is measured)
     "decode": ("ms", "first token to last token"),
     "end_to_end": ("ms", "decoded image to last token"),
     "host_step": ("ms", "what the host needs to launch one decode step, where it does not wait for it"),
+    "published": ("ms", "image file to text by the published comparison's protocol, see bench/reproduce.py"),
+    "first_run": ("ms", "the first pass end to end, before any warm-up, in no other figure"),
     "load": ("ms", "weights to ready, without importing the framework"),
     "compile": ("ms", "compiling and capturing for this case, in no other figure"),
     "peak_memory": ("MiB", "since the process began; `counted` says what"),
     "device_memory": ("MiB", "largest use of the whole device less that before the arm began"),
     "beyond_weights": ("MiB", "device_memory less the weights' bytes"),
 }
-OPTIONAL = ("host_step", "compile", "device_memory", "beyond_weights")   # rows only where something was measured
-CASE_STAGES = ("preprocess", "vision", "prefill", "ttft", "token", "decode", "end_to_end", "host_step", "compile")
+OPTIONAL = ("host_step", "first_run", "published", "compile", "device_memory",
+            "beyond_weights")   # rows only if measured
+CASE_STAGES = ("preprocess", "vision", "prefill", "ttft", "token", "decode", "end_to_end", "host_step", "first_run",
+               "compile")
+TIMED = ("preprocess", "vision", "prefill", "ttft", "token", "decode", "end_to_end")
 STATUSES = ("ok", "skipped", "failed", "oom")
 
 
@@ -62,6 +70,7 @@ class Row:
     counted: str = ""    # what peak_memory and device_memory count
     unit: str = field(init=False)
     schema: int = SCHEMA
+    benchmark: int = BENCHMARK
 
     def __post_init__(self):
         if self.stage not in STAGES or self.status not in STATUSES:
@@ -77,10 +86,19 @@ class Row:
     def from_json(cls, text):
         """Raises UserError for another schema version, ValueError, KeyError or TypeError for anything else amiss."""
         raw = json.loads(text)
-        if raw.get("schema") != SCHEMA:
-            raise UserError(f"rows of schema {raw.get('schema')!r}, this version reads {SCHEMA}: measure again")
+        if raw.get("schema") not in READABLE:
+            raise UserError(f"rows of schema {raw.get('schema')!r}, this version reads "
+                            f"{' and '.join(map(str, READABLE))}: measure again")
         del raw["unit"]
         return cls(**{**raw, "case": Case(**raw["case"])})
+
+
+def check_comparable(rows, others):
+    """Raise UserError in one line when two sets of rows were not measured by the same version of the benchmark."""
+    versions = sorted({row.benchmark for row in [*rows, *others]})
+    if len(versions) > 1:
+        raise UserError(f"rows of benchmark versions {' and '.join(map(str, versions))} cannot be compared: "
+                        "measure both again with this version")
 
 
 def read_rows(path):
@@ -97,4 +115,5 @@ def read_rows(path):
             raise UserError(f"{path}, line {number} is no row of this benchmark ({e})") from None
     if not rows:
         raise UserError(f"{path} holds no rows")
+    check_comparable(rows, [])
     return rows

@@ -17,6 +17,9 @@ from importlib import metadata
 
 import numpy as np
 
+from bench.loaded import loaded_libraries
+from infer.tokenizer import Tokenizer
+
 PR_SET_PDEATHSIG = 1
 WHEELS = ("numpy", "Pillow", "safetensors", "paddlepaddle", "paddlepaddle-gpu", "torch", "transformers")
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "resourceexhausted",
@@ -48,7 +51,7 @@ class Server:
 
     def load(self, **args):
         loaded = self.arm.load(**args)
-        return {**loaded, "versions": {**installed_versions(), **self.arm.versions()}}
+        return {**loaded, "versions": {**installed_versions(), **self.arm.versions(), "loaded": loaded_libraries()}}
 
     def prepare(self, **args):
         return self.arm.prepare(**args)
@@ -65,6 +68,11 @@ class Server:
 
     def measure(self):
         return self.arm.measure()
+
+    def published(self, image, vocabulary, image_start_id, passes):
+        """Milliseconds of `passes` passes by the published protocol, one after the other, warm-up included."""
+        tokenizer = Tokenizer(vocabulary, image_start_id)
+        return {"ms": [self.arm.published_pass(image, tokenizer) for _ in range(passes)]}
 
     def peak_memory(self):
         value, kind = self.arm.peak_memory()

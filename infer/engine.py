@@ -86,6 +86,11 @@ class Engine:
             run.step()
         return run.tokens()
 
+    def replace_caches(self, make):
+        """Make the KV caches that are kept anew: `make(shape)` returns a tensor, whatever it holds."""
+        for batch, held in self._caches.items():
+            self._caches[batch] = [make(cache.shape).astype(cache.dtype) for cache in held]
+
     def _cache(self, batch, slots):
         """The two KV caches for a batch, kept between generations."""
         config = self.config

@@ -43,7 +43,7 @@ def test_all_arms_agree_and_are_measured(made, tmp_path):
     accuracy = json.loads((folder / "accuracy.json").read_text())
     assert accuracy["reference"] == "torch-eager"
     assert all(arm["passed"] and arm["tokens"]["equal"] for arm in accuracy["arms"].values())
-    assert "end to end" in done.stdout and "paddle-fused: round 2/2" in done.stderr
+    assert "end to end" in done.stdout and "paddle-fused: round 2, 2 at most" in done.stderr
 
     again = command("bench", "report", tmp_path)
     assert "speed-up vs torch-sdpa" in again.stdout

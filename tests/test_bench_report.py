@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from bench.report import display_frame, speed_up_of, summary_frame
-from bench.results import report, write_results
-from bench.schema import OPTIONAL, STAGES, Case, Row
+from bench.results import check_writable, report, write_results
+from bench.schema import OPTIONAL, STAGES, Case, Row, check_comparable
 from bench.statistics import speed_up, summary
 from core.errors import UserError
 
@@ -30,7 +30,8 @@ def rows():
 
 
 def test_summary():
-    assert summary([1.0, 2.0, 3.0, 4.0, 10.0]) == {"median": 3.0, "min": 1.0, "p90": pytest.approx(7.6), "n": 5}
+    assert summary([1.0, 2.0, 3.0, 4.0, 10.0]) == {"median": 3.0, "min": 1.0, "p90": pytest.approx(7.6),
+                                                 "p99": pytest.approx(9.76), "n": 5}
     assert summary([]) is None
     assert speed_up([4.0, 6.0], [2.0]) == 2.5
 
@@ -88,3 +89,38 @@ def test_busy_machine_is_said(rows, tmp_path):
 def test_nothing_to_report(tmp_path):
     with pytest.raises(UserError, match="no rows.jsonl"):
         list(report(tmp_path))
+
+
+def test_full_disk_is_found_before_measuring(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 5 << 20}))
+    with pytest.raises(UserError, match="5 MiB left"):
+        check_writable(tmp_path)
+
+
+def test_conditions_stand_under_the_table(rows, tmp_path):
+    during = {"looks": 9, "load_average": {"min": 1, "median": 2, "max": 3}, "cpu_mhz": "not available: x",
+              "others_cores": {"min": 0.0, "median": 0.5, "max": 1.0},
+              "gpu": {"sm_mhz": {"min": 1500, "median": 1600, "max": 1700}, "memory_mhz": "not available: y",
+                      "temperature_c": {"min": 50, "median": 60, "max": 70},
+                      "power_w": {"min": 300, "median": 340, "max": 350}, "events": {"sw_power_cap": 0.25},
+                      "throttled": True}}
+    told = {**CONDITIONS, "during": during, "governor": "performance",
+            "repro": "git checkout abc && python -m bench run",
+            "git": {"sha": "abc", "dirty": True}, "image": {"name": "a.jpg", "xxh3_128": "77"}, "seeds": {"weights": 5},
+            "gpu": {"name": "A Card", "driver": "580.1", "power_limit_w": 350.0, "ecc": True},
+            "versions": {"torch": "2.13", "loaded": {"cuBLAS": {"libcublas.so.12": "12.4.5"}}}}
+    text = (write_results(tmp_path, [Row(row.arm, row.stage, row.status, row.reason, row.samples, CASE, told)
+                                     for row in rows], {}) / "table.md").read_text()
+    for part in ("git abc with uncommitted changes", "seed 5", "a.jpg 77", "governor: performance", "driver 580.1",
+                 "power_limit_w 350.0", "ecc True", "1600 [1500..1700] MHz", "60.0 [50.0..70.0] °C",
+                 "sw_power_cap in 25 % of the looks", "cores used by other programs 0.50 [0.00..1.00]",
+                 "Other programs used 0.5 of 2 cores while this was measured",
+                 "cuBLAS libcublas.so.12 (12.4.5)", "`git checkout abc && python -m bench run`"):
+        assert part in text
+
+
+def test_rows_of_other_benchmark_versions_are_not_compared(rows):
+    other = [Row(row.arm, row.stage, row.status, row.reason, row.samples, CASE, CONDITIONS, benchmark=99)
+             for row in rows]
+    with pytest.raises(UserError, match="versions 1 and 99 cannot be compared"):
+        check_comparable(rows, other)

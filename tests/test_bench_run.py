@@ -41,8 +41,9 @@ def compete(checkpoint, tmp_path):
 
 def test_rounds_are_interleaved_and_samples_kept_in_order(compete):
     rows, folder, diary = compete({"a": {}, "b": {}}, warmup=1)
-    assert diary == list("ab" + "ab" + "ba" + "ab")
-    assert len(rows) == 2 * len(STAGES)
+    assert diary == list("ab" + "ab" + "ab" + "ba" + "ab")   # first run, warm-up, rounds
+    assert len(rows) == 2 * len(STAGES) + 2
+    assert len(rows["a", "first_run"].samples) == 1
     assert all(row.status == "ok" for row in rows.values())
     assert {stage: len(rows["a", stage].samples) for stage in STAGES} == {
         "preprocess": 3, "vision": 3, "prefill": 3, "ttft": 3, "token": 9, "decode": 3, "end_to_end": 3, "load": 1,
@@ -54,7 +55,8 @@ def test_rounds_are_interleaved_and_samples_kept_in_order(compete):
 def test_results_folder(compete):
     rows, folder, _ = compete({"a": {}, "b": {"offset": 1e-9}})
     assert sorted(path.name for path in folder.iterdir()) == [
-        "accuracy.json", "machine.json", "rows.jsonl", "speedup.png", "stages.png", "table.csv", "table.md"]
+        "accuracy.json", "bencher.json", "github-action-benchmark.json", "machine.json", "rows.csv", "rows.jsonl",
+        "speedup.png", "stages.png", "table.csv", "table.md"]
     assert read_rows(folder / "rows.jsonl") == list(rows.values())
     accuracy = json.loads((folder / "accuracy.json").read_text())
     assert accuracy["reference"] == "a" and accuracy["arms"]["b"]["passed"]
@@ -67,7 +69,8 @@ def test_conditions_are_in_every_row(compete):
         conditions = row.provenance
         assert conditions["argv"] == ARGV and conditions["threads"] == 1
         assert conditions["checkpoint"]["synthetic"] is True and len(conditions["checkpoint"]["hash"]) == 32
-        assert conditions["rounds"] == {"asked": 3, "done": 3, "warmup": 0, "interrupted": False}
+        assert conditions["rounds"] == {"asked": 3, "budget_s": 60, "done": 3, "warmup": 0, "warm": False,
+                                        "stopped": "rounds", "interrupted": False}
         assert conditions["versions"]["fake"] and conditions["image"]["name"] == "grace_hopper.jpg"
 
 
@@ -120,15 +123,17 @@ def test_one_new_token_has_no_decode(compete):
 
 def test_interrupted_run_keeps_its_rounds(compete, monkeypatch):
     from bench.contest import Contest
-    measured = Contest.measure
+    measured = Contest._pass
 
-    def interrupted(self, rounds):
-        measured(self, 2)
-        raise KeyboardInterrupt
-    monkeypatch.setattr(Contest, "measure", interrupted)
+    def interrupted(self, entry):
+        if entry.rounds == 2:
+            raise KeyboardInterrupt
+        return measured(self, entry)
+    monkeypatch.setattr(Contest, "_pass", interrupted)
     rows, folder, _ = compete({"a": {}})
     assert len(rows["a", "end_to_end"].samples) == 2
     assert "2 rounds of 3, interrupted" in (folder / "table.md").read_text()
+    assert rows["a", "end_to_end"].provenance["rounds"]["stopped"] == "interrupted"
     assert exit_status(list(rows.values())) == 130
 
 

@@ -1,9 +1,11 @@
 """Rows: what is written is what is read; other versions and damaged files are refused."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from bench.provenance import collect
 from bench.schema import SCHEMA, STAGES, Case, Row, read_rows
 from core.errors import UserError
 
@@ -53,3 +55,22 @@ def test_damaged_files_are_refused(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(UserError, match=message):
         read_rows(path)
+
+
+def test_rows_of_schema_1_are_read():
+    old = {name: value for name, value in json.loads(make().to_json()).items() if name != "benchmark"} | {"schema": 1}
+    row = Row.from_json(json.dumps(old))
+    assert row.schema == 1 and row.benchmark == 1 and row.samples == make().samples
+
+
+def test_file_that_mixes_benchmark_versions_is_refused(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(make(benchmark=version).to_json() + "\n" for version in (1, 2)))
+    with pytest.raises(UserError, match="versions 1 and 2"):
+        read_rows(path)
+
+
+def test_documentation_names_every_field():
+    text = (Path(__file__).parents[1] / "docs" / "results-schema.md").read_text(encoding="utf-8")
+    for field in [*json.loads(make().to_json()), *collect(["x"], 1, {"seed": 0}, __file__)]:
+        assert f"`{field}`" in text, field

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TARGETS = ("setup ops checkpoint convert export-vision export-language export infer baseline bench report replay doctor"
-           " test lint clean help").split()
-VARIABLES = "MAKEFLAGS MAKELEVEL MFLAGS CKPT PRESET OUT DTYPE DEVICE IMPL ARMS CASES IMAGE PROMPT NEW_TOKENS".split()
+TARGETS = ("setup ops checkpoint convert export-vision export-language export infer baseline bench compare regress "
+           "reproduce history report replay doctor test lint clean help").split()
+VARIABLES = ("MAKEFLAGS MAKELEVEL MFLAGS CKPT PRESET OUT DTYPE DEVICE IMPL ARMS CASES IMAGE PROMPT NEW_TOKENS"
+             " BUDGET BASE UPDATE").split()
 
 
 def make(build, *arguments):

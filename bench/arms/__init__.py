@@ -1,6 +1,9 @@
 """The arms of the comparison. Each runs in a worker process of its own, with its framework's interpreter."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -13,6 +16,8 @@ class ArmSpec:
     source: str               # the run's option that names its weights: "checkpoint" | "exported_native" | …
     options: dict = field(default_factory=dict)
     devices: tuple = ("cpu", "gpu")   # where it is among the arms unless they are named
+    root: str = str(ROOT)             # the tree whose code runs it
+    environment: dict = field(default_factory=dict)   # added to its worker's
 
 
 ARMS = {spec.name: spec for spec in (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from infer.image import to_pixels
+from infer.image import load_image, to_pixels
 
 
 @dataclass
@@ -79,6 +79,24 @@ class Arm(abc.ABC):
             seconds["token"] = list(np.diff(run.each)) if run.each else [(run.last - run.first) / steps]
         return {"stages": {stage: [s * 1e3 for s in values] for stage, values in seconds.items()},
                 "tokens": run.tokens}
+
+    def published_pass(self, image, tokenizer):
+        """One pass as the published comparison timed it: image file to text, in ms; see bench/reproduce.py.
+
+        `image` is the path of the photograph, `tokenizer` turns tokens into text. KV caches are made anew inside.
+        """
+        self.synchronize()
+        start = time.perf_counter()
+        pixels = to_pixels([load_image(image)] * len(self.prompts), self.image_size)
+        self.renew_caches()
+        run = self.generate(self.vision(pixels))
+        for row in run.tokens:
+            tokenizer.decode(row)
+        self.synchronize()
+        return (time.perf_counter() - start) * 1e3
+
+    def renew_caches(self):  # noqa: B027  most arms make new ones for every generation
+        """Make KV caches anew, filled with random numbers, if the arm keeps them between generations."""
 
     def compile(self):
         """Make ready for the case; returns whether anything was compiled."""

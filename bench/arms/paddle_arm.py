@@ -66,6 +66,9 @@ class PaddleArm(Arm):
         if self.device == "gpu":
             paddle.device.cuda.empty_cache()
 
+    def renew_caches(self):
+        self.engine.replace_caches(paddle.rand)
+
     def versions(self):
         found = {"paddle": paddle.__version__}
         if self.device == "gpu":

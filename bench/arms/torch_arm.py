@@ -1,6 +1,7 @@
 """The arms torch-eager and torch-sdpa: the baseline under transformers' generate()."""
 
 import gc
+import re
 import time
 
 import torch
@@ -22,6 +23,12 @@ class TokenClock(BaseStreamer):
 
     def end(self):
         pass
+
+
+def linked_libraries(configuration):
+    """The lines of torch's own account of itself that name numeric libraries inside it, which are no files."""
+    return [line.strip(" -") for line in configuration.splitlines() if re.search("MKL|OpenMP|BLAS_INFO", line)
+            and "CXX_FLAGS" not in line]
 
 
 class TorchArm(Arm):
@@ -72,7 +79,8 @@ class TorchArm(Arm):
             torch.cuda.empty_cache()
 
     def versions(self):
-        found = {"torch": torch.__version__, "transformers": transformers.__version__}
+        found = {"torch": torch.__version__, "transformers": transformers.__version__,
+                 "linked": linked_libraries(torch.__config__.show())}
         if self.device.type == "cuda":
             found |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version()),
                       "device_name": torch.cuda.get_device_name()}

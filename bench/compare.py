@@ -1,0 +1,131 @@
+"""Two versions of this repository, measured beside each other on this machine: a verdict per stage."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.arms import ARMS
+from bench.provenance import machine_name
+from bench.report import conditions_line, device_name
+from bench.results import check_writable
+from bench.run import Options, measured
+from bench.statistics import location_half_width
+from bench.stopping import CHECK_EVERY, NARROW
+from bench.verdict import (
+    PARTS,
+    STAGES,
+    decided,
+    interrupted,
+    invalid,
+    paired,
+    paired_logs,
+    samples_of,
+    verdict_table,
+    why_invalid,
+)
+from bench.versions import build, check_out, git, operators
+from core.files import atomic_file
+
+BASE, HEAD, AGAIN = "base", "head", "base-again"
+BUDGET = 600      # seconds of rounds: what a change of 5 % needs at the noise of docs/statistics.md
+ROUNDS = 2000
+
+
+@dataclass
+class CompareOptions(Options):
+    """What a comparison is asked for; measuring takes base, head and base again."""
+
+    base: str = ""
+    head: str = "HEAD"
+    impl: str = "fused"
+    build: str = "build"
+    budget: float = BUDGET
+    rounds: int = ROUNDS
+    exported_base: str = ""
+    exported_head: str = ""
+
+
+def is_narrow(differences, width=NARROW):
+    """Whether the interval of every part's paired log ratio is narrow: one array of differences per part."""
+    return all(location_half_width(part) <= width for part in differences)
+
+
+def narrow_pair(entries):
+    """The stopping rule of a comparison: looks every CHECK_EVERY rounds at head against the mean of both bases."""
+    arms = {entry.name: entry.samples for entry in entries}
+    if set(arms) != {BASE, HEAD, AGAIN}:
+        return False
+    if len(arms[HEAD]["end_to_end"]) % CHECK_EVERY:
+        return False
+    differences = []
+    for stage in PARTS:
+        if arms[HEAD][stage]:
+            base, head, again = paired_logs(arms[BASE][stage], arms[HEAD][stage], arms[AGAIN][stage])
+            differences.append(head - (base + again) / 2)
+    return is_narrow(differences)
+
+
+def judge_pair(rows):
+    """Verdicts on head against base from one run's rows, stage by stage."""
+    arms = samples_of(rows)
+    verdicts = [paired(stage, *(arms[name].get(stage, []) for name in (BASE, HEAD, AGAIN))) for stage in STAGES
+                if any(stages.get(stage) for stages in arms.values()) or stage == "end_to_end"]
+    reason = why_invalid(rows)
+    return invalid(verdicts, reason) if reason else verdicts
+
+
+def version_arms(options, versions):
+    """{arm: ArmSpec} of base, head and base again, each run from its own tree with its own operators."""
+    spec = ARMS[f"paddle-{options.impl}"]
+    made = dict(ARMS)   # in half precision the gate's reference is one of these
+    for name, source, version in ((BASE, "exported_base", versions[0]), (HEAD, "exported_head", versions[1]),
+                                  (AGAIN, "exported_base", versions[0])):
+        made[name] = replace(spec, name=name, source=source, root=str(version.tree),
+                             environment=operators(version, options.device))
+    return made
+
+
+def compare(options, argv, console):
+    """Build, measure, print and store; returns the exit status: 0, 2 where the conditions forbid a verdict.
+
+    UserError before anything is measured when a version is unknown, too old or cannot be built.
+    """
+    check_writable(options.out)
+    versions = [check_out(name, options.build) for name in (options.base, options.head)]
+    if options.head == "HEAD" and git("status", "--porcelain", "-uno"):
+        console.print("uncommitted changes are not in HEAD and are not measured", markup=False, highlight=False)
+    exported = []
+    for version in versions:
+        console.print(f"building {version.name} ({version.sha[:12]})", markup=False, highlight=False)
+        exported.append(str(build(version, options.checkpoint, options.dtype, options.device, options.impl,
+                                  options.python, version.tree.with_suffix(".log"))))
+    options = replace(options, arms=[BASE, HEAD, AGAIN], exported_base=exported[0], exported_head=exported[1])
+    specs = version_arms(options, versions)
+    compared = {version: {"ref": made.name, "sha": made.sha} for version, made in zip((BASE, HEAD), versions)}
+
+    def measure():
+        return measured(options, argv, specs=specs, narrow=narrow_pair)[0]
+
+    verdicts, runs = decided(measure, judge_pair)
+    rows = runs[0]
+    folder = Path(options.out) / machine_name(rows[0].provenance, device_name(rows)) / rows[0].case.slug / "compare"
+    stem = f"{versions[0].sha[:12]}-{versions[1].sha[:12]}"
+    with atomic_file(folder / f"{stem}.jsonl", "w") as f:
+        for number, run in enumerate(runs, 1):
+            for row in run:
+                marked = {**row.provenance, "compared": {**compared, "run": number}}
+                f.write(replace(row, provenance=marked).to_json() + "\n")
+    title = f"{versions[1].name} ({versions[1].sha[:12]}) against {versions[0].name} ({versions[0].sha[:12]})"
+    text = "\n\n".join([title, conditions_line(rows), verdict_table(verdicts), stopped_line(runs)])
+    with atomic_file(folder / f"{stem}.md", "w") as f:
+        f.write(text + "\n")
+    console.print(text, f"results: {folder / stem}.*", sep="\n", markup=False, highlight=False, soft_wrap=True)
+    if any(map(interrupted, runs)):
+        return 130
+    return 2 if any(verdict.verdict == "invalid" for verdict in verdicts) else 0
+
+
+def stopped_line(runs):
+    """Why the rounds of each run ended."""
+    ended = [rows[0].provenance["rounds"] for rows in runs]
+    return "; ".join(f"{'re-run' if i else 'run'}: {found['done']} rounds, ended by {found['stopped']}"
+                     for i, found in enumerate(ended))

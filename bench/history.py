@@ -1,0 +1,196 @@
+"""The timeline: one line per measured arm and stage in results/history.jsonl, and where a series changed.
+
+A series is one benchmark version, machine, case, arm and stage; series are never mixed. A change point is where the
+medians before and after differ: of all places with at least AROUND runs on both sides the one that leaves the smallest
+sum of absolute deviations from the two sides' medians, if the p of a two-sided Mann-Whitney test there times the number
+of places (Bonferroni) is below ALPHA and the medians differ by more than EFFECT; then the same on both sides of it.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.stats import mannwhitneyu
+
+from bench.cases import ARM_STYLES
+from bench.provenance import machine_name
+from bench.report import device_name, markdown_table
+from bench.schema import BENCHMARK, TIMED
+from bench.statistics import summary
+from core.errors import UserError
+from core.files import atomic_file
+
+FILE = "history.jsonl"
+HISTORY = 1       # schema of a line
+AROUND = 5        # runs that a change needs on both sides
+ALPHA = 0.05
+EFFECT = 0.02
+FIELDS = ("schema", "benchmark", "date", "sha", "dirty", "machine", "case", "arm", "stage", "unit", "median", "n")
+
+
+@dataclass(frozen=True)
+class Series:
+    """What may be compared over time."""
+
+    machine: str
+    case: str
+    arm: str
+    stage: str
+
+
+def lines_of(rows):
+    """The history lines of one run: a dict per timed stage with status ok; none of rows without a date."""
+    machine, lines = machine_name(rows[0].provenance, device_name(rows)), []
+    for row in rows:
+        if row.stage not in TIMED or row.status != "ok" or not row.provenance.get("time"):
+            continue
+        figures, conditions = summary(row.samples), row.provenance
+        git = conditions.get("git", {})
+        lines.append(dict(zip(FIELDS, (
+            HISTORY, row.benchmark, conditions.get("time"), git.get("sha"), git.get("dirty"), machine,
+            row.case.slug, row.arm, row.stage, row.unit, figures["median"], figures["n"]), strict=True)))
+    return lines
+
+
+def append(out, rows):
+    """Add one run to the history in the results folder `out`, in one write."""
+    text = "".join(json.dumps(line) + "\n" for line in lines_of(rows))
+    if text:
+        with open(Path(out) / FILE, "a", encoding="utf-8") as f:
+            f.write(text)
+            f.flush()
+            os.fsync(f.fileno())
+
+
+def read(out):
+    """({Series: its lines, oldest first}, number of lines of other benchmark versions); UserError for no history."""
+    path = Path(out) / FILE
+    try:
+        texts = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        raise UserError(f"there is no {path}: `make bench` adds every run to it") from None
+    series, others = {}, 0
+    for number, text in enumerate(texts, 1):
+        try:
+            line = json.loads(text)
+            if line["schema"] != HISTORY:
+                raise UserError(f"{path}, line {number} has schema {line['schema']!r}, this version reads {HISTORY}: "
+                                "use the version that wrote it")
+            missing = [name for name in FIELDS if name not in line]
+            if not missing and not (isinstance(line["date"], str) and line["median"] > 0):
+                raise ValueError("date or median is none")
+        except (ValueError, KeyError, TypeError) as e:
+            raise UserError(f"{path}, line {number} is no line of a history ({e})") from None
+        if missing:
+            raise UserError(f"{path}, line {number} lacks {', '.join(missing)}")
+        if line["benchmark"] == BENCHMARK:
+            key = Series(line["machine"], line["case"], line["arm"], line["stage"])
+            series.setdefault(key, []).append(line)
+        else:
+            others += 1
+    return {key: sorted(lines, key=lambda line: line["date"]) for key, lines in series.items()}, others
+
+
+def change_points(values):
+    """Indices of the first value after each change, in order."""
+    values = np.asarray(values, float)
+    places = range(AROUND, len(values) - AROUND + 1)
+    if not places:
+        return []
+    at = min(places, key=lambda i: _deviations(values[:i]) + _deviations(values[i:]))
+    p = mannwhitneyu(values[:at], values[at:]).pvalue
+    if p * len(places) >= ALPHA or abs(np.median(values[at:]) / np.median(values[:at]) - 1) <= EFFECT:
+        return []
+    return [*change_points(values[:at]), at, *(at + i for i in change_points(values[at:]))]
+
+
+def _deviations(values):
+    return np.abs(values - np.median(values)).sum()
+
+
+def changes_of(lines):
+    """One dict per change of a series: date, sha, medians before and after (of the stretches between changes)."""
+    values = [line["median"] for line in lines]
+    points = change_points(values)
+    edges = [0, *points, len(values)]
+    made = []
+    for i, at in enumerate(points, 1):
+        before, after = (float(np.median(values[a:b])) for a, b in
+                         ((edges[i - 1], edges[i]), (edges[i], edges[i + 1])))
+        made.append({"at": at, "date": lines[at]["date"], "sha": lines[at]["sha"], "before": before, "after": after})
+    return made
+
+
+def _short(line):
+    return f"{(line['sha'] or 'no git')[:8]}{'+' if line['dirty'] else ''}"
+
+
+def history_markdown(series, others=0):
+    """Per machine and case a table: first and latest run of every arm and stage, and its changes."""
+    parts = ["# History\n\nMedians over time. A change: medians before and after differ by more than "
+             f"{100 * EFFECT:.0f} % (Mann-Whitney, Bonferroni, {ALPHA}; at least {AROUND} runs on both sides). "
+             "`+`: with uncommitted changes."]
+    if others:
+        parts.append(f"{others} lines of other benchmark versions are left out.")
+    for machine, case in dict.fromkeys((key.machine, key.case) for key in series):
+        texts, index = [], []
+        for key, lines in series.items():
+            if (key.machine, key.case) != (machine, case):
+                continue
+            changes = [f"{change['date'][:10]} {(change['sha'] or 'no git')[:8]}: {change['before']:.4g} → "
+                       f"{change['after']:.4g} ({100 * (change['after'] / change['before'] - 1):+.1f} %)"
+                       for change in changes_of(lines)]
+            enough = len(lines) >= 2 * AROUND
+            index.append(f"{key.arm}, {key.stage}")
+            texts.append({"runs": str(len(lines)), "first (ms)": f"{lines[0]['median']:.4g}",
+                          "latest (ms)": f"{lines[-1]['median']:.4g}", "latest run": lines[-1]["date"][:10],
+                          "git": _short(lines[-1]),
+                          "changes": "; ".join(changes) or ("none" if enough else "too few runs to tell")})
+        parts.append(f"## {machine}, {case}\n\n{markdown_table(pd.DataFrame(texts, index=index), 'arm, stage')}")
+    return "\n\n".join(parts) + "\n"
+
+
+def history_figure(series, machine, case, stage="end_to_end"):
+    """Medians of one stage over the runs of one machine and case, a line per arm, dashed where it changed."""
+    shown = {key.arm: lines for key, lines in series.items()
+             if (key.machine, key.case, key.stage) == (machine, case, stage)}
+    dates = sorted({line["date"] for lines in shown.values() for line in lines})
+    with matplotlib.rc_context({"font.size": 11}):
+        figure = Figure(figsize=(9, 5), layout="constrained")
+        axes = figure.add_subplot()
+        for arm, lines in shown.items():
+            colour, marker = ARM_STYLES.get(arm, ("black", "x"))
+            at = [dates.index(line["date"]) for line in lines]
+            axes.plot(at, [line["median"] for line in lines], color=colour, marker=marker, label=arm)
+            for change in changes_of(lines):
+                axes.axvline(at[change["at"]] - 0.5, color=colour, linestyle="--", linewidth=1)
+        every = max(1, -(-len(dates) // 12))
+        named = {line["date"]: f"{line['date'][:10]}\n{_short(line)}" for lines in shown.values() for line in lines}
+        axes.set_xticks(range(0, len(dates), every), [named[date] for date in dates[::every]], fontsize=8)
+        axes.set_xlabel("run (date, git); dashed: a change of the arm in that colour")
+        axes.set_ylabel(f"{stage.replace('_', ' ')} (ms), median; lower is better")
+        axes.set_ylim(bottom=0)
+        axes.margins(x=0.08)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.3)
+        figure.legend(loc="outside upper left", ncols=5, frameon=False)
+        figure.supxlabel(f"{machine}; {case}", fontsize=9, x=0.01, ha="left")
+    return figure
+
+
+def write_history(out):
+    """Write history.md and a history.png beside the results of each case; returns (Markdown, [written paths])."""
+    series, others = read(out)
+    text, written = history_markdown(series, others), [Path(out) / "history.md"]
+    with atomic_file(written[0], "w") as f:
+        f.write(text)
+    for machine, case in dict.fromkeys((key.machine, key.case) for key in series):
+        written.append(Path(out) / machine / case / "history.png")
+        with atomic_file(written[-1]) as f:
+            history_figure(series, machine, case).savefig(f, format="png", dpi=150)
+    return text, written

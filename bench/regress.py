@@ -1,0 +1,175 @@
+"""This version against the stored baseline of the same machine and case: did a stage become slower?
+
+The two were measured at different times, so each stage is divided by that of a ruler in the same round: torch-sdpa,
+whose code is not this repository's operators. What has changed the machine since then changed the ruler as well.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.arms import ARMS
+from bench.compare import AGAIN, is_narrow, stopped_line
+from bench.provenance import machine_name
+from bench.report import conditions_line, device_name
+from bench.results import check_writable
+from bench.run import Options, measured
+from bench.schema import BENCHMARK, SCHEMA, read_rows
+from bench.stopping import CHECK_EVERY, NARROW
+from bench.verdict import (
+    PARTS,
+    STAGES,
+    against_stored,
+    decided,
+    interrupted,
+    invalid,
+    noise_floor,
+    paired_logs,
+    samples_of,
+    slower,
+    verdict_table,
+    why_invalid,
+)
+from core.errors import UserError
+from core.files import atomic_file
+
+RULER = "torch-sdpa"
+RULER_STAGES = {"preprocess": "vision"}   # preprocessing is this repository's code in every arm: no ruler for itself
+BASELINE = "baseline.jsonl"
+REGRESSION, CANNOT_TELL = 1, 2            # exit statuses
+RENEW = "store it again with UPDATE=1"
+BUDGET = 600
+ROUNDS = 2000
+
+
+@dataclass
+class RegressOptions(Options):
+    """What is asked for; `update` stores a new baseline instead of comparing with it."""
+
+    impl: str = "fused"
+    update: bool = False
+    budget: float = BUDGET
+    rounds: int = ROUNDS
+
+
+def ruler_stage(stage):
+    return RULER_STAGES.get(stage, stage)
+
+
+def narrow_to_ruler(entries):
+    """The stopping rule: looks every CHECK_EVERY rounds at the arm over its ruler; the stored side is as wide."""
+    arms = {entry.name: entry.samples for entry in entries}
+    name = next((name for name in arms if name.startswith("paddle-")), None)
+    if name is None or RULER not in arms or len(arms[name]["end_to_end"]) % CHECK_EVERY:
+        return False
+    differences = []
+    for stage in PARTS:
+        if arms[name][stage]:
+            ours, ruler = paired_logs(arms[name][stage], arms[RULER][ruler_stage(stage)])
+            differences.append(ours - ruler)
+    return is_narrow(differences, NARROW / 2 ** 0.5)
+
+
+def judge_stored(arm, baseline, rows):
+    """Verdicts on `arm` in one run's rows against the baseline's rows, stage by stage."""
+    before, now = samples_of(baseline), samples_of(rows)
+    verdicts = []
+    for stage in STAGES:
+        old, new = ((arms[arm].get(stage, []), arms[RULER].get(ruler_stage(stage), [])) for arms in (before, now))
+        if any((*old, *new)) or stage == "end_to_end":
+            floor = noise_floor(old[0], before.get(AGAIN, {}).get(stage, []))
+            verdicts.append(against_stored(stage, old, new, floor))
+    reason = why_invalid(rows)
+    return invalid(verdicts, reason) if reason else verdicts
+
+
+def read_baseline(path):
+    """Rows of a stored baseline; UserError when it cannot be compared with what this version measures."""
+    if not path.is_file():
+        raise UserError(f"no baseline at {path}: store one with UPDATE=1 on a version that is known to be good")
+    rows = read_rows(path)
+    for name, found, here in (("schema", rows[0].schema, SCHEMA), ("benchmark version", rows[0].benchmark, BENCHMARK)):
+        if found != here:
+            raise UserError(f"{path} is of {name} {found}, this version measures {here}: {RENEW}")
+    return rows
+
+
+def check_same_conditions(baseline, rows, arm):
+    """Raise UserError unless both were measured under conditions that may be compared."""
+    before, now = baseline[0].provenance, rows[0].provenance
+    for name, of in (("weights", lambda p: p["checkpoint"]["hash"]), ("image", lambda p: p["image"]["xxh3_128"]),
+                     ("threads", lambda p: p["threads"]), ("CPU", lambda p: p["cpu"])):
+        if of(before) != of(now):
+            raise UserError(f"the baseline has other {name} ({of(before)}, now {of(now)}): {RENEW}")
+    rulers = [next((row.provenance["versions"].get("torch") for row in side if row.arm == RULER), None)
+              for side in (baseline, rows)]
+    if rulers[0] != rulers[1]:
+        raise UserError(f"the baseline's {RULER} ran on torch {rulers[0]}, now {rulers[1]}: {RENEW}")
+    if arm not in {row.arm for row in baseline}:
+        raise UserError(f"the baseline has no {arm}: {RENEW}")
+
+
+def _folder(options, rows):
+    return Path(options.out) / machine_name(rows[0].provenance, device_name(rows)) / rows[0].case.slug
+
+
+def update(options, argv, console):
+    """Measure the arm twice and the ruler, store them as the baseline; returns the exit status."""
+    arm = f"paddle-{options.impl}"
+    specs = {**ARMS, AGAIN: replace(ARMS[arm], name=AGAIN)}
+    rows, _ = measured(replace(options, arms=[arm, RULER, AGAIN]), argv, specs=specs, narrow=narrow_to_ruler)
+    if interrupted(rows):
+        return 130
+    reason = why_invalid(rows)
+    if reason:
+        raise UserError(f"no baseline stored: {reason}")
+    path = _folder(options, rows) / BASELINE
+    with atomic_file(path, "w") as f:
+        f.writelines(row.to_json() + "\n" for row in rows)
+    console.print(conditions_line(rows), stopped_line([rows]), f"baseline: {path}", sep="\n", markup=False,
+                  highlight=False, soft_wrap=True)
+    return 0
+
+
+def outcome(verdicts):
+    """(exit status, one line) of verdicts against the baseline."""
+    worse = slower(verdicts)
+    if worse:
+        found = {verdict.stage: verdict.change for verdict in verdicts}
+        return REGRESSION, "regression: " + ", ".join(f"{stage} {100 * found[stage]:+.1f} %" for stage in worse)
+    unknown = [verdict for verdict in verdicts if verdict.verdict in ("ambiguous", "insufficient", "invalid")]
+    if unknown:
+        stages = ", ".join(f"{verdict.stage} {verdict.verdict}" for verdict in unknown)
+        return CANNOT_TELL, f"cannot tell: {unknown[0].reason or stages}"
+    return 0, "no regression"
+
+
+def regress(options, argv, console):
+    """Measure, print; returns 0, REGRESSION or CANNOT_TELL (the reason is the last line), 130 after Ctrl-C."""
+    arm = f"paddle-{options.impl}"
+    try:
+        check_writable(options.out)
+        if options.update:
+            return update(options, argv, console)
+        if not any(Path(options.out).rglob(BASELINE)):
+            raise UserError(f"no {BASELINE} below {options.out}: store one with UPDATE=1 on a version known to be good")
+        baseline = []
+
+        def measure():
+            rows, _ = measured(replace(options, arms=[arm, RULER]), argv, narrow=narrow_to_ruler)
+            if not baseline:
+                baseline.extend(read_baseline(_folder(options, rows) / BASELINE))
+                check_same_conditions(baseline, rows, arm)
+            return rows
+
+        verdicts, runs = decided(measure, lambda rows: judge_stored(arm, baseline, rows))
+    except UserError as e:
+        console.print(f"cannot tell: {e}", markup=False, highlight=False, soft_wrap=True)
+        return CANNOT_TELL
+    if any(map(interrupted, runs)):
+        return 130
+    status, line = outcome(verdicts)
+    since = baseline[0].provenance
+    console.print(conditions_line(runs[0]), verdict_table(verdicts), stopped_line(runs),
+                  f"baseline of {since['time']}, git {since['git']['sha']}", line, sep="\n", markup=False,
+                  highlight=False, soft_wrap=True)
+    return status

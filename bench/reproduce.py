@@ -1,0 +1,168 @@
+"""The published comparison beside this machine's, by the published protocol and by this benchmark's.
+
+The published protocol, as far as the example's script tells: one pass that is not counted, then PASSES passes, each
+from the image file to the text, with KV caches made anew and filled with random numbers; their sum divided by DIVISOR.
+"""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.arms import ARMS
+from bench.conditions import Sampler
+from bench.process import Worker, WorkerFailed
+from bench.progress import Progress
+from bench.provenance import machine_name, physical_cores
+from bench.report import (
+    busy_notes,
+    by_arm,
+    conditions_line,
+    device_name,
+    during_text,
+    markdown_table,
+    of_first_case,
+    provenance_notes,
+)
+from bench.results import check_writable
+from bench.run import VOCABULARY, Session, make_prompts, run
+from bench.schema import Row
+from bench.statistics import ratio_interval, summary
+from core.config import ModelConfig
+from core.errors import UserError
+from core.files import atomic_file
+from infer.image import load_image
+
+PAIR = ("torch-eager", "paddle-fused")
+WARM_UP, PASSES, DIVISOR = 1, 9, 10
+SOURCE = ("Qwen-VL-7B static-graph inference example of the PaddleMIX and PaddleNLP projects (deploy/qwen_vl of "
+          "PaddleMIX): one A100, batch 1, float16; quoted as published, not measured here")
+PUBLISHED = ("1012.11", "425.36", "2.379x")   # PyTorch ms, Paddle ms, ratio
+FLAWS = (
+    f"The sum of nine passes was divided by ten: the figures are {100 - 100 * PASSES // DIVISOR} % below the mean of "
+    f"the passes, which were then about {float(PUBLISHED[0]) * DIVISOR / PASSES:.0f} and "
+    f"{float(PUBLISHED[1]) * DIVISOR / PASSES:.0f} ms. The ratio does not change.",
+    "The 32 KV caches of the Paddle side were made anew in every call and filled with random numbers, which no "
+    "program that serves requests does.",
+    "Reading and preparing the image and turning tokens into text were inside the loop: a part that is the same on "
+    "both sides and pulls the ratio towards 1.",
+    "One mean without a spread, the two sides one after the other; neither the number of new tokens nor clocks, "
+    "driver or versions are stated.")
+FILE = "reproduce.jsonl"
+INTERRUPTED = "interrupted before its passes were done"
+
+
+def published_ms(ms):
+    """The figure that the published protocol gives for the counted passes."""
+    return sum(ms) / DIVISOR
+
+
+def published_rows(options, rows):
+    """A row of stage "published" per arm: one after the other, as published; only arms that passed the gate run."""
+    config = ModelConfig.load(options.checkpoint)
+    image = np.asarray(load_image(options.image), np.uint8)
+    ids, *_ = make_prompts(options, config)
+    case, threads = rows[0].case, options.threads or physical_cores()
+    made, interrupted = [], rows[0].provenance["rounds"]["interrupted"]
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch, Progress() as progress:
+        session = Session(options, ARMS, image, ids, threads, scratch)
+        for arm, stages in by_arm(of_first_case(rows)).items():
+            whole, samples = stages["end_to_end"], []
+            status, reason, conditions = whole.status, whole.reason, whole.provenance
+            if status == "ok" and interrupted:
+                status, reason = "skipped", INTERRUPTED
+            if status == "ok":
+                progress.doing(f"{arm}: published protocol")
+                try:
+                    with Sampler() as sampler:
+                        samples = _passes(session, options, config, arm, case)
+                    conditions = {**conditions, "during": sampler.summary()}
+                except WorkerFailed as e:
+                    status, reason = e.status, str(e)
+                except KeyboardInterrupt:
+                    status, reason, interrupted = "skipped", INTERRUPTED, True
+            made.append(Row(arm, "published", status, reason, samples, case, conditions))
+    return made
+
+
+def _passes(session, options, config, arm, case):
+    spec = session.specs[arm]
+    python, environment = session.start(spec.framework)
+    worker = Worker(spec.target, python, session.scratch / f"{arm}.log", environment)
+    try:
+        worker.wait_ready()
+        worker.call("load", **session.load(spec))
+        worker.call("prepare", **session.prepare(case))
+        vocabulary = str((Path(options.checkpoint) / VOCABULARY).resolve())
+        passes = worker.call("published", image=str(Path(options.image).resolve()), vocabulary=vocabulary,
+                             image_start_id=config.image_start_id, passes=WARM_UP + PASSES)["ms"]
+    finally:
+        worker.close()
+    return passes[WARM_UP:]
+
+
+def _line(values, ratio):
+    return [*("-" if value is None else f"{value:.2f}" for value in values), ratio]
+
+
+def table(rows):
+    """Frame of texts: a line per protocol and machine, columns for the two arms and their ratio."""
+    arms = by_arm(of_first_case(rows))
+    samples = {stage: [arms[arm][stage].samples if arm in arms and arms[arm][stage].status == "ok" else []
+                       for arm in PAIR] for stage in ("published", "end_to_end")}
+    lines = {"published (A100, 7B, float16), quoted": list(PUBLISHED)}
+    for name, stage, figure in (
+            (f"published protocol here: sum of {PASSES} / {DIVISOR}", "published", published_ms),
+            ("the same passes: their mean", "published", np.mean),
+            ("this benchmark here: median end to end", "end_to_end", lambda ms: summary(ms)["median"])):
+        values = [float(figure(ms)) if ms else None for ms in samples[stage]]
+        ratio = f"{values[0] / values[1]:.3f}x" if None not in values else "-"
+        found = ratio_interval(*samples[stage]) if stage == "end_to_end" and ratio != "-" else None
+        if found and found[1] is not None:
+            ratio += f" [{found[1]:.3f}..{found[2]:.3f}]"
+        lines[name] = _line(values, ratio)
+    return pd.DataFrame.from_dict(lines, orient="index", columns=[f"{PAIR[0]} (ms)", f"{PAIR[1]} (ms)", "ratio"])
+
+
+def markdown(rows):
+    """The comparison with its source, its flaws and this machine's conditions."""
+    reasons = [f"{row.arm}, {row.stage}: {row.status}: {row.reason}" for row in of_first_case(rows)
+               if row.stage in ("published", "end_to_end") and row.status != "ok"]
+    case = rows[0].case
+    return "\n\n".join([
+        "# The published comparison and this machine's", markdown_table(table(rows), "figure"),
+        f"Source of the first line: {SOURCE}.", *reasons,
+        f"The other lines: {conditions_line(rows)}. The published line is another machine and its model may be "
+        f"another size than preset {case.preset}: set ratios beside it, not times. Brackets: 95 % bootstrap interval.",
+        "What is wrong in how the published figures were timed, as far as the example's script tells (there are "
+        "several versions of it):", "\n".join(f"* {flaw}" for flaw in FLAWS), *provenance_notes(rows),
+        *published_notes(rows), *busy_notes(rows)]) + "\n"
+
+
+def published_notes(rows):
+    """What the machine did during the published protocol's passes, a line per arm; they run apart from the others."""
+    return [f"While {row.arm} ran the published protocol: {during_text(row.provenance['during'])}."
+            for row in rows if row.stage == "published" and row.samples and "during" in row.provenance]
+
+
+def reproduce(options, argv):
+    """Measure both protocols; returns (folder, rows, Markdown). Writes reproduce.jsonl and reproduce.md there.
+
+    Raises UserError before anything is measured.
+    """
+    if not Path(options.exported_fused).is_dir():
+        raise UserError(f"{options.exported_fused} does not exist: run `make export` first")
+    options = replace(options, arms=list(PAIR))
+    check_writable(options.out)
+    with tempfile.TemporaryDirectory(prefix="bench-") as aside:  # the full comparison's rows stay where they are
+        _, rows = run(replace(options, out=aside), argv)
+    rows = [*of_first_case(rows), *published_rows(options, rows)]
+    folder = Path(options.out) / machine_name(rows[0].provenance, device_name(rows)) / rows[0].case.slug
+    with atomic_file(folder / FILE, "w") as f:
+        f.writelines(row.to_json() + "\n" for row in rows)
+    text = markdown(rows)
+    with atomic_file(folder / "reproduce.md", "w") as f:
+        f.write(text)
+    return folder, rows, text

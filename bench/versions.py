@@ -1,0 +1,87 @@
+"""Two versions of this repository side by side: git worktrees below build/versions, each built by its own Makefile."""
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.arms import ROOT
+from core.errors import UserError
+
+PROTOCOL = 1   # of bench/worker.py's calls; a tree whose worker.py states none speaks 1
+MAKE_VARIABLES = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "PRESET", "CKPT", "OUT", "BUILD", "DTYPE",
+                  "IMPL", "DEVICE", "QWEN_VL_OPS", "PYTHONPATH")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A commit and the worktree that holds it."""
+
+    name: str     # as the user wrote it
+    sha: str
+    tree: Path
+
+
+def git(*args):
+    """Output of git in this repository; UserError with its last line when it fails."""
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True)
+    except OSError as e:
+        raise UserError(f"cannot run git: {e.strerror}") from None
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        raise UserError(f"git {args[0]}: {lines[-1]}")
+    return done.stdout.strip()
+
+
+def commit_of(name):
+    """Full sha of a git reference; UserError when there is none of that name."""
+    try:
+        return git("rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}")
+    except UserError as e:
+        raise UserError(f"BASE={name} is no commit of this repository ({e}): give a branch, a tag or a sha") from None
+
+
+def check_out(name, build):
+    """The Version of a git reference, in a worktree below the folder `build`; UserError if it is too old."""
+    sha = commit_of(name)
+    tree = Path(build).resolve() / "versions" / sha[:12]
+    if not (tree / ".git").exists():
+        git("worktree", "prune")
+        tree.parent.mkdir(parents=True, exist_ok=True)
+        git("worktree", "add", "--detach", "--force", str(tree), sha)
+    if git("-C", str(tree), "rev-parse", "HEAD") != sha or git("-C", str(tree), "status", "--porcelain", "-uno"):
+        raise UserError(f"{tree} does not hold {sha[:12]} unchanged: delete it, and run `git worktree prune`")
+    worker = tree / "bench" / "worker.py"
+    text = worker.read_text(encoding="utf-8") if worker.is_file() else ""
+    stated = re.search(r"^PROTOCOL = (\d+)", text, re.MULTILINE)
+    if not text or int(stated[1] if stated else 1) != PROTOCOL:
+        raise UserError(f"{name} ({sha[:12]}) does not speak worker protocol {PROTOCOL} of this version: choose a "
+                        "later BASE=")
+    return Version(name, sha, tree)
+
+
+def build(version, checkpoint, dtype, device, impl, python, log):
+    """Build a version's operators and export the checkpoint with them; returns the exported folder.
+
+    `python` is {framework: interpreter}. What make prints goes to the file `log`. UserError when it fails.
+    """
+    exported = version.tree / "build" / "compare" / f"{impl}-{dtype}"
+    env = {name: value for name, value in os.environ.items() if name not in MAKE_VARIABLES}
+    interpreters = [f"{name.upper()}_PYTHON={os.path.abspath(path) if os.sep in path else path}"
+                    for name, path in python.items()]
+    with open(log, "wb") as output:
+        done = subprocess.run(["make", "-C", str(version.tree), "export", f"CKPT={Path(checkpoint).resolve()}",
+                               f"OUT={exported}", f"DTYPE={dtype}", f"DEVICE={device}", f"IMPL={impl}", *interpreters],
+                              env=env, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        lines = Path(log).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        faults = [line for line in lines if "error" in line.lower() and not line.startswith("make")] or lines or [""]
+        raise UserError(f"{version.name} ({version.sha[:12]}) cannot be built: {faults[-1][:300]} (all of it: {log})")
+    return exported
+
+
+def operators(version, device):
+    """Environment of a worker that runs this version's operators."""
+    return {"QWEN_VL_OPS": str(version.tree / "build" / "ops" / device / "libqwen_vl_ops.so")}

@@ -1,0 +1,114 @@
+"""make compare: references, worktrees, old versions, and a comparison of two fake versions."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from bench import compare as module
+from bench import versions
+from bench.arms import ARMS
+from bench.compare import CompareOptions, compare, judge_pair
+from bench.schema import read_rows
+from bench.versions import PROTOCOL, build, check_out, commit_of
+from core.errors import UserError
+from export.synthetic import write_checkpoint
+from infer.image import default_image
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository of two commits, the first without a worker; returns a function that commits files."""
+    root = tmp_path / "repository"
+    root.mkdir()
+
+    def git(*args):
+        subprocess.run(["git", "-C", root, "-c", "user.name=t", "-c", "user.email=t@t", *args], check=True,
+                       capture_output=True)
+
+    def commit(files):
+        for name, text in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+        git("add", ".")
+        git("commit", "-qm", "change")
+
+    git("init", "-q")
+    commit({"readme": "old"})
+    commit({"bench/worker.py": "# speaks\n", "Makefile": "export:\n\t@echo error: no weights >&2; false\n"})
+    monkeypatch.setattr(versions, "ROOT", root)
+    return commit
+
+
+def test_version_is_checked_out_once(repository, tmp_path):
+    version = check_out("HEAD", tmp_path / "build")
+    assert (version.tree / "bench" / "worker.py").is_file() and version.tree.name == version.sha[:12]
+    assert check_out(version.sha, tmp_path / "build").tree == version.tree
+
+
+def test_unknown_reference(repository):
+    with pytest.raises(UserError, match="BASE=nonsense is no commit"):
+        commit_of("nonsense")
+    with pytest.raises(UserError, match="is no commit"):
+        commit_of("--all")
+
+
+def test_version_without_the_worker_protocol_is_too_old(repository, tmp_path):
+    with pytest.raises(UserError, match="does not speak worker protocol"):
+        check_out("HEAD~1", tmp_path / "build")
+    repository({"bench/worker.py": f"PROTOCOL = {PROTOCOL + 1}\n"})
+    with pytest.raises(UserError, match="does not speak worker protocol"):
+        check_out("HEAD", tmp_path / "build")
+
+
+def test_changed_worktree_is_refused(repository, tmp_path):
+    version = check_out("HEAD", tmp_path / "build")
+    (version.tree / "readme").write_text("changed")
+    with pytest.raises(UserError, match="unchanged: delete it"):
+        check_out("HEAD", tmp_path / "build")
+
+
+def test_build_that_fails_is_one_line(repository, tmp_path):
+    version = check_out("HEAD", tmp_path / "build")
+    with pytest.raises(UserError, match="cannot be built: error: no weights"):
+        build(version, tmp_path, "float32", "cpu", "fused", {"paddle": sys.executable}, tmp_path / "log")
+
+
+@pytest.fixture
+def compared(tmp_path, repository, monkeypatch):
+    """Compare two versions whose arms are fakes from this tree; returns (status, stored rows, output)."""
+    checkpoint = write_checkpoint("tiny", tmp_path / "tiny")
+    repository({"next": "version"})
+    monkeypatch.setattr(module, "build", lambda *args: tmp_path)
+    fake = replace(ARMS["paddle-fused"], target="tests.bench_fake_arm:FakeArm")
+    monkeypatch.setattr(module, "version_arms", lambda options, found: {
+        "base": replace(fake, source="exported_base"), "head": replace(fake, source="exported_head", options=head),
+        "base-again": replace(fake, source="exported_base")})
+    head = {}
+
+    def run(**options):
+        head.update(options)
+        console = Console(record=True, width=200, quiet=False)
+        found = CompareOptions(checkpoint=str(checkpoint), image=str(default_image()), prompt="What?", new_tokens=3,
+                               out=str(tmp_path / "results"), base="HEAD~1", build=str(tmp_path / "build"), budget=1,
+                               rounds=10, warmup=0, python={"paddle": sys.executable})
+        status = compare(found, ["python", "-m", "bench", "compare"], console)
+        stored, = (tmp_path / "results").rglob("*.jsonl")
+        return status, read_rows(stored), console.export_text()
+    return run
+
+
+def test_comparison_is_printed_and_stored(compared):
+    _, rows, text = compared()
+    assert {row.arm for row in rows} == {"base", "head", "base-again"}
+    marked = rows[0].provenance["compared"]
+    assert marked["base"]["ref"] == "HEAD~1" and marked["base"]["sha"] != marked["head"]["sha"] and marked["run"] == 1
+    assert "| vision" in text and "rounds, ended by" in text
+
+
+def test_other_answers_are_no_comparison(compared):
+    status, rows, text = compared(offset=1e-2)
+    assert status == 2 and "gate failed" in text
+    assert {verdict.verdict for verdict in judge_pair(rows)} == {"invalid"}

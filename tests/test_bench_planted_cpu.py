@@ -1,0 +1,40 @@
+"""A slowdown planted into the real CPU pipeline is found in its stage: worker processes, rounds, verdict, re-run."""
+
+import sys
+from dataclasses import replace
+
+import pytest
+
+from bench.arms import ARMS
+from bench.compare import AGAIN, BASE, HEAD, CompareOptions, narrow_pair
+from bench.run import measured
+from bench.verdict import PARTS, decided, paired, samples_of, why_invalid
+from infer.image import default_image
+
+SHARE = 0.05
+SECONDS = 9    # of rounds; a pass of the tiny preset takes milliseconds
+
+
+def test_planted_slowdown_is_found_in_its_stage(exported_tiny, tmp_path):
+    spec = replace(ARMS["paddle-fused"], target="tests.bench_slow_arm:SlowArm")
+    specs = {name: replace(spec, name=name, options={"share": share})
+             for name, share in ((BASE, 0.0), (HEAD, SHARE), (AGAIN, 0.0))}
+    options = CompareOptions(checkpoint=str(exported_tiny.parent / "checkpoint"), image=str(default_image()),
+                             prompt="What is it?", out=str(tmp_path), arms=[BASE, HEAD, AGAIN], preset="tiny",
+                             new_tokens=2, exported_fused=str(exported_tiny), budget=SECONDS, threads=1,
+                             python={"paddle": sys.executable})
+    busy = []
+
+    def measure():
+        rows, _ = measured(options, ["test"], specs=specs, narrow=narrow_pair)
+        busy.append(why_invalid(rows))
+        return rows
+
+    def judge(rows):
+        arms = samples_of(rows)
+        return [paired(part, *(arms[name][part] for name in (BASE, HEAD, AGAIN))) for part in PARTS]
+
+    verdicts, _ = decided(measure, judge)
+    if any(busy):
+        pytest.skip(f"no verdict on this machine now: {next(filter(None, busy))}")
+    assert [verdict.stage for verdict in verdicts if verdict.verdict == "slower"] == ["vision"], verdicts

@@ -1,0 +1,64 @@
+"""Pictures: units on every axis, machine and case in the caption, limits only where they were measured."""
+
+import pytest
+
+from bench.cases import length_figure, throughput_figure
+from bench.history import Series, history_figure
+from bench.plots import limit_figure, speed_up_figure, stage_figure
+from bench.schema import TIMED, Case, Row
+
+CONDITIONS = {"argv": ["python"], "cpu": "A CPU", "cores": 2, "threads": 2, "versions": {},
+              "checkpoint": {"hash": "x", "synthetic": True}, "load_average": 0.0,
+              "rounds": {"asked": 2, "done": 2, "warmup": 0, "interrupted": False}}
+LIMITS = {"ceilings": {"read_bytes_per_s": 1e9, "vision_flop_per_s": 1e9, "prefill_flop_per_s": 1e9},
+          "work": {"decode_bytes": 5e6, "vision_flops": 4e6, "prefill_flops": 2e6}}
+
+
+def rows_of(lengths=(8,), **conditions):
+    return [Row(arm, stage, "ok", "", [ms, 1.2 * ms], Case("tiny", "float32", "cpu", 1, 290, length),
+                {**CONDITIONS, **conditions})
+            for length in lengths for arm, ms in (("torch-eager", 20.0), ("paddle-fused", 10.0)) for stage in TIMED]
+
+
+def words(figure):
+    """All text of a figure."""
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    return " ".join([axes.get_xlabel(), axes.get_ylabel(), figure.get_supxlabel(),
+                     *(text.get_text() for text in axes.texts)])
+
+
+@pytest.mark.parametrize("figure, units", [
+    (lambda: stage_figure(rows_of()), "(ms)"), (lambda: speed_up_figure(rows_of()), "1x"),
+    (lambda: limit_figure(rows_of(**LIMITS)), "(%)"), (lambda: length_figure(rows_of((8, 1, 16))), "(ms)"),
+    (lambda: throughput_figure(rows_of((8, 1, 16))), "tokens/s")])
+def test_units_and_caption(figure, units):
+    text = words(figure())
+    assert units in text
+    for part in ("A CPU", "2 CPU threads", "preset tiny", "float32", "batch 1"):
+        assert part in text
+
+
+def test_speed_up_has_an_interval_and_a_line_at_one():
+    figure = speed_up_figure(rows_of())
+    assert "2.00x" in words(figure) and "95 % interval" in words(figure)
+    axes = figure.axes[0]
+    assert any(list(line.get_xdata()) == [1, 1] for line in axes.lines)
+    assert any(type(made).__name__ == "ErrorbarContainer" for made in axes.containers)
+
+
+def test_limits():
+    assert limit_figure(rows_of()) is None
+    assert "45 %" in words(limit_figure(rows_of(**LIMITS)))  # 5e6 bytes at 1e9 in 11 ms
+
+
+def test_length_bands_reach_from_least_to_p90():
+    band, *_ = length_figure(rows_of((8, 1, 16))).axes[0].collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert heights.min() == pytest.approx(20) and heights.max() == pytest.approx(20 + 0.9 * 4)
+
+
+def test_history():
+    lines = [{"date": f"2026-01-{day:02}", "sha": "abc", "dirty": False, "median": 5.0} for day in range(1, 4)]
+    text = words(history_figure({Series("m", "c", "torch-eager", "end_to_end"): lines}, "m", "c"))
+    assert "(ms)" in text and "m; c" in text

@@ -1,0 +1,97 @@
+"""The published comparison: the protocol's arithmetic, what is quoted, what the comparison says of itself."""
+
+import json
+import sys
+
+import pytest
+
+from bench import reproduce
+from bench.arms import ArmSpec
+from bench.reproduce import DIVISOR, PASSES, PUBLISHED, markdown, published_ms, table
+from bench.run import Options
+from bench.schema import Case, Row, read_rows
+from core.errors import UserError
+from export.synthetic import write_checkpoint
+from infer.image import default_image
+
+CASE = Case("tiny", "float32", "cpu", 1, 290, 8)
+CONDITIONS = {"argv": ["python"], "platform": "Linux", "cpu": "A CPU", "cores": 2, "threads": 2, "load_average": 0.0,
+              "versions": {}, "checkpoint": {"hash": "x", "synthetic": True},
+              "rounds": {"asked": 2, "done": 2, "warmup": 0, "interrupted": False}}
+
+
+def rows_of(eager, fused):
+    made = []
+    for arm, ms in (("torch-eager", eager), ("paddle-fused", fused)):
+        status, reason = ("ok", "") if ms else ("failed", "gate failed: x")
+        made += [Row(arm, stage, status, reason, ms, CASE, CONDITIONS) for stage in ("end_to_end", "published")]
+    return made
+
+
+def test_nine_passes_are_divided_by_ten():
+    assert (PASSES, DIVISOR) == (9, 10)
+    assert published_ms([100.0] * PASSES) == pytest.approx(90.0)
+
+
+def test_table_sets_both_protocols_beside_the_published_figures():
+    frame = table(rows_of([200.0] * PASSES, [100.0] * PASSES))
+    assert list(frame.iloc[0]) == list(PUBLISHED) == ["1012.11", "425.36", "2.379x"]
+    assert float(PUBLISHED[0]) / float(PUBLISHED[1]) == pytest.approx(2.379, abs=5e-4)
+    assert list(frame.iloc[1]) == ["180.00", "90.00", "2.000x"]
+    assert list(frame.iloc[2]) == ["200.00", "100.00", "2.000x"]
+    assert frame.iloc[3, 2].startswith("2.000x [")
+
+
+def test_failed_gate_gives_no_ratio():
+    rows = rows_of([200.0] * PASSES, [])
+    assert list(table(rows).iloc[1]) == ["180.00", "-", "-"]
+    assert "paddle-fused, published: failed: gate failed: x" in markdown(rows)
+
+
+def test_source_and_flaws_are_named():
+    text = markdown(rows_of([200.0] * PASSES, [100.0] * PASSES))
+    for part in ("PaddleMIX", "A100", "float16", "quoted", "divided by ten", "1125 and 473 ms", "KV caches"):
+        assert part in text
+
+
+def options_for(checkpoint, tmp_path, **changes):
+    return Options(**{"checkpoint": str(checkpoint), "image": str(default_image()), "prompt": "What is it?",
+                      "out": str(tmp_path / "results"), "new_tokens": 4, "rounds": 2, "warmup": 0,
+                      "exported_fused": str(checkpoint), "python": {"torch": sys.executable}, **changes})
+
+
+def test_missing_export_is_found_before_anything_starts(tmp_path):
+    with pytest.raises(UserError, match="make export"):
+        reproduce.reproduce(options_for(tmp_path, tmp_path, exported_fused="/no/such"), ["python"])
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch):
+    """A checkpoint, and fake arms in the place of the two."""
+    specs = {name: ArmSpec(name, "torch", "tests.bench_fake_arm:FakeArm", "checkpoint", {"name": name})
+             for name in reproduce.PAIR}
+    monkeypatch.setattr(reproduce, "ARMS", specs)
+    run = reproduce.run
+    monkeypatch.setattr(reproduce, "run", lambda options, argv: run(options, argv, specs=specs))
+    return write_checkpoint("tiny", tmp_path / "tiny")
+
+
+def test_interrupted_reproduction_keeps_what_it_has(checkpoint, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(reproduce, "_passes", interrupted)
+    _, rows, text = reproduce.reproduce(options_for(checkpoint, tmp_path), ["python"])
+    assert {row.status for row in rows if row.stage == "published"} == {"skipped"}
+    assert all(row.samples for row in rows if row.stage == "end_to_end") and "interrupted before" in text
+
+
+def test_both_protocols_run(checkpoint, tmp_path):
+    options = options_for(checkpoint, tmp_path)
+    folder, rows, text = reproduce.reproduce(options, ["python", "-m", "bench", "reproduce"])
+    assert read_rows(folder / reproduce.FILE) == rows
+    counted = {row.arm: len(row.samples) for row in rows if row.stage == "published"}
+    assert counted == dict.fromkeys(reproduce.PAIR, PASSES)
+    assert (folder / "reproduce.md").read_text() == text
+    assert sorted(path.name for path in folder.iterdir()) == ["reproduce.jsonl", "reproduce.md"]
+    assert json.loads((folder / reproduce.FILE).read_text().splitlines()[0])["provenance"]["during"]["looks"] >= 2
