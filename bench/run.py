@@ -50,7 +50,7 @@ class Options:
     batch: int = 1
     new_tokens: int = 32
     rounds: int = 200              # the most
-    budget: float = 60             # seconds of rounds, of all arms together
+    budget: float = 45             # seconds of rounds, of all arms together
     warmup: int = 8                # the most passes of an arm; 0: none, and no first run
     batches: list = field(default_factory=list)    # further cases: these batches with `new_tokens`,
     lengths: list = field(default_factory=list)    # and these numbers of new tokens with `batch`
