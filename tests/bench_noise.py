@@ -1,4 +1,5 @@
-"""Simulated passes with the noise of a real run: rows.jsonl of an idle machine with 2 cores, see docs/statistics.md."""
+"""Simulated passes with the noise of a real run: `make bench` on an idle machine with 2 cores, its rows kept as
+tests/data/noise_2_cores.jsonl; see docs/statistics.md."""
 
 from pathlib import Path
 
@@ -6,8 +7,7 @@ import numpy as np
 
 from bench.schema import read_rows
 
-MEASURED = (Path(__file__).parents[1] / "results" / "amd-epyc-2-cores" / "small-float32-cpu-b1-p316-n32" /
-            "rows.jsonl")
+MEASURED = Path(__file__).parent / "data" / "noise_2_cores.jsonl"
 ARMS = ("torch-eager", "torch-sdpa", "paddle-native", "paddle-fused")   # the order of a round
 PARTS = ("preprocess", "vision", "prefill", "decode")
 
