@@ -1,5 +1,9 @@
-"""A slowdown planted into the real CPU pipeline is found in its stage: worker processes, rounds, verdict, re-run."""
+"""A slowdown planted into the real CPU pipeline is found in its stage: worker processes, rounds, verdict, re-run.
 
+The outcome depends on the machine's time, so this runs on request only, on an idle machine: IDLE_MACHINE=1.
+"""
+
+import os
 import sys
 from dataclasses import replace
 
@@ -12,9 +16,10 @@ from bench.verdict import PARTS, decided, paired, samples_of, why_invalid
 from infer.image import default_image
 
 SHARE = 0.05
-SECONDS = 9    # of rounds; a pass of the tiny preset takes milliseconds
+SECONDS = 30   # of rounds; a pass of the tiny preset takes milliseconds
 
 
+@pytest.mark.skipif(not os.environ.get("IDLE_MACHINE"), reason="times a real run: IDLE_MACHINE=1 on an idle machine")
 def test_planted_slowdown_is_found_in_its_stage(exported_tiny, tmp_path):
     spec = replace(ARMS["paddle-fused"], target="tests.bench_slow_arm:SlowArm")
     specs = {name: replace(spec, name=name, options={"share": share})

@@ -69,7 +69,7 @@ def test_conditions_are_in_every_row(compete):
         conditions = row.provenance
         assert conditions["argv"] == ARGV and conditions["threads"] == 1
         assert conditions["checkpoint"]["synthetic"] is True and len(conditions["checkpoint"]["hash"]) == 32
-        assert conditions["rounds"] == {"asked": 3, "budget_s": 60, "done": 3, "warmup": 0, "warm": False,
+        assert conditions["rounds"] == {"asked": 3, "budget_s": 45, "done": 3, "warmup": 0, "warm": False,
                                         "stopped": "rounds", "interrupted": False}
         assert conditions["versions"]["fake"] and conditions["image"]["name"] == "grace_hopper.jpg"
 
