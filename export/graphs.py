@@ -27,6 +27,7 @@ LANGUAGE_INPUTS = {  # name -> (shape without the model's sizes filled in, dtype
     "k_cache": (lambda c: [c.num_hidden_layers, -1, c.num_attention_heads, -1, c.kv_channels], None),
     "v_cache": (lambda c: [c.num_hidden_layers, -1, c.num_attention_heads, -1, c.kv_channels], None),
 }
+FUSED_INPUTS = {"sampling": (lambda c: [-1, -1], "int32")}
 
 
 def build_program(graph, config, dtype, impl):
@@ -77,7 +78,7 @@ def _vision(config, dtype, impl, weights):
 
 def _language(config, dtype, impl, weights):
     data = {name: paddle.static.data(name, shape(config), kind or dtype)
-            for name, (shape, kind) in LANGUAGE_INPUTS.items()}
+            for name, (shape, kind) in (LANGUAGE_INPUTS | (FUSED_INPUTS if impl == "fused" else {})).items()}
     hidden = functional.embedding(data["tokens"], data["image_features"], data["image_starts"], weights["embedding"],
                                   impl=impl)
     hidden = functional.decoder(
@@ -86,5 +87,5 @@ def _language(config, dtype, impl, weights):
         eps=config.layer_norm_epsilon, impl=impl)
     state = {name: data[name] for name in ("positions", "next_tokens", "generated", "counts", "finished")}
     logits = functional.lm_head(hidden, data["lengths"], data["logit_columns"], data["stop_tokens"], weights["lm_head"],
-                                **state, eps=config.layer_norm_epsilon, impl=impl)
+                                **state, sampling=data.get("sampling"), eps=config.layer_norm_epsilon, impl=impl)
     return list(data), logits

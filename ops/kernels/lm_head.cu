@@ -115,6 +115,7 @@ extern "C" int qwen_vl_lm_head(QwenVlContext* context, const QwenVlLmHead* argum
     g.dtype = a.dtype;
     g.float_output = 1;
     QWEN_VL_TRY(qwen_vl_gemm(context, &g, buffers.gemm, stream));
+    if (a.leave_choice) return QWEN_VL_OK;
     partial_peak_kernel<<<dim3(kParts, a.batch), kThreads, 0, stream>>>(a.logits, buffers.peaks, a.columns, a.vocab);
     QWEN_VL_TRY(cudaGetLastError());
     advance_kernel<<<a.batch, kThreads, 0, stream>>>(a, buffers.peaks);

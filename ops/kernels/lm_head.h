@@ -22,6 +22,7 @@ struct QwenVlLmHead {
     int batch, seq, columns, hidden, vocab, stop_count, generated_slots;
     float epsilon;
     int dtype;                      // qwen::kFloat16 or kBfloat16 of x and the weights
+    int leave_choice;               // 1: logits alone, the state stays as it is for who chooses the tokens
 };
 // As for qwen_vl_vision_encoder. Equal logits: the lowest token wins.
 size_t qwen_vl_lm_head_workspace(const QwenVlLmHead* arguments);

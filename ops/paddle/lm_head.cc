@@ -1,5 +1,6 @@
 // Binding of the final norm, output projection and token choice: checks and dispatch. The generation's state is
 // updated in place.
+#include "ops/kernels/sampling.h"
 #include "ops/paddle/checks.h"
 #include "ops/paddle/cpu/operators.h"
 #include "ops/paddle/decode.h"
@@ -12,7 +13,7 @@ using paddle::Tensor;
 std::vector<Tensor> forward(const Tensor& hidden, const Tensor& lengths, const Tensor& logit_columns,
                             const Tensor& stop_tokens, const Tensor& ln_f_weight, const Tensor& lm_head_weight,
                             Tensor& positions, Tensor& next_tokens, Tensor& generated, Tensor& counts, Tensor& finished,
-                            float eps) {
+                            paddle::optional<Tensor>& sampling, float eps) {
   qwen_vl::check_rank(hidden, "hidden", 3);
   qwen_vl::check_rank(logit_columns, "logit_columns", 2);
   qwen_vl::check_rank(stop_tokens, "stop_tokens", 1);
@@ -29,6 +30,8 @@ std::vector<Tensor> forward(const Tensor& hidden, const Tensor& lengths, const T
   QWEN_VL_SHAPE(generated, batch, capacity);
   QWEN_VL_SHAPE(counts, batch);
   QWEN_VL_SHAPE(finished, batch);
+  const bool samples = sampling && sampling->numel() > 1;
+  if (samples) qwen_vl::check_shape(*sampling, "sampling", {batch, qwen::sampling_width(vocab)});
 
   const qwen_vl::Values values(lm_head_weight);
   Tensor logits = paddle::empty({batch, wanted, vocab}, paddle::DataType::FLOAT32, hidden.place());
@@ -48,12 +51,27 @@ std::vector<Tensor> forward(const Tensor& hidden, const Tensor& lengths, const T
   p.batch = batch, p.seq = columns, p.columns = wanted, p.hidden = width, p.vocab = vocab;
   p.stop_count = stop_tokens.shape()[0], p.generated_slots = capacity;
   p.epsilon = eps, p.dtype = values.dtype();
+  p.leave_choice = samples;
   if (values.gpu() && wanted == 1 && qwen_vl::is_decode_step(batch, columns)) {
     qwen_vl::decode_head(hidden, p);
   } else if (values.gpu()) {
     QWEN_VL_LAUNCH("qwen_vl_lm_head", hidden, p, qwen_vl_lm_head);
   } else {
     qwen_vl::cpu::lm_head(p);
+  }
+  if (!samples) return {logits};
+
+  QwenVlSample s{};
+  s.logits = p.logits, s.lengths = p.lengths, s.stop_tokens = p.stop_tokens;
+  s.sampling = qwen_vl::data<int>(*sampling, "sampling");
+  s.positions = p.positions, s.next_tokens = p.next_tokens, s.generated = p.generated;
+  s.counts = p.counts, s.finished = p.finished;
+  s.batch = p.batch, s.columns = p.columns, s.vocab = p.vocab;
+  s.stop_count = p.stop_count, s.generated_slots = p.generated_slots;
+  if (values.gpu()) {
+    QWEN_VL_LAUNCH("qwen_vl_lm_head", hidden, s, qwen_vl_sample);
+  } else {
+    qwen_vl::cpu::sample(s);
   }
   return {logits};
 }
@@ -70,11 +88,13 @@ std::vector<paddle::DataType> infer_dtype() { return {paddle::DataType::FLOAT32}
 
 PD_BUILD_OP(qwen_vl_lm_head)
     .Inputs({"hidden", "lengths", "logit_columns", "stop_tokens", "ln_f_weight", "lm_head_weight", "positions", "next_tokens",
-             "generated", "counts", "finished"})
-    .Outputs({"logits", "positions_out", "next_tokens_out", "generated_out", "counts_out", "finished_out"})
+             "generated", "counts", "finished", paddle::Optional("sampling")})
+    .Outputs({"logits", "positions_out", "next_tokens_out", "generated_out", "counts_out", "finished_out",
+              paddle::Optional("sampling_out")})
     .Attrs({"eps: float"})
     .SetInplaceMap({{"positions", "positions_out"}, {"next_tokens", "next_tokens_out"}, {"generated", "generated_out"},
-                    {"counts", "counts_out"}, {"finished", "finished_out"}})
+                    {"counts", "counts_out"}, {"finished", "finished_out"},
+                    {paddle::Optional("sampling"), paddle::Optional("sampling_out")}})
     .SetKernelFn(PD_KERNEL(forward))
     .SetInferShapeFn(PD_INFER_SHAPE(infer_shape))
     .SetInferDtypeFn(PD_INFER_DTYPE(infer_dtype));

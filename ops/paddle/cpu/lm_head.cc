@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "ops/paddle/cpu/advance.h"
 #include "ops/paddle/cpu/blas.h"
 #include "ops/paddle/cpu/buffer.h"
 #include "ops/paddle/cpu/operators.h"
@@ -18,15 +19,12 @@ void lm_head(const QwenVlLmHead& p) {
   }
   rms_norm(picked.get(), at(p.ln_f_weight), p.epsilon, normed.get(), rows, hidden);
   linear(normed.get(), hidden, at(p.lm_head_weight), hidden, p.logits, vocab, rows, vocab, hidden);
+  if (p.leave_choice) return;
 
   for (int64_t row = 0; row < p.batch; ++row) {
     if (p.finished[row] != 0) continue;
     const float* last = p.logits + (row * wanted + wanted - 1) * vocab;
-    const int64_t token = std::max_element(last, last + vocab) - last;
-    p.next_tokens[row] = token;
-    if (p.counts[row] < p.generated_slots) p.generated[row * p.generated_slots + p.counts[row]++] = token;
-    p.finished[row] = std::find(p.stop_tokens, p.stop_tokens + p.stop_count, token) != p.stop_tokens + p.stop_count;
-    p.positions[row] += p.lengths[row];
+    advance(p, row, std::max_element(last, last + vocab) - last);
   }
 }
 

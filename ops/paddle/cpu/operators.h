@@ -8,6 +8,7 @@
 #include "ops/kernels/embedding.h"
 #include "ops/kernels/lm_head.h"
 #include "ops/kernels/resampler.h"
+#include "ops/kernels/sample.h"
 #include "ops/kernels/vision_encoder.h"
 
 namespace qwen_vl::cpu {
@@ -17,6 +18,7 @@ void resampler(const QwenVlResampler& p);
 void embedding(const QwenVlEmbedding& p);
 void decoder(const QwenVlDecoder& p);
 void lm_head(const QwenVlLmHead& p);
+void sample(const QwenVlSample& p);
 
 // Row `row` of a stack of fp32 rows.
 inline const float* at(const void* base, int64_t row = 0, int64_t width = 0) {

@@ -1,0 +1,44 @@
+"""The sampling filters and the random numbers in numpy, float64, for the tests on both devices; imports no framework."""
+
+import numpy as np
+
+
+def probabilities(logits, *, temperature=0.0, top_p=1.0, top_k=0, repetition_penalty=1.0, min_new_tokens=0, seen=(),
+                  stop_tokens=(), count=0):
+    """Exact probabilities of the next token, float64 [V], filter by filter in the published order."""
+    scores = np.asarray(logits, np.float64).copy()
+    for token in set(seen):
+        scores[token] *= repetition_penalty if scores[token] < 0 else 1 / repetition_penalty
+    if count < min_new_tokens:
+        scores[list(stop_tokens)] = -np.inf
+    if temperature == 0:
+        made = np.zeros(len(scores))
+        made[scores.argmax()] = 1
+        return made
+    scores /= temperature
+    if top_k:
+        scores[scores < np.sort(scores)[-min(top_k, len(scores))]] = -np.inf
+    made = np.exp(scores - scores.max())
+    made /= made.sum()
+    if top_p < 1:
+        order = np.argsort(-made, kind="stable")
+        before = np.cumsum(made[order]) - made[order]
+        made[order[(before >= top_p) & (np.arange(len(order)) > 0)]] = 0
+        made /= made.sum()
+    return made
+
+
+def philox(counter, key):
+    """Philox-4x32-10: four words of counter and two of key to four words."""
+    counter, key = list(counter), list(key)
+    for _ in range(10):
+        a, b = 0xD2511F53 * counter[0], 0xCD9E8D57 * counter[2]
+        counter = [b >> 32 ^ counter[1] ^ key[0], b & 0xFFFFFFFF, a >> 32 ^ counter[3] ^ key[1], a & 0xFFFFFFFF]
+        key = [(key[0] + 0x9E3779B9) & 0xFFFFFFFF, (key[1] + 0xBB67AE85) & 0xFFFFFFFF]
+    return counter
+
+
+def drawn(made, seed, position):
+    """The token that a seed draws for a position: the first whose cumulated probability exceeds the random number."""
+    low, high, *_ = philox([position & 0xFFFFFFFF, position >> 32, 0, 0], [seed & 0xFFFFFFFF, seed >> 32])
+    return int(np.searchsorted(np.cumsum(made), (high << 32 | low) / 2.0**64, side="right"))
