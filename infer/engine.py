@@ -10,6 +10,7 @@ from core.errors import UserError
 from infer.graph import Graph, import_paddle
 from infer.prompt import image_spans
 from infer.rope import inverse_frequencies
+from infer.sampling import Sampling, records
 
 SLOT_ROUNDING = 64  # cache sizes are rounded up to this, so that runs of similar length share one cache
 NO_STOP = -1        # matches no token
@@ -45,6 +46,9 @@ class Engine:
             else:
                 selfcheck.check_paddle("gpu")
         self._caches = {}
+        # The fused operators never read what was not written; zeroing would need a kernel of Paddle's.
+        make = self._paddle.empty if self.impl == "fused" else self._paddle.zeros
+        self._make_cache = lambda shape: make(shape, self.dtype)
         self._no_features = self.tensor(np.zeros([1, QUERIES, self.config.hidden_size], np.float32), self.dtype)
         self.load_seconds = time.perf_counter() - start
 
@@ -69,18 +73,22 @@ class Engine:
         self._vision.run()
         return self._vision.output()
 
-    def start(self, prompts, features=None, max_new_tokens=32, stop_tokens=(), logit_columns=None):
+    def start(self, prompts, features=None, max_new_tokens=32, stop_tokens=(), logit_columns=None, sampling=None,
+              cache=None):
         """Begin a generation over a batch of token id lists; see Generation.
 
         features: what `vision` returned for the prompts' images in order of appearance, row by row.
         logit_columns: per prompt, the columns whose logits the prefill shall return (default: the last one).
+        sampling: a Sampling for each prompt (default: greedy). Native graphs only take the greedy one.
+        cache: for a single prompt, the KvCache of the turns before: what it holds of the prompt is not computed again,
+        and logit_columns then count from there. Features are told apart by identity: give the same list items again.
         Raises UserError for an empty or too long prompt, tokens outside the vocabulary, and images that do not match.
         """
-        return Generation(self, prompts, features, max_new_tokens, stop_tokens, logit_columns)
+        return Generation(self, prompts, features, max_new_tokens, stop_tokens, logit_columns, sampling, cache)
 
-    def generate(self, prompts, features=None, max_new_tokens=32, stop_tokens=()):
-        """Greedy generation of a whole batch: a list of new token ids per prompt, the stop token included."""
-        run = self.start(prompts, features, max_new_tokens, stop_tokens)
+    def generate(self, prompts, features=None, max_new_tokens=32, stop_tokens=(), sampling=None):
+        """Generation of a whole batch: a list of new token ids per prompt, the stop token included."""
+        run = self.start(prompts, features, max_new_tokens, stop_tokens, sampling=sampling)
         run.prefill()
         while not run.finished:
             run.step()
@@ -98,50 +106,67 @@ class Engine:
         if held is None or held[0].shape[3] < slots:
             self._caches.clear()
             shape = [config.num_hidden_layers, batch, config.num_attention_heads, slots, config.kv_channels]
-            # The fused operators never read what was not written; zeroing would need a kernel of Paddle's.
-            make = self._paddle.empty if self.impl == "fused" else self._paddle.zeros
-            self._caches[batch] = held = [make(shape, self.dtype) for _ in range(2)]
+            self._caches[batch] = held = [self._make_cache(shape) for _ in range(2)]
         return held
 
 
 class Generation:
-    """One batch being generated: `prefill` once, then `step` until `finished`."""
+    """One batch being generated: `prefill` once, then `step` until `finished`; or `stream` for a single prompt.
 
-    def __init__(self, engine, prompts, features, max_new_tokens, stop_tokens, logit_columns):
-        _check_prompts(engine.config, prompts, max_new_tokens)
+    Attributes: reused (tokens of the prompt that the cache held already).
+    """
+
+    def __init__(self, engine, prompts, features, max_new_tokens, stop_tokens, logit_columns, sampling, cache):
+        config = engine.config
+        _check_prompts(config, prompts, max_new_tokens)
         self._engine, self._graph, self._max_new_tokens = engine, engine._language, max_new_tokens
         self._launched = 0
-        batch, columns = len(prompts), max(map(len, prompts))
+        features = [] if features is None else features
+        starts = [(row, column) for row, prompt in enumerate(prompts)
+                  for column in image_spans(prompt, config.image_start_id)]
+        if len(starts) != len(features):
+            raise UserError(f"the prompts hold {len(starts)} images and features of {len(features)} were given")
+        record = _sampling_record(engine, sampling, prompts)
+        frequencies = np.stack([inverse_frequencies(config, len(prompt)) for prompt in prompts])
+
+        batch, self.reused, self._cache = len(prompts), 0, cache
+        if cache is not None:
+            (prompt,) = prompts
+            cache.reserve(len(prompt) + max_new_tokens, config, engine._make_cache)
+            self.reused = cache.reusable(prompt, features, frequencies, config.image_start_id)
+            held = sum(column < self.reused for _, column in starts)
+            # What comes after the reused part is overwritten, and known again once the prefill has run.
+            cache.ids, cache.features, cache.frequencies = prompt[:self.reused], list(features[:held]), frequencies
+            self._kept = prompt, list(features)
+            prompts, features = [prompt[self.reused:]], features[held:]
+            starts = [(0, column - self.reused) for _, column in starts[held:]]
+        columns = max(map(len, prompts))
         self._lengths = np.array([len(p) for p in prompts], np.int32)
         tokens = np.zeros([batch, columns], np.int64)
         for row, prompt in enumerate(prompts):
             tokens[row, :len(prompt)] = prompt
-        starts = [(row, column) for row, prompt in enumerate(prompts)
-                  for column in image_spans(prompt, engine.config.image_start_id)]
-        given = 0 if features is None else len(features)
-        if len(starts) != given:
-            raise UserError(f"the prompts hold {len(starts)} images and features of {given} were given")
         if logit_columns is None:
             logit_columns = [[length - 1] for length in self._lengths]
 
         slots = -(-(columns + max_new_tokens) // SLOT_ROUNDING) * SLOT_ROUNDING
         tensor = engine.tensor
         self._state = {
-            "positions": tensor(np.zeros([batch], np.int32)),
+            "positions": tensor(np.full([batch], self.reused, np.int32)),
             "next_tokens": tensor(np.zeros([batch, 1], np.int64)),
             "generated": tensor(np.zeros([batch, max_new_tokens], np.int64)),
             "counts": tensor(np.zeros([batch], np.int32)),
             "finished": tensor(np.zeros([batch], np.int32)),
         }
-        k_cache, v_cache = engine._cache(batch, slots)
-        frequencies = np.stack([inverse_frequencies(engine.config, int(length)) for length in self._lengths])
+        if record is not None:
+            self._state["sampling"] = tensor(record)
+        k_cache, v_cache = engine._cache(batch, slots) if cache is None else cache.tensors
         self._fixed = {"k_cache": k_cache, "v_cache": v_cache, "inv_freq": tensor(frequencies),
                        "stop_tokens": tensor(np.array(list(stop_tokens) or [NO_STOP], np.int64))}
         self._prompt = {
             "tokens": tensor(tokens),
             "lengths": tensor(self._lengths),
             "logit_columns": tensor(np.array(logit_columns, np.int32)),
-            "image_features": tensor(features) if given else engine._no_features,
+            "image_features": tensor(np.asarray(features)) if starts else engine._no_features,
             "image_starts": tensor(np.array(starts or [(-1, -1)], np.int32)),
         }
         self._decode = {
@@ -158,6 +183,8 @@ class Generation:
         self._graph.run()
         self._graph.bind(**self._decode)
         self._launched = 1
+        if self._cache is not None:
+            self._cache.ids, self._cache.features = self._kept
 
     def step(self):
         """Run one decode step: one more token for every row that is not finished."""
@@ -173,18 +200,52 @@ class Generation:
         """
         if self._launched >= self._max_new_tokens:
             return True
-        if self._engine.device == "gpu" and self._launched % POLL_STEPS:
-            return False
-        return bool(self._state["finished"].numpy().all())
+        return self._look and bool(self._state["finished"].numpy().all())
+
+    @property
+    def _look(self):
+        """Whether to wait for the device now and see what has come out."""
+        return self._engine.device == "cpu" or self._launched == 1 or self._launched % POLL_STEPS == 0
+
+    def stream(self):
+        """Generate for a single prompt and yield its new token ids as they come, in lists: one by one on the CPU, the
+        first one and then POLL_STEPS at a time on a GPU."""
+        self.prefill()
+        given, ended = 0, False
+        while not ended:
+            ended = self.finished
+            if ended or self._look:
+                (tokens,) = self.tokens()
+                if len(tokens) > given:
+                    yield tokens[given:]
+                given = len(tokens)
+            if not ended:
+                self.step()
 
     def tokens(self):
         """New token ids per row so far, the stop token included."""
         counts, generated = self._state["counts"].numpy(), self._state["generated"].numpy()
-        return [row[:count].tolist() for row, count in zip(generated, counts)]
+        rows = [row[:count].tolist() for row, count in zip(generated, counts)]
+        if self._cache is not None:
+            self._cache.ids = [*self._kept[0], *rows[0][:-1]]  # the last token chosen was not fed yet
+        return rows
 
     def logits(self):
         """Logits of the last call: f32 [B, P, V]."""
         return self._graph.output()
+
+
+def _sampling_record(engine, sampling, prompts):
+    """The graph's `sampling` input, None for a graph without one."""
+    samplings = [Sampling()] * len(prompts) if sampling is None else list(sampling)
+    greedy = all(s.greedy for s in samplings)
+    if "sampling" not in engine._language.inputs:
+        if not greedy:
+            raise UserError("graphs of IMPL=native take the likeliest token: export with IMPL=fused to sample")
+        return None
+    if greedy:
+        return np.zeros([1, 1], np.int32)
+    return records(samplings, prompts, engine.config.vocab_size, engine.config.image_start_id)
 
 
 def _check_prompts(config, prompts, max_new_tokens):

@@ -11,7 +11,7 @@ from core.config import ModelConfig
 from core.errors import UserError
 from core.files import file_hash
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_MANIFEST_BYTES = 1 << 20
 
 
@@ -81,7 +81,10 @@ class Manifest:
 
 
 class Graph:
-    """A loaded graph. Inputs are bound to Paddle tensors without a copy; state tensors keep the graph's writes."""
+    """A loaded graph. Inputs are bound to Paddle tensors without a copy; state tensors keep the graph's writes.
+
+    Attributes: manifest (Manifest), inputs (names), load_seconds (float).
+    """
 
     def __init__(self, folder, device):
         """Check and load `folder` (one exported graph) on `device` ("cpu" or "gpu")."""
@@ -113,7 +116,8 @@ class Graph:
         config.enable_memory_optim(True)
         self._predictor = inference.create_predictor(config)
         self._bound = {}  # Paddle shares the memory of what is bound but does not keep it alive
-        self._inputs = {name: self._predictor.get_input_handle(name) for name in self._predictor.get_input_names()}
+        self.inputs = frozenset(self._predictor.get_input_names())
+        self._inputs = {name: self._predictor.get_input_handle(name) for name in self.inputs}
         (output,) = self._predictor.get_output_names()
         self._output = self._predictor.get_output_handle(output)
         self.load_seconds = time.perf_counter() - start

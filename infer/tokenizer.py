@@ -99,6 +99,10 @@ class Tokenizer:
             end = stop + 1
         return out + ids[end:]
 
+    def is_control(self, token):
+        """Whether an id is a special token other than the vision tokens: end of text, a turn's, an extra."""
+        return self.end_of_text <= token < self.special[VISION_TOKENS[0]]
+
     def _image_span(self, content):
         if any(i >= self.end_of_text for i in content):
             raise UserError("a special token inside <img>…</img>: only a path may stand there")
@@ -113,6 +117,10 @@ class Tokenizer:
         Bytes that are no UTF-8 and ids without a token (config.json's vocabulary may be larger) come out as U+FFFD.
         `skip_special` leaves special tokens out.
         """
+        return self.decode_bytes(ids, skip_special).decode("utf-8", errors="replace")
+
+    def decode_bytes(self, ids, skip_special=False):
+        """What `decode` decodes: the bytes, which may end within a character."""
         parts, i = [], 0
         while i < len(ids):
             path, stop = self._path_at(ids, i)
@@ -125,7 +133,7 @@ class Tokenizer:
             elif not (skip_special and ids[i] >= self.end_of_text):
                 parts.append(self._bpe.decode_single_token_bytes(ids[i]))
             i += 1
-        return b"".join(parts).decode("utf-8", errors="replace")
+        return b"".join(parts)
 
     def _path_at(self, ids, start):
         """(path bytes, index of the end id) when a well-formed image span starts here, else (None, None)."""
