@@ -108,6 +108,10 @@ __device__ void compute_step(const Params& p, Ring ring, BlockState& block, char
   WholeInput input(activations, a.hidden, a.batch);
   LogitsEpilogue epilogue(p);
   multiply<T>(ring, head_matrix(a), turn_of(a.layers, 0), a.batch, input, reduction, epilogue);
+  if (a.leave_choice) {
+    if (blockIdx.x == 0 && threadIdx.x == 0) grid.leave_ready();
+    return;
+  }
 
   const int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
   const Best best = best_rows(epilogue.best);

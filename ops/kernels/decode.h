@@ -59,6 +59,10 @@ typedef struct QwenVlDecodeArgs {
   // Zero layers with `hidden_in` are the head alone.
   const void* hidden_in;  // T [batch, hidden] or null
   void* hidden_out;       // T [batch, hidden] or null
+
+  // 0: the token with the largest logit is chosen, and the rows' state moves on. 1: the step ends with `logits`; who
+  // chooses the tokens moves `positions`, `next_tokens`, `generated`, `counts` and `finished` on.
+  int32_t leave_choice;
 } QwenVlDecodeArgs;
 
 // Bytes of workspace that qwen_vl_decode_step needs on the current device; 0 when the geometry is not supported

@@ -21,7 +21,8 @@ class DecodeArgs(ctypes.Structure):
     """QwenVlDecodeArgs of ops/kernels/decode.h."""
 
     _fields_ = ([(name, ctypes.c_int32) for name in _INTEGERS] + [("epsilon", ctypes.c_float)]
-                + [(name, ctypes.c_void_p) for name in _WEIGHTS + _STATE + _HALVES])
+                + [(name, ctypes.c_void_p) for name in _WEIGHTS + _STATE + _HALVES]
+                + [("leave_choice", ctypes.c_int32)])
 
 
 @dataclass(frozen=True)
@@ -107,14 +108,18 @@ def make_state(g, positions, stop_tokens=(-1,), finished=None, seed=1):
 
 
 class Decoder:
-    """Steps of the fused kernel over given weights and state tensors; `halves` may hold hidden_in and hidden_out."""
+    """Steps of the fused kernel over given weights and state tensors; `halves` may hold hidden_in and hidden_out.
 
-    def __init__(self, library, g, weights, state, **halves):
+    leave_choice: end each step with the logits, without choosing tokens.
+    """
+
+    def __init__(self, library, g, weights, state, leave_choice=False, **halves):
         self.library, self.tensors = library, (weights, state, halves)
         values = {"dtype": int(g.dtype == torch.bfloat16), "batch": g.batch, "hidden": g.hidden, "layers": g.layers,
                   "heads": g.heads, "head_dim": g.head_dim, "mlp_width": g.mlp, "vocab": g.vocab,
                   "cache_batch": g.batch, "cache_slots": g.slots, "generated_slots": g.generated,
-                  "stop_count": len(state["stop_tokens"]), "seq_length": g.seq_length, "epsilon": g.epsilon}
+                  "stop_count": len(state["stop_tokens"]), "seq_length": g.seq_length, "epsilon": g.epsilon,
+                  "leave_choice": int(leave_choice)}
         pointers = {name: tensor.data_ptr() for name, tensor in {**weights, **state, **halves}.items()}
         self.args = DecodeArgs(**values, **pointers)
         size = library.qwen_vl_decode_workspace_bytes(ctypes.byref(self.args))

@@ -127,6 +127,22 @@ def test_the_two_halves_of_a_step_are_the_step(library):
     assert halves["positions"].tolist() == [6, 10, 31]
 
 
+def test_a_step_that_leaves_the_choice_gives_logits_and_keeps_the_state(library):
+    g = geometry(**TINY, batch=3, slots=40)
+    weights = make_weights(g)
+    whole, left = make_state(g, [5, 9, 30]), make_state(g, [5, 9, 30])
+    Decoder(library, g, weights, whole).step()
+    kept = {key: left[key].clone() for key in ("positions", "next_tokens", "generated", "counts", "finished")}
+    decoder = Decoder(library, g, weights, left, leave_choice=True)
+    for _ in range(2):  # nothing moved on, so a second step is the same step
+        left["logits"].fill_(float("nan"))
+        decoder.step()
+        assert torch.equal(left["logits"], whole["logits"])
+        for key, tensor in kept.items():
+            assert torch.equal(left[key], tensor)
+    assert torch.equal(left["k_cache"].view(torch.int16), whole["k_cache"].view(torch.int16))
+
+
 def test_ties_go_to_the_lowest_index(library):
     g = geometry(**TINY, slots=8)
     weights = make_weights(g)
