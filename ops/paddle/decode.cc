@@ -61,6 +61,7 @@ void decode_head(const paddle::Tensor& on, const QwenVlLmHead& call) {
   args.counts = call.counts, args.finished = call.finished;
   args.logits = call.logits;
   args.hidden_in = call.x;
+  args.leave_choice = call.leave_choice;
   run("qwen_vl_lm_head", on, args);
 }
 #else
