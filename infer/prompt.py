@@ -1,5 +1,7 @@
 """Prompts in the published formats, and where their images stand."""
 
+import os
+
 import numpy as np
 
 from core.config import QUERIES
@@ -13,14 +15,15 @@ SYSTEM = "You are a helpful assistant."
 MAX_WINDOW = 6144             # tokens; the published chat default
 
 
-def from_list_format(parts, label=CHAT_LABEL):
+def from_list_format(parts, label=CHAT_LABEL, first=1):
     """Text of a list of parts, each {"image": path}, {"text": …}, {"ref": …, "box": [[x1, y1, x2, y2], …]} or
-    {"ref": …, "quad": [[x1, …, y4], …]}; `label` numbers the pictures (LABEL or CHAT_LABEL)."""
-    text, pictures = "", 0
+    {"ref": …, "quad": [[x1, …, y4], …]}; `label` numbers the pictures (LABEL or CHAT_LABEL)
+    from `first` on."""
+    text, picture = "", first - 1
     for part in parts:
         if "image" in part:
-            pictures += 1
-            text += f"{label.format(pictures)}<img>{part['image']}</img>\n"
+            picture += 1
+            text += f"{label.format(picture)}<img>{part['image']}</img>\n"
         elif "text" in part:
             text += part["text"]
         elif "ref" in part and ("box" in part or "quad" in part):
@@ -49,6 +52,15 @@ def to_list_format(text):
         parts.append({"image" if tag == "img" else tag: text[start + len(tag) + 2:stop]})
         end = stop + len(tag) + 3
     return parts
+
+
+def images_of(text, files):
+    """The image files of a prompt: those that `<img>path</img>` in it names, else `files`; UserError for both."""
+    named = [part["image"] for part in to_list_format(text) if "image" in part]
+    files = [files] if isinstance(files, (str, os.PathLike)) else list(files)
+    if named and files:
+        raise UserError("images are given both in the prompt and as files: use one of the two")
+    return named or files
 
 
 def make_context(tokenizer, query, history=(), system=SYSTEM, max_window=MAX_WINDOW, chat_format="chatml"):
@@ -110,3 +122,12 @@ def image_spans(ids, image_start_id):
     if np.any(lengths != QUERIES):
         raise UserError(f"an image span in the prompt has {lengths[lengths != QUERIES][0]} slots instead of {QUERIES}")
     return (starts + 1).astype(np.int32)
+
+
+def check_prompt(ids, images, new_tokens, config):
+    """Raise UserError unless a prompt holds `images` image spans and fits, with `new_tokens` more, the model."""
+    if len(ids) + new_tokens > config.max_position_embeddings:
+        raise UserError(f"the prompt has {len(ids)} tokens; with {new_tokens} new ones that exceeds the model's "
+                        f"{config.max_position_embeddings} positions: shorten the prompt or NEW_TOKENS=")
+    if len(image_spans(ids, config.image_start_id)) != images:
+        raise UserError("the images of the prompt cannot be told apart: write each as <img>path</img>")
