@@ -8,6 +8,8 @@ State arguments are updated in place.
 
 from ops import native
 
+OPTIONAL = "@OPTIONAL"  # ends the name of an input that may be absent, and of its output, in a static program
+
 
 def vision_encoder(pixels, weights, *, heads, eps=1e-6, impl="fused"):
     """Patch embedding, position table and transformer blocks of the vision tower.
@@ -76,7 +78,7 @@ def lm_head(hidden, lengths, logit_columns, stop_tokens, weights, positions, nex
         return native.lm_head(hidden, lengths, logit_columns, stop_tokens, weights, positions, next_tokens, generated,
                               counts, finished, eps)
     state = {"positions": positions, "next_tokens": next_tokens, "generated": generated, "counts": counts,
-             "finished": finished, "sampling": sampling}
+             "finished": finished, f"sampling{OPTIONAL}": sampling}
     inputs = {"hidden": hidden, "lengths": lengths, "logit_columns": logit_columns, "stop_tokens": stop_tokens,
               **weights}
     return _fused("lm_head", {**inputs, **state}, {"eps": eps}, {"logits": "float32"}, state=tuple(state))["logits"]
@@ -93,6 +95,12 @@ def _fused(op, inputs, attributes, outputs, state=()):
         return dict(zip(outputs, results))
     helper = LayerHelper(op)
     made = {name: helper.create_variable_for_type_inference(dtype) for name, dtype in outputs.items()}
-    written = {f"{name}_out": inputs[name] for name in state}
+    inputs = {name: tensor for name, tensor in inputs.items() if tensor is not None}
+    written = {_output_name(name): inputs[name] for name in state if name in inputs}
     helper.append_op(type=op, inputs=inputs, outputs={**made, **written}, attrs=attributes)
     return made
+
+
+def _output_name(state):
+    """The output that writes a state argument in place."""
+    return f"{state.removesuffix(OPTIONAL)}_out{OPTIONAL if state.endswith(OPTIONAL) else ''}"
