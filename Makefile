@@ -17,6 +17,14 @@ IMPL ?= fused
 IMAGE ?=
 PROMPT ?=
 NEW_TOKENS ?= 32
+TEMPERATURE ?=
+TOP_P ?=
+TOP_K ?=
+REPETITION_PENALTY ?=
+MIN_NEW_TOKENS ?=
+SEED ?=
+STOP ?=
+SYSTEM ?=
 ARMS ?=
 ROUNDS ?=
 BATCH ?=
@@ -32,7 +40,10 @@ PADDLE_PYTHON ?= .venv/bin/python
 TORCH_PYTHON ?= .venv/bin/python
 override PROMPT := $(value PROMPT)
 override IMAGE := $(value IMAGE)
-export PRESET CKPT PYTHON DEVICE PADDLE_PYTHON TORCH_PYTHON IMAGE PROMPT CUDA_ARCHS
+override SYSTEM := $(value SYSTEM)
+override STOP := $(value STOP)
+SAMPLING := TEMPERATURE TOP_P TOP_K REPETITION_PENALTY MIN_NEW_TOKENS SEED
+export PRESET CKPT PYTHON DEVICE PADDLE_PYTHON TORCH_PYTHON IMAGE PROMPT SYSTEM STOP CUDA_ARCHS $(SAMPLING)
 
 comma := ,
 empty :=
@@ -115,7 +126,7 @@ CONVERT_SOURCES := export/convert.py $(SHARED_SOURCES)
 EXPORT_SOURCES := $(filter-out export/convert.py export/synthetic.py,$(wildcard export/*.py)) $(SHARED_SOURCES) \
   ops/weights.py ops/functional.py
 
-.PHONY: help setup ops checkpoint convert export export-vision export-language infer baseline bench \
+.PHONY: help setup ops checkpoint convert export export-vision export-language infer chat baseline bench \
   compare regress reproduce history report replay doctor test lint clean FORCE
 FORCE:
 
@@ -127,7 +138,9 @@ help: ## list the targets and variables
 	@echo "  DTYPE=$(DTYPE)  float32, float16 or bfloat16 (the CPU computes in float32 only)"
 	@echo "  DEVICE=$(DEVICE)    auto, cpu or gpu; gpu also installs Paddle's GPU wheel"
 	@echo "  IMPL=$(IMPL)     fused (own operators) or native (Paddle's)"
-	@echo "  IMAGE= PROMPT= NEW_TOKENS=$(NEW_TOKENS)   for infer; NEW_TOKENS for bench as well"
+	@echo "  IMAGE= PROMPT= NEW_TOKENS=$(NEW_TOKENS)   for infer; NEW_TOKENS for bench and chat as well"
+	@echo "  TEMPERATURE= TOP_P= TOP_K= REPETITION_PENALTY= MIN_NEW_TOKENS= SEED= STOP=   for infer and chat"
+	@echo "  SYSTEM=        text that a chat begins with"
 	@echo "  CUDA_ARCHS=    architectures of the GPU operators, for example \"80 90a\"; default: those of the cards here"
 	@echo "  ARMS=          arms of bench, all of them by default"
 	@echo "  ROUNDS= BATCH= rounds and batch of bench"
@@ -186,9 +199,18 @@ ifneq ($(EXPORTED),$(EXPORTED_ROOT)/$(IMPL)-$(DTYPE))
 $(foreach graph,$(GRAPHS),$(eval $(call export_rule,$(EXPORTED),$(IMPL),$(graph))))
 endif
 
+# Each variable of SAMPLING as the option of the same name.
+SAMPLING_OPTIONS = $(foreach name,$(SAMPLING),$(if $($(name)),\
+  --$(subst _,-,$(shell printf %s $(name) | tr A-Z a-z)) "$$$(name)")) $${STOP:+--stop "$$STOP"}
+
 infer: export ## answer PROMPT about IMAGE (without both: the benchmark's)
 	$(PADDLE_PYTHON) -m infer --exported $(EXPORTED) --device $(USED_DEVICE) --max-new-tokens $(NEW_TOKENS) \
-	  $${IMAGE:+--image "$$IMAGE"} $${PROMPT:+--prompt "$$PROMPT"}
+	  $${IMAGE:+--image "$$IMAGE"} $${PROMPT:+--prompt "$$PROMPT"} $(SAMPLING_OPTIONS)
+
+# An answer of a chat has room for more than infer's default.
+chat: export ## talk with the model on this terminal
+	@$(PADDLE_PYTHON) -m infer.chat --exported $(EXPORTED) --device $(USED_DEVICE) $${SYSTEM:+--system "$$SYSTEM"} \
+	  $(if $(filter-out file,$(origin NEW_TOKENS)),--max-new-tokens $(NEW_TOKENS)) $(SAMPLING_OPTIONS)
 
 ARM_NAMES := $(if $(ARMS),$(subst $(comma),$(space),$(ARMS)),paddle-native paddle-fused)
 BENCH_IMPLS := $(foreach impl,native fused,$(if $(filter paddle-$(impl),$(ARM_NAMES)),$(impl)))

@@ -5,7 +5,7 @@ import argparse
 from core.errors import run_cli
 from infer.image import default_image
 from infer.model import QwenVL
-from infer.options import add_options, in_words, loaded, options_of, show
+from infer.options import add_options, in_words, loaded, sampling_of, show
 from infer.prompt import BENCHMARK_PROMPT
 from infer.sampling import Sampling
 
@@ -22,11 +22,9 @@ def main():
     parser.add_argument("--max-new-tokens", type=int, default=32)
     add_options(parser)
     args = parser.parse_args()
-    options = options_of(args)
-    stop = options.pop("stop")
 
     model = QwenVL(args.exported, args.device)
-    settings = model.settings(args.max_new_tokens, Sampling(**options), stop)
+    settings = model.settings(args.max_new_tokens, Sampling(**sampling_of(args)), args.stop)
     request = model.prepare(*question(args.prompt, args.image), settings)
     print(loaded(model.load()), flush=True)
     answer = model.answer(*request, settings, show)

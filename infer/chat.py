@@ -7,7 +7,7 @@ import sys
 from core.errors import UserError, run_cli
 from infer.image import load_image
 from infer.model import QwenVL
-from infer.options import add_options, in_words, loaded, options_of, show
+from infer.options import add_options, in_words, loaded, sampling_of, show
 from infer.prompt import MAX_WINDOW, SYSTEM
 
 HELP = """/image FILE  show a picture with the next message
@@ -66,7 +66,7 @@ def main():
         import readline  # noqa: F401  input() then edits lines and remembers them
 
     model = QwenVL(args.exported, args.device)
-    options = options_of(args) | {"max_new_tokens": args.max_new_tokens}
+    options = sampling_of(args) | {"stop": args.stop, "max_new_tokens": args.max_new_tokens}
     session = Session(model.chat(args.system, args.max_window), options)
     print(loaded(model.load()) + "; /help lists the commands", flush=True)
     more = True

@@ -1,5 +1,6 @@
 """What both command lines share: the options of generation, and text that cannot steer the terminal."""
 
+import dataclasses
 from pathlib import Path
 
 from infer.sampling import Sampling
@@ -25,10 +26,11 @@ def add_options(parser):
     parser.add_argument("--stop", nargs="+", default=[], help="further texts, of one token each, that end an answer")
 
 
-def options_of(args):
-    """The keyword arguments of QwenVL.generate and Conversation.ask that the parsed options mean."""
-    names = ("temperature", "top_p", "top_k", "repetition_penalty", "min_new_tokens", "seed", "stop")
-    return {name: getattr(args, name) for name in names}
+def sampling_of(args):
+    """The parsed options of Sampling by name; raises UserError for one out of range."""
+    options = {field.name: getattr(args, field.name) for field in dataclasses.fields(Sampling)}
+    Sampling(**options)
+    return options
 
 
 def visible(text):

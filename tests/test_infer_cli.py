@@ -1,6 +1,7 @@
 """`python -m infer`: text and times come out; what cannot be run is refused before the graphs are loaded."""
 
 import re
+import signal
 import subprocess
 import sys
 
@@ -10,7 +11,9 @@ from PIL import Image
 from core.errors import UserError
 from infer import __main__ as cli
 from infer.image import default_image
-from infer.prompt import BENCHMARK_PROMPT
+from infer.model import QwenVL
+from infer.prompt import BENCHMARK_PROMPT, images_of
+from infer.sampling import Sampling
 
 
 @pytest.fixture
@@ -18,7 +21,7 @@ def refused(exported_tiny, monkeypatch):
     """Run the command line in this process; it must end in a UserError that holds `words`, without an engine."""
     def run(words, *arguments, exported=exported_tiny):
         monkeypatch.setattr(sys, "argv", ["infer", "--exported", str(exported), *map(str, arguments)])
-        monkeypatch.setattr(cli, "Engine", lambda *_: pytest.fail("the graphs were loaded"))
+        monkeypatch.setattr("infer.model.Engine", lambda *_: pytest.fail("the graphs were loaded"))
         with pytest.raises(UserError, match=words) as fault:
             cli.main()
         assert "\n" not in str(fault.value)
@@ -50,17 +53,50 @@ def test_error_is_one_line_and_a_status(exported_tiny):
 
 
 def test_benchmark_question_is_the_default():
-    text, files = cli.question(None, [])
-    assert files == [default_image()] and text == f"Picture 1:<img>1.jpg</img>\n{BENCHMARK_PROMPT}"
+    assert cli.question(None, []) == (BENCHMARK_PROMPT, [default_image()])
+    assert cli.question(None, ["a.png"]) == (BENCHMARK_PROMPT, ["a.png"])
+    assert cli.question("What?", []) == ("What?", [])
 
 
-def test_images_stand_before_the_text():
-    text, files = cli.question("Compare.", ["a.png", "b.png"])
-    assert text == "Picture 1:<img>1.jpg</img>\nPicture 2:<img>2.jpg</img>\nCompare." and files == ["a.png", "b.png"]
+def test_images_stand_before_the_text(exported_tiny):
+    model, file = QwenVL(exported_tiny), str(default_image())
+    ids, pictures = model.prepare("Compare.", [file, file], model.settings(8, Sampling()))
+    assert model.tokenizer.decode(ids) == "Picture 1:<img>1.jpg</img>\nPicture 2:<img>2.jpg</img>\nCompare."
+    assert len(pictures) == 2
 
 
 def test_images_can_be_named_in_the_prompt():
-    assert cli.question("<img>a.png</img>What?", []) == ("<img>a.png</img>What?", ["a.png"])
+    assert images_of("<img>a.png</img>What?", []) == ["a.png"]
+
+
+def test_text_comes_piece_by_piece(exported_tiny):
+    """The first piece can be read while the rest is being made: it is not held back until the end."""
+    with subprocess.Popen([sys.executable, "-m", "infer", "--exported", exported_tiny, "--device", "cpu", "--prompt", "x",
+                           "--min-new-tokens", "8000", "--max-new-tokens", "8000", "--temperature", "1"],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline().startswith(b"loaded in")
+        assert process.stdout.read(1) and process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert process.returncode == 130 and errors == b"interrupted\n"
+
+
+def test_options_of_sampling(exported_tiny, monkeypatch, capsys):
+    def answer(seed):
+        monkeypatch.setattr(sys, "argv", [
+            "infer", "--exported", str(exported_tiny), "--device", "cpu", "--prompt", "Hello", "--temperature", "1.5",
+            "--top-k", "50", "--top-p", "0.9", "--repetition-penalty", "1.1", "--min-new-tokens", "3",
+            "--max-new-tokens", "12", "--stop", "\n", "--seed", seed])
+        cli.main()
+        return capsys.readouterr().out.split("TTFT")[0].partition("\n")[2]
+    assert answer("1") == answer("1") != answer("2")
+
+
+@pytest.mark.parametrize("option, name", [
+    ("--temperature", "temperature"), ("--top-p", "top_p"), ("--top-k", "top_k"), ("--min-new-tokens", "min_new_tokens"),
+    ("--repetition-penalty", "repetition_penalty"), ("--seed", "seed")])
+def test_sampling_out_of_range(refused, option, name):
+    refused(f"{name}=.* is out of range", "--prompt", "x", option, "-1")
 
 
 def test_unclosed_image_tag(refused):
@@ -84,7 +120,7 @@ def test_more_new_tokens_than_the_model_has_positions(refused):
 
 
 def test_no_new_tokens(refused):
-    refused("at least one", "--max-new-tokens", 0)
+    refused("at least one token", "--max-new-tokens", 0)
 
 
 def test_missing_image(refused, tmp_path):
@@ -103,6 +139,6 @@ def test_nothing_exported(refused, tmp_path):
 
 
 def test_generated_control_characters_do_not_reach_the_terminal():
-    from infer.__main__ import visible
+    from infer.options import visible
 
     assert visible("a\x1b[2Jb\r\n\tç中") == "a\N{REPLACEMENT CHARACTER}[2Jb\N{REPLACEMENT CHARACTER}\n\tç中"
