@@ -11,7 +11,7 @@ from infer.sampling import Sampling
 
 
 def question(prompt, files):
-    """(prompt, image files); without a prompt it is the benchmark's question, about the sample photograph by default."""
+    """(prompt, image files); without a prompt the benchmark's question, about the sample photograph by default."""
     return (prompt, files) if prompt is not None else (BENCHMARK_PROMPT, files or [default_image()])
 
 

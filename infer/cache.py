@@ -1,4 +1,4 @@
-"""The KV cache of one conversation: its keys and values stay on the device, so that a turn prefills only what is new."""
+"""The KV cache of one conversation: keys and values stay on the device, so that a turn prefills only what is new."""
 
 import math
 
@@ -31,8 +31,8 @@ class KvCache:
     def reserve(self, tokens, config, make):
         """Have at least `tokens` slots; growing empties the cache. `make(shape)` returns a tensor.
 
-        Sizes are seq_length times a power of two: beyond each of these dynamic NTK changes the rotary base, and all keys
-        are made anew anyway.
+        Sizes are seq_length times a power of two: beyond each of these dynamic NTK changes the rotary base, and all
+        keys are made anew anyway.
         """
         if tokens <= self.slots:
             return

@@ -56,7 +56,7 @@ class Session:
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m infer.chat", description=__doc__)
-    parser.add_argument("--system", default=SYSTEM, help=f"text that the conversation begins with (default: {SYSTEM!r})")
+    parser.add_argument("--system", default=SYSTEM, help=f"text that the conversation begins with ({SYSTEM!r})")
     parser.add_argument("--max-new-tokens", type=int, help="of an answer (default: 512, or what there is room for)")
     parser.add_argument("--max-window", type=int, default=MAX_WINDOW,
                         help=f"tokens of context; older turns are left out (default {MAX_WINDOW})")

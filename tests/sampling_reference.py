@@ -1,4 +1,4 @@
-"""The sampling filters and the random numbers in numpy, float64, for the tests on both devices; imports no framework."""
+"""The sampling filters and the random numbers in numpy, float64, for tests on both devices; no framework."""
 
 import numpy as np
 

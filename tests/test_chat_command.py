@@ -12,7 +12,6 @@ from core.errors import UserError
 from infer import chat
 from infer.image import default_image
 
-
 OPTIONS = ["--device", "cpu", "--min-new-tokens", "4", "--temperature", "1"]
 
 

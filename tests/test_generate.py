@@ -25,8 +25,8 @@ def model(exported_tiny):
 def native(exported_tiny, tmp_path_factory):
     """An engine on native graphs of the same checkpoint."""
     out = tmp_path_factory.mktemp("native")
-    subprocess.run([sys.executable, "-m", "export", "all", exported_tiny.parent / "checkpoint", out, "--impl", "native"],
-                   cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "export", "all", exported_tiny.parent / "checkpoint", out, "--impl", "native"]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return Engine(out, "cpu")
 
 

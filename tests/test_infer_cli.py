@@ -71,9 +71,10 @@ def test_images_can_be_named_in_the_prompt():
 
 def test_text_comes_piece_by_piece(exported_tiny):
     """The first piece can be read while the rest is being made: it is not held back until the end."""
-    with subprocess.Popen([sys.executable, "-m", "infer", "--exported", exported_tiny, "--device", "cpu", "--prompt", "x",
-                           "--min-new-tokens", "8000", "--max-new-tokens", "8000", "--temperature", "1"],
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    arguments = ["--exported", exported_tiny, "--device", "cpu", "--prompt", "x", "--min-new-tokens", "8000",
+                 "--max-new-tokens", "8000", "--temperature", "1"]
+    with subprocess.Popen([sys.executable, "-m", "infer", *arguments], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:
         assert process.stdout.readline().startswith(b"loaded in")
         assert process.stdout.read(1) and process.poll() is None
         process.send_signal(signal.SIGINT)
@@ -93,8 +94,8 @@ def test_options_of_sampling(exported_tiny, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("option, name", [
-    ("--temperature", "temperature"), ("--top-p", "top_p"), ("--top-k", "top_k"), ("--min-new-tokens", "min_new_tokens"),
-    ("--repetition-penalty", "repetition_penalty"), ("--seed", "seed")])
+    ("--temperature", "temperature"), ("--top-p", "top_p"), ("--top-k", "top_k"), ("--seed", "seed"),
+    ("--min-new-tokens", "min_new_tokens"), ("--repetition-penalty", "repetition_penalty")])
 def test_sampling_out_of_range(refused, option, name):
     refused(f"{name}=.* is out of range", "--prompt", "x", option, "-1")
 

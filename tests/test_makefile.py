@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TARGETS = ("setup ops checkpoint convert export-vision export-language export infer chat baseline bench compare regress "
-           "reproduce history report replay doctor test lint clean help").split()
+TARGETS = ("setup ops checkpoint convert export-vision export-language export infer chat baseline bench compare "
+           "regress reproduce history report replay doctor test lint clean help").split()
 VARIABLES = ("MAKEFLAGS MAKELEVEL MFLAGS CKPT PRESET OUT DTYPE DEVICE IMPL ARMS CASES IMAGE PROMPT NEW_TOKENS"
              " BUDGET BASE UPDATE TEMPERATURE TOP_P TOP_K REPETITION_PENALTY MIN_NEW_TOKENS SEED STOP SYSTEM").split()
 

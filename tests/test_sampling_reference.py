@@ -1,4 +1,4 @@
-"""The numpy reference of the sampling filters against the processors of the transformers library (own process: torch)."""
+"""The numpy reference of the sampling filters against the transformers library (own process: torch)."""
 
 import subprocess
 import sys

@@ -143,10 +143,9 @@ __global__ void __launch_bounds__(kThreads)
 
     constexpr int kEach = kBins / kThreads;
     const int top = kBins - 1 - threadIdx.x * kEach;  // bins top .. top - kEach + 1 are this thread's
-    Sum bins[kEach], mine = 0, total;
+    Sum bins[kEach], mine = 0, total, wanted = row.wanted[selection];  // read by all before one writes it below
     for (int i = 0; i < kEach; ++i) mine += bins[i] = __ldcg(&histogram[top - i]);
     Sum above = sum_before(mine, total);
-    Sum wanted = row.wanted[selection];
     if (digit == 0) wanted = selection == kTopK ? min(Sum(part.p.top_k), total) : wanted_weight(part.p.top_p, total);
     if (above >= wanted || above + mine < wanted) return;  // true of one thread alone
     for (int i = 0; i < kEach; ++i) {

@@ -13,7 +13,8 @@ bool is_stop(const Call& p, int64_t token) {
 template <typename Call>
 void advance(const Call& p, int64_t row, int64_t token) {
   p.next_tokens[row] = token;
-  if (p.counts[row] < p.generated_slots) p.generated[row * p.generated_slots + p.counts[row]++] = token;
+  const int64_t count = p.counts[row]++;
+  if (count < p.generated_slots) p.generated[row * p.generated_slots + count] = token;
   p.finished[row] = is_stop(p, token);
   p.positions[row] += p.lengths[row];
 }
