@@ -2,8 +2,8 @@
 
     python tests/gpu/torch_half.py CHECKPOINT CASES DTYPE OUT
 
-writes OUT/<attention>/<case>.npz with `image_features` or `logits`, attention eager and sdpa. A program of its own, because a process that has imported
-paddle must not import torch.
+writes OUT/<attention>/<case>.npz with `image_features` or `logits`, attention eager and sdpa. A program of its own,
+because a process that has imported paddle must not import torch.
 """
 
 import sys
