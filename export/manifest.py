@@ -4,7 +4,7 @@ import json
 
 from core.files import file_hash
 
-SCHEMA = 2
+SCHEMA = 3
 MANIFEST = "manifest.json"
 
 

@@ -10,7 +10,7 @@ from core.errors import UserError
 from infer.conversation import Conversation
 from infer.engine import Engine
 from infer.graph import Manifest
-from infer.image import load_image, to_pixels
+from infer.image import load_image
 from infer.prompt import CHAT_LABEL, MAX_WINDOW, SYSTEM, check_prompt, images_of, with_image
 from infer.sampling import Sampling
 from infer.streaming import TextStream
@@ -59,10 +59,10 @@ class Clock:
     times: dict[str, float] = field(default_factory=dict)
 
     def note(self, stage, since, divisor=1):
-        """Write down the time from the moment `since` until the device is done; returns the moment now."""
+        """Add to a stage the time from the moment `since` until the device is done; returns the moment now."""
         self.engine.synchronize()
         now = time.perf_counter()
-        self.times[stage] = (now - since) * 1e3 / divisor
+        self.times[stage] = self.times.get(stage, 0.0) + (now - since) * 1e3 / divisor
         return now
 
 
@@ -144,14 +144,15 @@ class QwenVL:
         return Clock(self.load())
 
     def encode(self, pictures, clock):
-        """Image features of opened pictures, one array [256, H] each; the times go to the Clock `clock`."""
-        if not pictures:
-            return []
-        pixels = to_pixels(pictures, self.config.visual.image_size)
-        encoding = clock.note("preprocess", clock.start)
-        features = clock.engine.vision(pixels)
-        clock.note("vision", encoding)
-        return list(features)
+        """Image features of opened pictures, a list of [1, 256, H] each; the times go to the Clock `clock`."""
+        features = []
+        for picture in pictures:
+            begun = time.perf_counter()
+            pixels = clock.engine.preprocess([picture])
+            encoding = clock.note("preprocess", begun)
+            features.append(clock.engine.vision(pixels))
+            clock.note("vision", encoding)
+        return features
 
     def respond(self, ids, features, settings, stream, clock, cache=None):
         """The Answer to a prompt of token ids with image features; `cache` as in Engine.start."""

@@ -17,7 +17,8 @@ def engine(exported_tiny):
 
 @pytest.fixture(scope="module")
 def pictures(engine):
-    return list(engine.vision(np.random.default_rng(0).standard_normal([3, 3, 448, 448]).astype(np.float32)))
+    pixels = np.random.default_rng(0).standard_normal([3, 1, 3, 448, 448]).astype(np.float32)
+    return [engine.vision(each) for each in pixels]
 
 
 def text(length, seed):
