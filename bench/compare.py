@@ -40,6 +40,7 @@ class CompareOptions(Options):
     build: str = "build"
     budget: float = BUDGET
     rounds: int = ROUNDS
+    cold: int = 0
     exported_base: str = ""
     exported_head: str = ""
 
