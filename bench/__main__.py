@@ -116,6 +116,7 @@ def parse(argv):
     versions.add_argument("--build", default="build", help="folder of the versions' worktrees")
     stored = commands.add_parser("regress", parents=[judged], help="this version against the stored baseline: status "
                                  "1 for a confirmed regression, 2 when that cannot be told")
+    stored.set_defaults(budget=RegressOptions.budget)
     stored.add_argument("--exported-native", default="", help="exported folder of the native graphs")
     stored.add_argument("--exported-fused", default="", help="exported folder of the fused graphs")
     stored.add_argument("--update", action="store_true", help="store a new baseline instead")

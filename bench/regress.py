@@ -40,7 +40,7 @@ BASELINE = "baseline.jsonl"
 REGRESSION, CANNOT_TELL, INTERRUPTED = 1, 2, 130   # exit statuses
 VERDICT_SCHEMA = 1                        # of the file that --verdict names
 RENEW = "store it again with UPDATE=1"
-BUDGET = 600
+BUDGET = 900   # seconds of rounds; more than a comparison needs, since the ruler takes its part of the noise twice
 ROUNDS = 2000
 
 
