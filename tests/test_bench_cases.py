@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.arms import GATE_ARM, ArmSpec
+from bench.arms import ARMS, GATE_ARM, ArmSpec
+from bench.contest import Entry
 from bench.device_memory import DeviceMemory
 from bench.report import display_frame, of_first_case
 from bench.results import report
-from bench.run import Options, exit_status, further_cases, run
+from bench.run import Options, exit_status, further_cases, in_sequence, run
 from bench.schema import Case, read_rows
 from bench.work import work
 from core.config import ModelConfig
@@ -123,6 +124,12 @@ def test_rows_of_a_batch_must_be_the_single_row(compete):
 def test_only_the_named_arms_take_further_cases(compete):
     rows, _, _ = compete({"a": {}, "b": {}}, batches=[2], case_rounds=1, case_arms=["b"])
     assert {row.arm for row in rows if row.case.batch == 2} == {"b"}
+
+
+def test_order_of_arms_in_sequence():
+    entries = [Entry(name=name) for name in ("torch-compile", "torch-sdpa", "paddle-fused", EAGER)]
+    assert [entry.name for entry, in in_sequence(entries, ARMS)] == [EAGER, "paddle-fused", "torch-compile",
+                                                                     "torch-sdpa"]
 
 
 def test_device_memory(compete):
