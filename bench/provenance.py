@@ -17,6 +17,7 @@ from core.errors import UserError
 from core.files import file_hash
 
 ROOT = Path(__file__).resolve().parents[1]
+WRITTEN_BY_RUNS = (":(exclude)results", ":(exclude)README.md")
 MAKE_COMMAND = "QWEN_VL_MAKE"   # variable with the words of a make command, one a line
 
 
@@ -88,11 +89,12 @@ def repro_command(argv, git):
 
 
 def git_state():
-    """{"sha", "dirty"} of this repository; None for both outside one."""
+    """{"sha", "dirty"} of this repository, None for both outside one; what runs write makes nothing dirty."""
     def git(*args):
         return subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True, check=True).stdout
     try:
-        return {"sha": git("rev-parse", "HEAD").strip(), "dirty": bool(git("status", "--porcelain").strip())}
+        changed = git("status", "--porcelain", "--", ".", *WRITTEN_BY_RUNS).strip()
+        return {"sha": git("rev-parse", "HEAD").strip(), "dirty": bool(changed)}
     except (OSError, subprocess.CalledProcessError):
         return {"sha": None, "dirty": None}
 

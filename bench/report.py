@@ -9,6 +9,7 @@ from rich.text import Text
 from bench.arms import BASELINES
 from bench.schema import COLD_STAGES, GPU_STAGES, OPTIONAL, STAGES
 from bench.statistics import ratio_interval, speed_up, summary
+from bench.stopping import NARROW
 
 LABELS = {"preprocess": "preprocess", "vision": "vision", "prefill": "prefill", "ttft": "TTFT",
           "token": "decode / token", "published": "published protocol", "end_to_end": "end to end",
@@ -19,6 +20,8 @@ LABELS = {"preprocess": "preprocess", "vision": "vision", "prefill": "prefill", 
           "compile": "compile", "peak_memory": "peak memory", "device_memory": "device memory",
           "beyond_weights": "memory beyond the weights"}
 LOAD_RATE = "load (s/GB of weights)"
+ENDED = {"narrow": f"until the medians were known to {100 * NARROW:.0f} %", "budget": "until the budget was spent",
+         "rounds": "as many as asked for", "deadline": "until the deadline", "interrupted": "interrupted"}
 OTHERS = 0.1   # share of the cores in the hands of other programs from which on that is said
 HOST_BOUND = 0.9   # of the GPU's time for a step: a host that needs more to launch it leaves the GPU waiting
 BUSY = 0.5  # load average per core above which a run is said to be disturbed
@@ -167,11 +170,13 @@ def conditions_line(rows):
     case, conditions = rows[0].case, rows[0].provenance
     device = device_name(rows)
     weights = "synthetic weights" if conditions["checkpoint"]["synthetic"] else "weights not marked as synthetic"
-    rounds, done = conditions["rounds"], max(row.provenance["rounds"]["done"] for row in of_first_case(rows))
+    rounds, arms = conditions["rounds"], [row.provenance["rounds"] for row in of_first_case(rows)]
+    done, ended = max(arm["done"] for arm in arms), dict.fromkeys(arm.get("stopped") for arm in arms if arm["done"])
     parts = [device or f"{conditions['cpu']}, {conditions['cores']} cores", f"{conditions['threads']} CPU threads",
              f"preset {case.preset}", case.dtype, weights,
              f"batch {case.batch}", f"{case.prompt_tokens} prompt + {case.new_tokens} new tokens",
-             f"{done} rounds" + (f" of {rounds['asked']}, interrupted" if rounds["interrupted"] else ""),
+             f"{done} rounds" + (f" of {rounds['asked']}, interrupted" if rounds["interrupted"] else
+                                 "".join(f", {ENDED[how]}" for how in ended if how)),
              "one arm after the other" if conditions.get("sequential") else "arms interleaved"]
     return "; ".join(parts)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from bench.report import display_frame, notes, speed_up_of, summary_frame
+from bench.report import conditions_line, display_frame, notes, speed_up_of, summary_frame
 from bench.results import check_writable, report, write_results
 from bench.schema import OPTIONAL, STAGES, Case, Row, check_comparable
 from bench.statistics import speed_up, summary
@@ -102,6 +102,13 @@ def test_host_time_of_a_step_is_set_beside_the_gpus(rows, host, said):
         rows.append(Row("torch-eager", stage, "ok", "", samples, CASE, CONDITIONS))
     text = "\n".join(notes(rows))
     assert f"torch-eager: the host launches a decode step {said}" in text and "GPU clock: between CUDA events" in text
+
+
+def test_how_the_rounds_ended_is_said(rows):
+    for arm, stopped, done in (("torch-eager", "budget", 7), ("torch-sdpa", "narrow", 9)):
+        rows = [replace_provenance(row, rounds={**row.provenance["rounds"], "stopped": stopped, "done": done})
+                if row.arm == arm else row for row in rows]
+    assert "9 rounds, until the budget was spent, until the medians were known to 2 %;" in conditions_line(rows)
 
 
 def test_busy_machine_is_said(rows, tmp_path):
