@@ -1,5 +1,7 @@
 """The sampling filters and the random numbers in numpy, float64, for tests on both devices; no framework."""
 
+import dataclasses
+
 import numpy as np
 
 
@@ -42,3 +44,23 @@ def drawn(made, seed, position):
     """The token that a seed draws for a position: the first whose cumulated probability exceeds the random number."""
     low, high, *_ = philox([position & 0xFFFFFFFF, position >> 32, 0, 0], [seed & 0xFFFFFFFF, seed >> 32])
     return int(np.searchsorted(np.cumsum(made), (high << 32 | low) / 2.0**64, side="right"))
+
+
+def check_run(engine, prompts, samplings, stop, new_tokens):
+    """Sample through an engine and hold every token against the logits that the graph returned; returns the tokens."""
+    run = engine.start(prompts, None, new_tokens, [stop], sampling=samplings)
+    run.prefill()
+    expected = [[] for _ in prompts]
+    while True:
+        logits = run.logits()[:, 0]
+        for row, (ids, sampling) in enumerate(zip(prompts, samplings)):
+            given = dataclasses.asdict(sampling)
+            seed, count = given.pop("seed"), len(expected[row])
+            if stop not in expected[row]:
+                made = probabilities(logits[row], **given, seen=[*ids, *expected[row]], stop_tokens=[stop], count=count)
+                expected[row].append(drawn(made, seed, len(ids) + count))
+        if run.finished:
+            break
+        run.step()
+    assert run.tokens() == expected
+    return expected

@@ -13,7 +13,7 @@ from infer.image import default_image
 from infer.model import QwenVL
 from infer.sampling import Sampling
 from tests.conftest import ROOT
-from tests.sampling_reference import drawn, probabilities
+from tests.sampling_reference import check_run
 
 
 @pytest.fixture(scope="module")
@@ -35,26 +35,11 @@ def prompt(length, seed):
 
 
 def test_sampled_tokens_follow_from_the_logits(model):
-    engine, stop = model.load(), 300
-    prompts = [prompt(20, 1), prompt(7, 2), prompt(31, 3)]
-    given = [dict(temperature=1.0), dict(temperature=0.8, top_p=0.9, repetition_penalty=1.3, min_new_tokens=9),
-             dict(repetition_penalty=2.0)]
-    seeds = [5, 2**40 + 1, 7]
-    run = engine.start(prompts, None, 12, [stop], sampling=[Sampling(**g, seed=s) for g, s in zip(given, seeds)])
-    run.prefill()
-    expected = [[] for _ in prompts]
-    while True:
-        logits = run.logits()[:, 0]
-        for row, (ids, g, seed) in enumerate(zip(prompts, given, seeds)):
-            if stop not in expected[row]:
-                made = probabilities(logits[row], **g, seen=[*ids, *expected[row]], stop_tokens=[stop],
-                                     count=len(expected[row]))
-                expected[row].append(drawn(made, seed, len(ids) + len(expected[row])))
-        if run.finished:
-            break
-        run.step()
-    assert run.tokens() == expected
-    assert expected[2] != engine.generate(prompts, max_new_tokens=12)[2]  # the penalty did something
+    engine, prompts = model.load(), [prompt(20, 1), prompt(7, 2), prompt(31, 3)]
+    samplings = [Sampling(1.0, seed=5), Sampling(0.8, 0.9, repetition_penalty=1.3, min_new_tokens=9, seed=2**40 + 1),
+                 Sampling(repetition_penalty=2.0)]
+    tokens = check_run(engine, prompts, samplings, 300, 12)
+    assert tokens[2] != engine.generate(prompts, max_new_tokens=12)[2]  # the penalty did something
 
 
 def test_a_batch_draws_what_each_prompt_draws_alone(model):
