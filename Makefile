@@ -24,6 +24,7 @@ CASES ?=
 BUDGET ?=
 BASE ?=
 UPDATE ?=
+HASHES ?=
 CUDA_ARCHS ?=
 OUT ?=
 BUILD ?= build
@@ -51,6 +52,10 @@ $(foreach name,CKPT CASES OUT,$(if $($(name)),,\
   $(error $(name)= is missing: replay needs CKPT= (checkpoint), CASES= (folder of case*.npz) and OUT= (folder))))
 endif
 
+ifneq ($(filter check,$(MAKECMDGOALS)),)
+$(if $(CKPT),,$(error CKPT= is missing: give the folder of the downloaded checkpoint))
+endif
+
 ifneq ($(filter compare,$(MAKECMDGOALS)),)
 $(if $(BASE),,$(error BASE= is missing: give the git reference to compare with, for example BASE=HEAD~1))
 endif
@@ -75,7 +80,7 @@ NAME := $(notdir $(realpath $(CKPT)))-$(shell printf %s '$(realpath $(CKPT))' | 
 CHECKPOINT := $(CKPT)
 CHECKPOINT_FILES := $(wildcard $(foreach file,config.json qwen.tiktoken *.safetensors *.bin *.pdparams *.index.json,\
   $(CKPT)/$(file)))
-ifneq ($(filter-out help doctor setup ops test lint clean history report,$(GOALS)),)
+ifneq ($(filter-out help doctor setup ops test lint clean history report check,$(GOALS)),)
 ifeq ($(wildcard $(CKPT)/config.json),)
 $(error CKPT=$(CKPT) has no config.json: give the folder of a Qwen-VL checkpoint)
 endif
@@ -115,7 +120,7 @@ CONVERT_SOURCES := export/convert.py $(SHARED_SOURCES)
 EXPORT_SOURCES := $(filter-out export/convert.py export/synthetic.py,$(wildcard export/*.py)) $(SHARED_SOURCES) \
   ops/weights.py ops/functional.py
 
-.PHONY: help setup ops checkpoint convert export export-vision export-language infer baseline bench \
+.PHONY: help setup ops check checkpoint convert export export-vision export-language infer baseline bench \
   compare regress reproduce history report replay doctor test lint clean FORCE
 FORCE:
 
@@ -133,6 +138,7 @@ help: ## list the targets and variables
 	@echo "  ROUNDS= BATCH= rounds and batch of bench"
 	@echo "  BUDGET=        seconds of rounds of bench, compare and regress; they end before when they know enough"
 	@echo "  BASE=          git reference that compare measures HEAD against"
+	@echo "  HASHES=1       check compares large files with their published hashes as well"
 	@echo "  UPDATE=1       regress stores a new baseline"
 	@echo "  OUT=           where the target writes to ($(OUT_GOALS))"
 	@echo "  BUILD=$(BUILD)    folder of everything that is built on the way"
@@ -152,6 +158,10 @@ ops: $(OPS_LIBRARY) ## build the operator library
 $(OPS_LIBRARY): $(OPS_SOURCES) $(WHEELS)
 	$(PADDLE_PYTHON) -m ops.build --device $(USED_DEVICE) --out $(@D)
 	@touch $@
+
+check: | $(ENVIRONMENT) ## say whether the downloaded checkpoint CKPT is whole, what it needs, what to do next
+	$(PADDLE_PYTHON) -m export.check $(CKPT) --converted $(CONVERTED) --exported $(EXPORTED_ROOT) \
+	  $(if $(filter file,$(origin DTYPE)),,--dtype $(DTYPE)) $(if $(HASHES),--hashes)
 
 checkpoint: $(CHECKPOINT_FILES) ## make the random checkpoint of PRESET
 

@@ -196,7 +196,7 @@ def main():
     verdict = {
         "setup": setup_fault,
         "ops": compiler_fault or blocked,
-        "checkpoint": blocked, "convert": blocked,
+        "check": blocked, "checkpoint": blocked, "convert": blocked,
         "export": compiler_fault or blocked,
         "infer": compiler_fault or blocked or model_fault,
         "baseline": blocked or model_fault,
