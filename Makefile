@@ -16,6 +16,7 @@ DEVICE ?= auto
 IMPL ?= fused
 IMAGE ?=
 PROMPT ?=
+ALLOW_URL ?=
 NEW_TOKENS ?= 32
 ARMS ?=
 ROUNDS ?=
@@ -33,7 +34,7 @@ PADDLE_PYTHON ?= .venv/bin/python
 TORCH_PYTHON ?= .venv/bin/python
 override PROMPT := $(value PROMPT)
 override IMAGE := $(value IMAGE)
-export PRESET CKPT PYTHON DEVICE PADDLE_PYTHON TORCH_PYTHON IMAGE PROMPT CUDA_ARCHS
+export PRESET CKPT PYTHON DEVICE PADDLE_PYTHON TORCH_PYTHON IMAGE PROMPT ALLOW_URL CUDA_ARCHS
 
 comma := ,
 empty :=
@@ -133,6 +134,7 @@ help: ## list the targets and variables
 	@echo "  DEVICE=$(DEVICE)    auto, cpu or gpu; gpu also installs Paddle's GPU wheel"
 	@echo "  IMPL=$(IMPL)     fused (own operators) or native (Paddle's)"
 	@echo "  IMAGE= PROMPT= NEW_TOKENS=$(NEW_TOKENS)   for infer; NEW_TOKENS for bench as well"
+	@echo "  ALLOW_URL=1    images may be https addresses, which are downloaded"
 	@echo "  CUDA_ARCHS=    architectures of the GPU operators, for example \"80 90a\"; default: those of the cards here"
 	@echo "  ARMS=          arms of bench, all of them by default"
 	@echo "  ROUNDS= BATCH= rounds and batch of bench"
