@@ -199,8 +199,13 @@ def test_a_server_that_says_nothing(get):
 
 def test_a_resolver_that_hangs():
     release = threading.Event()
+
+    def resolve(*_):
+        release.wait()
+        return [HERE]
+
     try:
-        refused("longer than 0.2 s", fetch, "https://images.test/", resolve=lambda *_: [HERE][release.wait():], seconds=0.2)
+        refused("longer than 0.2 s", fetch, "https://images.test/", resolve=resolve, seconds=0.2)
     finally:
         release.set()
 
