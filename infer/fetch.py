@@ -181,10 +181,10 @@ def fetch(url, resolve=addresses_of, allowed=is_public, ssl_context=None, max_by
     deadline = _Deadline(seconds)
     shown = _shown(url)
     network = _CheckedNetwork(deadline, resolve, allowed)
-    context = ssl_context or httpx.create_ssl_context()
     try:
+        target = _checked(url)
+        context = ssl_context or httpx.create_ssl_context()
         with httpcore.ConnectionPool(ssl_context=context, network_backend=network, max_keepalive_connections=0) as pool:
-            target = _checked(url)
             for _ in range(MAX_REDIRECTS + 1):
                 status, headers, body = _get(pool, target, max_bytes)
                 if status not in REDIRECTS:
