@@ -133,13 +133,12 @@ def save(out, answer, image, source, font=None):
 
     answer: text with its special tokens; image: RGB PIL image; source: the path or address that it came from. NAME
     is made of the source's name and a hash of answer and source, so runs at the same time do not mix their files.
-    Returns (paths, number of regions, problems); paths is empty and nothing is written when the answer has neither
-    regions nor problems.
+    Returns (paths, number of regions, problems); without regions paths is empty and nothing is written.
     """
     answer, source = (str(text).encode(errors="replace").decode() for text in (answer, source))
     regions, problems = grounding.parse(answer)
-    if not regions and not problems:
-        return [], 0, []
+    if not regions:
+        return [], 0, problems
     picture = draw(image, regions, font)
     if missing := lacking([region.label for region in regions], font):
         problems.append(f"the font lacks {''.join(missing[:20])!r}, which show as empty boxes: "
@@ -153,3 +152,9 @@ def save(out, answer, image, source, font=None):
     with atomic_file(paths[1], "w") as file:
         json.dump(content, file, ensure_ascii=False, indent=1)
     return paths, len(regions), problems
+
+
+def in_words(paths, regions, problems):
+    """Lines that say what `save` did: the files with the number of regions, then each problem."""
+    written = [f"{regions} region{'s' * (regions != 1)} drawn: {', '.join(map(str, paths))}"] if paths else []
+    return written + [f"note: {problem}" for problem in problems]

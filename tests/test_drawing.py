@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from core.errors import UserError
 from infer import drawing
-from infer.drawing import COLORS, DARK, LIGHT, draw, lacking, load_font, save
+from infer.drawing import COLORS, DARK, LIGHT, draw, in_words, lacking, load_font, save
 from infer.grounding import Region, parse
 
 GRAY = (128, 128, 128)
@@ -158,10 +158,13 @@ def test_what_is_written(tmp_path):
     content = json.loads(paths[1].read_text())
     assert content["image"] == "/photos/my dog.v2.jpg" and content["problems"] == problems and len(problems) == 1
     assert count == len(content["regions"]) == 1
+    assert in_words(paths, count, problems) == [f"1 region drawn: {paths[0]}, {paths[1]}", f"note: {problems[0]}"]
 
 
 def test_an_answer_without_regions_writes_nothing(tmp_path):
     assert save(tmp_path / "out", "A dog.", blank((30, 20)), "a.jpg") == ([], 0, [])
+    nothing = save(tmp_path / "out", "<box>(1,", blank((30, 20)), "a.jpg")
+    assert nothing[:2] == ([], 0) and len(nothing[2]) == 1 and in_words(*nothing) == [f"note: {nothing[2][0]}"]
     assert not (tmp_path / "out").exists()
 
 

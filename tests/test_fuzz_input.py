@@ -112,7 +112,7 @@ def test_answers(text):
 @given(MARKUP, st.integers(1, 40), st.integers(1, 40))
 def test_drawing(path, text, width, height):
     paths, count, problems = drawing.save(path.parent / "out", text, Image.new("RGB", (width, height)), text)
-    assert len(paths) == (2 if count or problems else 0)
+    assert len(paths) == (2 if count else 0) and all(problem.isprintable() for problem in problems)
 
 
 @fuzz(300)
