@@ -162,7 +162,7 @@ $(OPS_LIBRARY): $(OPS_SOURCES) $(WHEELS)
 	@touch $@
 
 check: | $(ENVIRONMENT) ## say whether the downloaded checkpoint CKPT is whole, what it needs, what to do next
-	$(PADDLE_PYTHON) -m export.check $(CKPT) --converted $(CONVERTED) --exported $(EXPORTED_ROOT) \
+	@$(PADDLE_PYTHON) -m export.check $(CKPT) --converted $(CONVERTED) --exported $(EXPORTED_ROOT) \
 	  $(if $(filter file,$(origin DTYPE)),,--dtype $(DTYPE)) $(if $(HASHES),--hashes)
 
 checkpoint: $(CHECKPOINT_FILES) ## make the random checkpoint of PRESET

@@ -83,8 +83,8 @@ def test_a_sound_checkpoint(published, kind):
     assert lines(folder, "problem") == []
     ok = "; ".join(lines(folder, "ok"))
     count = "1 file" if kind == "pdparams" else "10 files"
-    for words in ("the published 7B geometry, Chat (chatml)", f"{count} complete", "19.31 GB", "853 with the names",
-                  "9.66 billion values, bfloat16", "151643 ranks", "conversion writes 19.3 GB",
+    for words in ("the published 7B geometry, chat_format chatml", f"{count} complete", "19.31 GB",
+                  "853 with the names", "9.66 billion values, bfloat16", "151643 ranks", "conversion writes 19.3 GB",
                   "export 38.6 GB in float32"):
         assert words in ok
     assert lines(folder, "next") == [f"make infer CKPT={folder} DTYPE=float32 IMAGE=photo.jpg",

@@ -50,12 +50,12 @@ def config(folder, pointers, found):
     kind = "the published 7B geometry" if config == published else (
         f"{config.num_hidden_layers} layers of {config.hidden_size}, encoder {v.layers} layers of {v.width}, "
         "not the published geometry")
-    found.ok(f"config.json: {kind}{', ' + form if (form := _chat_format(folder)) else ''}")
+    found.ok(f"config.json: {kind}{_chat_format(folder)}")
     return config
 
 
 def _chat_format(folder):
-    """What generation_config.json says of the model: base or chat; "" when it says nothing."""
+    """What generation_config.json says of the prompts' format, to follow other words; "" when it says nothing."""
     path = folder / "generation_config.json"
     if not path.is_file() or path.stat().st_size > MAX_CONFIG_BYTES:
         return ""
@@ -63,7 +63,7 @@ def _chat_format(folder):
         form = json.loads(path.read_text(encoding="utf-8")).get("chat_format")
     except (ValueError, RecursionError, AttributeError):
         return ""
-    return {"chatml": "Chat (chatml)", "raw": "base model (raw)"}.get(form, "") if isinstance(form, str) else ""
+    return f", chat_format {form}" if form in ("chatml", "raw") else ""
 
 
 def weights(folder, config, pointers, found):
