@@ -253,5 +253,5 @@ lint: | $(ENVIRONMENT) ## check the style of the Python files
 	$(PADDLE_PYTHON) -m ruff check .
 
 clean: ## remove what was built (.venv and results stay)
-	rm -rf $(BUILD) .pytest_cache .ruff_cache
+	rm -rf $(BUILD) .pytest_cache .ruff_cache .hypothesis
 	find . -path ./.venv -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
