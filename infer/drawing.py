@@ -100,11 +100,11 @@ def load_font(size, path=None):
     """A font of `size` pixels from a TrueType file, default DejaVu Sans of the matplotlib package."""
     path = Path(path) if path else _default_font()
     if not path.is_file() or path.stat().st_size > MAX_FONT_BYTES:
-        raise UserError(f"{path} is no font file: FONT= must be a TrueType file of at most {MAX_FONT_BYTES >> 20} MiB")
+        raise UserError(f"{path} is no font file: give a TrueType file of at most {MAX_FONT_BYTES >> 20} MiB")
     try:
         return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
     except (OSError, ValueError) as e:
-        raise UserError(f"{path} cannot be read as a font ({e}): FONT= must be a TrueType file") from None
+        raise UserError(f"{path} cannot be read as a font ({e}): give a TrueType file") from None
 
 
 def _default_font():
@@ -113,7 +113,7 @@ def _default_font():
         path = Path(folder) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
         if path.is_file():
             return path
-    raise UserError("the fonts of the matplotlib package are not installed: run make setup, or give FONT=")
+    raise UserError("the fonts of the matplotlib package are not installed: run make setup, or give another font")
 
 
 def lacking(labels, path=None):
@@ -142,7 +142,7 @@ def save(out, answer, image, source, font=None):
     picture = draw(image, regions, font)
     if missing := lacking([region.label for region in regions], font):
         problems.append(f"the font lacks {''.join(missing[:20])!r}, which show as empty boxes: "
-                        "set FONT= to a font that has them")
+                        "give a font that has them")
     key = xxhash.xxh3_64(f"{source}\0{answer}\0{font}".encode(errors="replace")).hexdigest()[:8]
     stem = re.sub(r"[^\w.-]+", "_", Path(source).stem)[:40].lstrip(".") or "image"
     content = grounding.to_dict(answer, regions, problems, source, image.size)

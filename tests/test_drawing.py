@@ -133,7 +133,7 @@ def test_larger_pictures_get_thicker_lines():
 def test_glyphs_that_the_font_lacks_are_drawn_as_boxes_and_told(tmp_path):
     assert lacking(["dog", "naïve Hündchen ёж"]) == [] and lacking(["击掌", "a掌"]) == ["击", "掌"]
     paths, count, problems = save(tmp_path, "<ref>击掌</ref><box>(100,200),(300,400)</box>", blank((300, 300)), "a.jpg")
-    assert count == 1 and "lacks '击掌'" in problems[0] and "FONT=" in problems[0]
+    assert count == 1 and "lacks '击掌'" in problems[0] and "give a font" in problems[0]
     assert json.loads(paths[1].read_text())["regions"][0]["label"] == "击掌"
 
 
@@ -143,7 +143,7 @@ def test_another_font(tmp_path):
     assert draw(blank((300, 300)), regions, other).tobytes() != draw(blank((300, 300)), regions).tobytes()
     (tmp_path / "no.ttf").write_bytes(b"not a font")
     for path in (tmp_path / "no.ttf", tmp_path / "none.ttf", tmp_path):
-        with pytest.raises(UserError, match="FONT="):
+        with pytest.raises(UserError, match="give a TrueType file"):
             save(tmp_path / "out", "<ref>击</ref><box>(1,2),(3,4)</box>", blank((30, 30)), "a.jpg", path)
     assert not (tmp_path / "out").exists()
 
