@@ -75,7 +75,7 @@ class StoredTensor:
                 or math.prod(max(n, 1) for n in shape) > MAX_VALUES):
             raise UserError(f"{where} has an impossible shape")
         if dtype not in NUMPY_TYPES:
-            raise UserError(f"{where} has the unknown type {str(dtype)[:40]}")
+            raise UserError(f"{where} has the unknown type {str(dtype)[:40]!r}")
         if strides is None:
             strides = contiguous_strides(shape)
         if len(strides) != len(shape):
