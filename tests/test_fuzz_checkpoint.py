@@ -69,13 +69,13 @@ def test_the_files_are_sound_before_they_are_damaged(path):
         assert len(read(path)) == 3
 
 
-@fuzz(200)
+@fuzz(100)
 @given(damaged(SAFETENSORS))
 def test_safetensors_bytes(path, raw):
     read_back(path, raw, safetensors.read)
 
 
-@fuzz(200)
+@fuzz(100)
 @given(changed(HEADER))
 @example({"a": {"dtype": "\x1b[2J", "shape": [1], "data_offsets": [0, 4]}})
 @example({"a": {"dtype": "F32", "shape": [0, 1 << 63], "data_offsets": [0, 0]}})
@@ -85,13 +85,13 @@ def test_safetensors_headers(path, header):
     read_back(path, struct.pack("<Q", len(raw)) + raw + bytes(100), safetensors.read)
 
 
-@fuzz(200)
+@fuzz(100)
 @given(damaged(BIN))
 def test_torch_bytes(path, raw):
     read_back(path, raw, torch_bin.read)
 
 
-@fuzz(200)
+@fuzz(100)
 @given(st.one_of(damaged(state_dict_pickle(FOUND)), PICKLES))
 def test_torch_pickles(path, raw):
     with zipfile.ZipFile(path, "w") as archive:
@@ -101,13 +101,13 @@ def test_torch_pickles(path, raw):
     read_back(path, path.read_bytes(), torch_bin.read)
 
 
-@fuzz(300)
+@fuzz(150)
 @given(st.one_of(damaged(PDPARAMS), PICKLES))
 def test_pdparams(path, raw):
     read_back(path, raw, pdparams.read)
 
 
-@fuzz(200)
+@fuzz(100)
 @given(st.one_of(changed({"metadata": {"total_size": 1}, "weight_map": {"a": "1.bin", "b": "2.bin"}}).map(
     lambda value: json.dumps(value).encode()), st.binary(max_size=40)))
 def test_index(path, raw):
@@ -116,7 +116,7 @@ def test_index(path, raw):
     assert places is None or all("/" not in shard for shard in places.values())
 
 
-@fuzz(300)
+@fuzz(150)
 @given(st.one_of(changed(golden_config()).map(lambda value: json.dumps(value).encode()), st.binary(max_size=40)))
 def test_config(path, raw):
     folder = path.parent / "config"
@@ -126,7 +126,7 @@ def test_config(path, raw):
     assert config is None or ModelConfig.from_dict(config.to_dict()) == config
 
 
-@fuzz(200)
+@fuzz(100)
 @given(st.lists(st.one_of(st.binary(max_size=12), st.sampled_from([b"YQ== 0", b"YWI= 256", b"\n", b" ", b"=", b"1"])),
                 max_size=20))
 def test_vocabulary(path, lines):
@@ -134,7 +134,7 @@ def test_vocabulary(path, lines):
     survives(read_ranks, path)
 
 
-@fuzz(100)
+@fuzz(50)
 @given(st.binary(max_size=60), changed({"chat_format": "chatml"}), JSON, st.binary(max_size=60), st.binary(max_size=60))
 def test_check(path, sums, generation, config, metadata, pointer):
     """`make check` on a folder in which every file is nonsense: it lists problems and comes to its end."""

@@ -49,7 +49,7 @@ def picture(kind):
     return buffer.getvalue()
 
 
-@fuzz(400)
+@fuzz(200)
 @given(st.one_of(*(damaged(picture(kind)) for kind in FORMATS), st.binary(max_size=64)))
 def test_images(path, raw):
     path.write_bytes(raw)
@@ -57,7 +57,7 @@ def test_images(path, raw):
     assert image is None or image.mode == "RGB"
 
 
-@fuzz(200)
+@fuzz(100)
 @given(st.one_of(st.text(max_size=40), st.text(max_size=20).map("https://".__add__),
                  MARKUP.map("https://127.0.0.1/".__add__)))
 def test_addresses(url):
@@ -67,13 +67,13 @@ def test_addresses(url):
     assert survives(fetch, url, resolve, is_public, CONTEXT) is None
 
 
-@fuzz(100)
+@fuzz(50)
 @given(st.one_of(st.text(max_size=20), st.ip_addresses().map(str)))
 def test_ip_addresses(text):
     assert is_public(text) in (True, False)
 
 
-@fuzz(300)
+@fuzz(150)
 @given(MARKUP)
 def test_prompts(byte_tokenizer, text):
     ids = survives(byte_tokenizer.encode, text)
@@ -85,7 +85,7 @@ def test_prompts(byte_tokenizer, text):
     survives(lambda: make_context(byte_tokenizer, text, [(text, text)], system=text))
 
 
-@fuzz(200)
+@fuzz(100)
 @given(st.lists(st.integers(-5, 500), max_size=300))
 def test_token_ids(byte_tokenizer, ids):
     byte_tokenizer.decode(ids)
@@ -93,14 +93,14 @@ def test_token_ids(byte_tokenizer, ids):
     assert spans is None or all(start + QUERIES <= len(ids) for start in spans)
 
 
-@fuzz(200)
+@fuzz(100)
 @given(st.lists(st.dictionaries(st.sampled_from(["image", "text", "ref", "box", "quad", "x"]), JSON, max_size=3),
                 max_size=3))
 def test_list_format(parts):
     survives(from_list_format, parts)
 
 
-@fuzz(300)
+@fuzz(150)
 @given(MARKUP)
 def test_answers(text):
     regions, problems = grounding.parse(text)
@@ -108,14 +108,14 @@ def test_answers(text):
     assert all(0 <= value <= 1000 for region in regions for point in region.points for value in point)
 
 
-@fuzz(60)
+@fuzz(30)
 @given(MARKUP, st.integers(1, 40), st.integers(1, 40))
 def test_drawing(path, text, width, height):
     paths, count, problems = drawing.save(path.parent / "out", text, Image.new("RGB", (width, height)), text)
     assert len(paths) == (2 if count else 0) and all(problem.isprintable() for problem in problems)
 
 
-@fuzz(300)
+@fuzz(150)
 @given(changed(MANIFEST))
 def test_manifest(path, value):
     folder = path.parent / "manifest"
