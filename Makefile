@@ -16,6 +16,7 @@ DEVICE ?= auto
 IMPL ?= fused
 IMAGE ?=
 PROMPT ?=
+ALLOW_URL ?=
 NEW_TOKENS ?= 32
 TEMPERATURE ?=
 TOP_P ?=
@@ -35,6 +36,7 @@ LENGTHS ?=
 VERDICT ?=
 BASE ?=
 UPDATE ?=
+HASHES ?=
 CUDA_ARCHS ?=
 OUT ?=
 BUILD ?= build
@@ -46,7 +48,7 @@ override IMAGE := $(value IMAGE)
 override SYSTEM := $(value SYSTEM)
 override STOP := $(value STOP)
 SAMPLING := TEMPERATURE TOP_P TOP_K REPETITION_PENALTY MIN_NEW_TOKENS SEED
-export PRESET CKPT PYTHON DEVICE PADDLE_PYTHON TORCH_PYTHON IMAGE PROMPT SYSTEM STOP CUDA_ARCHS $(SAMPLING)
+export PRESET CKPT PYTHON DEVICE PADDLE_PYTHON TORCH_PYTHON IMAGE PROMPT ALLOW_URL SYSTEM STOP CUDA_ARCHS $(SAMPLING)
 
 comma := ,
 empty :=
@@ -63,6 +65,10 @@ $(foreach name,CKPT OUT BUILD CASES BUDGET BATCHES LENGTHS VERDICT BASE PADDLE_P
 ifneq ($(filter replay,$(MAKECMDGOALS)),)
 $(foreach name,CKPT CASES OUT,$(if $($(name)),,\
   $(error $(name)= is missing: replay needs CKPT= (checkpoint), CASES= (folder of case*.npz) and OUT= (folder))))
+endif
+
+ifneq ($(filter check,$(MAKECMDGOALS)),)
+$(if $(CKPT),,$(error CKPT= is missing: give the folder of the downloaded checkpoint))
 endif
 
 ifneq ($(filter compare,$(MAKECMDGOALS)),)
@@ -89,7 +95,7 @@ NAME := $(notdir $(realpath $(CKPT)))-$(shell printf %s '$(realpath $(CKPT))' | 
 CHECKPOINT := $(CKPT)
 CHECKPOINT_FILES := $(wildcard $(foreach file,config.json qwen.tiktoken *.safetensors *.bin *.pdparams *.index.json,\
   $(CKPT)/$(file)))
-ifneq ($(filter-out help doctor setup ops test lint clean history report,$(GOALS)),)
+ifneq ($(filter-out help doctor setup ops test lint clean history report check,$(GOALS)),)
 ifeq ($(wildcard $(CKPT)/config.json),)
 $(error CKPT=$(CKPT) has no config.json: give the folder of a Qwen-VL checkpoint)
 endif
@@ -129,7 +135,7 @@ CONVERT_SOURCES := export/convert.py $(SHARED_SOURCES)
 EXPORT_SOURCES := $(filter-out export/convert.py export/synthetic.py,$(wildcard export/*.py)) $(SHARED_SOURCES) \
   ops/weights.py ops/functional.py
 
-.PHONY: help setup ops checkpoint convert export export-vision export-language infer chat baseline bench \
+.PHONY: help setup ops check checkpoint convert export export-vision export-language infer chat baseline bench \
   compare regress reproduce history report replay doctor test lint clean FORCE
 FORCE:
 
@@ -144,12 +150,14 @@ help: ## list the targets and variables
 	@echo "  IMAGE= PROMPT= NEW_TOKENS=$(NEW_TOKENS)   for infer; NEW_TOKENS for bench and chat as well"
 	@echo "  TEMPERATURE= TOP_P= TOP_K= REPETITION_PENALTY= MIN_NEW_TOKENS= SEED= STOP=   for infer and chat"
 	@echo "  SYSTEM=        text that a chat begins with"
+	@echo "  ALLOW_URL=1    images may be https addresses, which are downloaded"
 	@echo "  CUDA_ARCHS=    architectures of the GPU operators, for example \"80 90a\"; default: those of the cards here"
 	@echo "  ARMS=          arms of bench, all of them by default"
 	@echo "  ROUNDS= BATCH= rounds and batch of bench"
 	@echo "  BATCHES= LENGTHS=   further cases of bench, for example BATCHES=2,4 LENGTHS=1,64 (a GPU has some by default)"
 	@echo "  BUDGET=        seconds of rounds of bench, compare and regress; they end before when they know enough"
 	@echo "  BASE=          git reference that compare measures HEAD against"
+	@echo "  HASHES=1       check compares large files with their published hashes as well"
 	@echo "  UPDATE=1       regress stores a new baseline"
 	@echo "  VERDICT=       file that regress writes its verdict to (JSON)"
 	@echo "  OUT=           where the target writes to ($(OUT_GOALS))"
@@ -170,6 +178,10 @@ ops: $(OPS_LIBRARY) ## build the operator library
 $(OPS_LIBRARY): $(OPS_SOURCES) $(WHEELS)
 	$(PADDLE_PYTHON) -m ops.build --device $(USED_DEVICE) --out $(@D)
 	@touch $@
+
+check: | $(ENVIRONMENT) ## say whether the downloaded checkpoint CKPT is whole, what it needs, what to do next
+	@$(PADDLE_PYTHON) -m export.check $(CKPT) --converted $(CONVERTED) --exported $(EXPORTED_ROOT) \
+	  $(if $(filter file,$(origin DTYPE)),,--dtype $(DTYPE)) $(if $(HASHES),--hashes)
 
 checkpoint: $(CHECKPOINT_FILES) ## make the random checkpoint of PRESET
 
@@ -284,5 +296,5 @@ lint: | $(ENVIRONMENT) ## check the style of the Python files
 	$(PADDLE_PYTHON) -m ruff check .
 
 clean: ## remove what was built (.venv and results stay)
-	rm -rf $(BUILD) .pytest_cache .ruff_cache
+	rm -rf $(BUILD) .pytest_cache .ruff_cache .hypothesis
 	find . -path ./.venv -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
