@@ -65,8 +65,8 @@ class Conversation:
                 stream(piece)
 
         def remember():
-            # An image tag of the model's own has no picture, and would be taken for one in the next turn.
-            self.history.append((query, re.sub(r"</?img>|<imgpad>", "", "".join(said)).strip()))
+            # An image tag of the model's own has no picture, and must not be taken for one in the next turn.
+            self.history.append((query, re.sub(r"<(?=(/?img|imgpad)>)", "< ", "".join(said)).strip()))
             self.files += files
             self._features += features
 

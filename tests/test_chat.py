@@ -155,16 +155,18 @@ def test_a_turn_that_fails_changes_nothing(model, pictures, text, images, words)
     assert ask(model, conversation, "Yes?", files=pictures[:1]).reused_tokens > 256
 
 
-def test_image_tags_in_an_answer_are_no_pictures(model, monkeypatch):
+@pytest.mark.parametrize("said, kept", [("<img>a.png</img>", "< img>a.png< /img>"), ("<<img>", "<< img>"),
+                                        ("<i<img>mg></</img>img>", "<i< img>mg></< /img>img>")])
+def test_image_tags_in_an_answer_are_no_pictures(model, monkeypatch, said, kept):
     conversation, respond = model.chat(), model.respond
 
     def tagged(ids, features, settings, listen, *rest):
-        listen(" see <img>a.png</img> there ")
+        listen(f" see {said} there ")
         return respond(ids, features, settings, None, *rest)
 
     monkeypatch.setattr(model, "respond", tagged)
     conversation.ask("Hello", max_new_tokens=2)
-    assert conversation.history == [("Hello", "see a.png there")]
+    assert conversation.history == [("Hello", f"see {kept} there")]
     conversation.ask("Again", max_new_tokens=2)
 
 
