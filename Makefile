@@ -16,6 +16,7 @@ DEVICE ?= auto
 IMPL ?= fused
 IMAGE ?=
 PROMPT ?=
+ALLOW_URL ?=
 NEW_TOKENS ?= 32
 ARMS ?=
 ROUNDS ?=
@@ -27,6 +28,7 @@ LENGTHS ?=
 VERDICT ?=
 BASE ?=
 UPDATE ?=
+HASHES ?=
 CUDA_ARCHS ?=
 OUT ?=
 BUILD ?= build
@@ -35,7 +37,7 @@ PADDLE_PYTHON ?= .venv/bin/python
 TORCH_PYTHON ?= .venv/bin/python
 override PROMPT := $(value PROMPT)
 override IMAGE := $(value IMAGE)
-export PRESET CKPT PYTHON DEVICE PADDLE_PYTHON TORCH_PYTHON IMAGE PROMPT CUDA_ARCHS
+export PRESET CKPT PYTHON DEVICE PADDLE_PYTHON TORCH_PYTHON IMAGE PROMPT ALLOW_URL CUDA_ARCHS
 
 comma := ,
 empty :=
@@ -52,6 +54,10 @@ $(foreach name,CKPT OUT BUILD CASES BUDGET BATCHES LENGTHS VERDICT BASE PADDLE_P
 ifneq ($(filter replay,$(MAKECMDGOALS)),)
 $(foreach name,CKPT CASES OUT,$(if $($(name)),,\
   $(error $(name)= is missing: replay needs CKPT= (checkpoint), CASES= (folder of case*.npz) and OUT= (folder))))
+endif
+
+ifneq ($(filter check,$(MAKECMDGOALS)),)
+$(if $(CKPT),,$(error CKPT= is missing: give the folder of the downloaded checkpoint))
 endif
 
 ifneq ($(filter compare,$(MAKECMDGOALS)),)
@@ -78,7 +84,7 @@ NAME := $(notdir $(realpath $(CKPT)))-$(shell printf %s '$(realpath $(CKPT))' | 
 CHECKPOINT := $(CKPT)
 CHECKPOINT_FILES := $(wildcard $(foreach file,config.json qwen.tiktoken *.safetensors *.bin *.pdparams *.index.json,\
   $(CKPT)/$(file)))
-ifneq ($(filter-out help doctor setup ops test lint clean history report,$(GOALS)),)
+ifneq ($(filter-out help doctor setup ops test lint clean history report check,$(GOALS)),)
 ifeq ($(wildcard $(CKPT)/config.json),)
 $(error CKPT=$(CKPT) has no config.json: give the folder of a Qwen-VL checkpoint)
 endif
@@ -118,7 +124,7 @@ CONVERT_SOURCES := export/convert.py $(SHARED_SOURCES)
 EXPORT_SOURCES := $(filter-out export/convert.py export/synthetic.py,$(wildcard export/*.py)) $(SHARED_SOURCES) \
   ops/weights.py ops/functional.py
 
-.PHONY: help setup ops checkpoint convert export export-vision export-language infer baseline bench \
+.PHONY: help setup ops check checkpoint convert export export-vision export-language infer baseline bench \
   compare regress reproduce history report replay doctor test lint clean FORCE
 FORCE:
 
@@ -131,12 +137,14 @@ help: ## list the targets and variables
 	@echo "  DEVICE=$(DEVICE)    auto, cpu or gpu; gpu also installs Paddle's GPU wheel"
 	@echo "  IMPL=$(IMPL)     fused (own operators) or native (Paddle's)"
 	@echo "  IMAGE= PROMPT= NEW_TOKENS=$(NEW_TOKENS)   for infer; NEW_TOKENS for bench as well"
+	@echo "  ALLOW_URL=1    images may be https addresses, which are downloaded"
 	@echo "  CUDA_ARCHS=    architectures of the GPU operators, for example \"80 90a\"; default: those of the cards here"
 	@echo "  ARMS=          arms of bench, all of them by default"
 	@echo "  ROUNDS= BATCH= rounds and batch of bench"
 	@echo "  BATCHES= LENGTHS=   further cases of bench, for example BATCHES=2,4 LENGTHS=1,64 (a GPU has some by default)"
 	@echo "  BUDGET=        seconds of rounds of bench, compare and regress; they end before when they know enough"
 	@echo "  BASE=          git reference that compare measures HEAD against"
+	@echo "  HASHES=1       check compares large files with their published hashes as well"
 	@echo "  UPDATE=1       regress stores a new baseline"
 	@echo "  VERDICT=       file that regress writes its verdict to (JSON)"
 	@echo "  OUT=           where the target writes to ($(OUT_GOALS))"
@@ -157,6 +165,10 @@ ops: $(OPS_LIBRARY) ## build the operator library
 $(OPS_LIBRARY): $(OPS_SOURCES) $(WHEELS)
 	$(PADDLE_PYTHON) -m ops.build --device $(USED_DEVICE) --out $(@D)
 	@touch $@
+
+check: | $(ENVIRONMENT) ## say whether the downloaded checkpoint CKPT is whole, what it needs, what to do next
+	@$(PADDLE_PYTHON) -m export.check $(CKPT) --converted $(CONVERTED) --exported $(EXPORTED_ROOT) \
+	  $(if $(filter file,$(origin DTYPE)),,--dtype $(DTYPE)) $(if $(HASHES),--hashes)
 
 checkpoint: $(CHECKPOINT_FILES) ## make the random checkpoint of PRESET
 
@@ -262,5 +274,5 @@ lint: | $(ENVIRONMENT) ## check the style of the Python files
 	$(PADDLE_PYTHON) -m ruff check .
 
 clean: ## remove what was built (.venv and results stay)
-	rm -rf $(BUILD) .pytest_cache .ruff_cache
+	rm -rf $(BUILD) .pytest_cache .ruff_cache .hypothesis
 	find . -path ./.venv -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
