@@ -17,8 +17,8 @@ HELP = """/image FILE  show a picture with the next message
 Ctrl-C stops an answer. A message that begins with / begins with a space here."""
 
 
-class Session:
-    """The commands and messages of one terminal session."""
+class Terminal:
+    """The commands and messages that come from the terminal."""
 
     def __init__(self, conversation, options):
         self._conversation, self._options, self._images = conversation, options, []
@@ -67,12 +67,12 @@ def main():
 
     model = QwenVL(args.exported, args.device)
     options = sampling_of(args) | {"stop": args.stop, "max_new_tokens": args.max_new_tokens}
-    session = Session(model.chat(args.system, args.max_window), options)
+    terminal = Terminal(model.chat(args.system, args.max_window), options)
     print(loaded(model.load()) + "; /help lists the commands", flush=True)
     more = True
     while more:
         try:
-            more = session.take(input("> "))
+            more = terminal.take(input("> "))
         except EOFError:
             print()
             more = False
