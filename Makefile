@@ -105,11 +105,16 @@ HAS_GPU_WHEEL := $(findstring paddlepaddle-gpu,$(file <$(WHEELS)))
 USED_DEVICE := $(if $(filter auto,$(DEVICE)),$(if $(and $(wildcard /dev/nvidia0),$(HAS_GPU_WHEEL),$(filter-out float32,\
   $(DTYPE))),gpu,cpu),$(DEVICE))
 OPS_LIBRARY := $(BUILD)/ops/$(USED_DEVICE)/libqwen_vl_ops.so
+STOCK := $(BUILD)/stock/$(DEVICE)
+STOCK_PACKAGES := $(STOCK)/packages/VERSION
 export QWEN_VL_OPS := $(abspath $(OPS_LIBRARY))
+export QWEN_VL_STOCK := $(abspath $(STOCK)/packages)
 
 # What the steps are made from
 OPS_SOURCES := $(shell find ops/paddle ops/kernels -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh') \
   ops/build.py ops/toolchain.py
+STOCK_SOURCES := $(shell find ops/stock -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.toml' -o -name '*.py') \
+  ops/kernels/common/vector.cuh ops/paddle/checks.h ops/build.py ops/toolchain.py
 SHARED_SOURCES := core/config.py core/files.py $(wildcard export/readers/*.py)
 CONVERT_SOURCES := export/convert.py $(SHARED_SOURCES)
 EXPORT_SOURCES := $(filter-out export/convert.py export/synthetic.py,$(wildcard export/*.py)) $(SHARED_SOURCES) \
@@ -147,10 +152,15 @@ $(READY):
 $(WHEELS): | $(ENVIRONMENT)
 	@scripts/wheel_stamp.sh $(PADDLE_PYTHON) $@
 
-ops: $(OPS_LIBRARY) ## build the operator library
+ops: $(OPS_LIBRARY) $(STOCK_PACKAGES) ## build the operator library; install paddlenlp_ops and fused_ln
+	@$(PADDLE_PYTHON) -m ops.stock.install $(STOCK)/packages
 
 $(OPS_LIBRARY): $(OPS_SOURCES) $(WHEELS)
 	$(PADDLE_PYTHON) -m ops.build --device $(USED_DEVICE) --out $(@D)
+	@touch $@
+
+$(STOCK_PACKAGES): $(STOCK_SOURCES) $(WHEELS)
+	$(PADDLE_PYTHON) -m ops.stock.build --device $(DEVICE) --out $(STOCK)
 	@touch $@
 
 checkpoint: $(CHECKPOINT_FILES) ## make the random checkpoint of PRESET
@@ -234,7 +244,7 @@ doctor: ## say what this machine has and what will work
 	[[ -n $$python ]] || { echo "error: no Python at all: apt install python3 python3-venv" >&2; exit 1; }; \
 	exec "$$python" -m scripts.doctor
 
-test: $(OPS_LIBRARY) | $(ENVIRONMENT) ## run the tests
+test: $(OPS_LIBRARY) $(STOCK_PACKAGES) | $(ENVIRONMENT) ## run the tests
 	$(PADDLE_PYTHON) -m pytest -q tests
 
 lint: | $(ENVIRONMENT) ## check the style of the Python files
