@@ -11,7 +11,7 @@ from core.config import ModelConfig
 from core.errors import UserError
 from core.files import file_hash
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_MANIFEST_BYTES = 1 << 20
 
 
