@@ -107,7 +107,7 @@ def build(device, out, march="native", architectures=""):
         inside = folder / "paddlenlp_ops"
         shutil.copyfile(out / LIBRARY, inside / LIBRARY)
         (inside / "generated.py").write_text(wrappers.stdout, encoding="utf-8")
-        (inside / "built.py").write_text(f'"""What this build is for."""\n\nPADDLE = "{paddle.version}"\n')
+        (inside / "built.py").write_text(f'PADDLE = "{paddle.version}"\nVERSION = "{made}"\n', encoding="utf-8")
         (folder / "VERSION").write_text(made)
     return packages
 

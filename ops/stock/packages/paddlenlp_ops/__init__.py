@@ -4,6 +4,7 @@ They run on the CPU and, where they were built with nvcc, on a GPU; in dynamic a
 """
 
 from paddlenlp_ops import loading
+from paddlenlp_ops.built import VERSION as __version__  # noqa: F401
 
 loading.load()
 
