@@ -42,7 +42,11 @@ one_of = $(if $(filter-out 1,$(words $($1)))$(filter-out $2,$($1)),$(error $1=$(
 $(call one_of,PRESET,$(PRESETS))
 $(call one_of,DTYPE,float32 float16 bfloat16)
 $(call one_of,DEVICE,auto cpu gpu)
-$(call one_of,IMPL,fused native)
+$(call one_of,IMPL,fused native stock)
+ifeq ($(IMPL),stock)
+$(if $(filter export export-vision export-language compare regress replay,$(MAKECMDGOALS)),\
+  $(error IMPL=stock is for infer: export-stock makes its graphs))
+endif
 $(foreach name,CKPT OUT BUILD CASES BUDGET BASE PADDLE_PYTHON TORCH_PYTHON,$(if $(word 2,$($(name))),\
   $(error $(name)=$($(name)) holds a space, which make cannot handle: use another folder or a symbolic link)))
 
@@ -56,7 +60,7 @@ $(if $(BASE),,$(error BASE= is missing: give the git reference to compare with, 
 endif
 
 GOALS := $(or $(MAKECMDGOALS),help)
-OUT_GOALS := checkpoint convert export export-vision export-language baseline bench compare regress reproduce history \
+OUT_GOALS := checkpoint convert export export-vision export-language export-stock baseline bench compare regress reproduce history \
   report replay
 ifneq ($(OUT),)
 ifneq ($(words $(filter $(OUT_GOALS),$(GOALS))),1)
@@ -84,6 +88,7 @@ endif
 CONVERTED := $(call out_or,convert,$(BUILD)/converted/$(NAME))
 EXPORTED_ROOT := $(BUILD)/exported/$(NAME)
 EXPORTED := $(call out_or,export export-vision export-language,$(EXPORTED_ROOT)/$(IMPL)-$(DTYPE))
+STOCK_EXPORTED := $(call out_or,export-stock,$(EXPORTED_ROOT)/stock-$(DTYPE))
 RESULTS := $(call out_or,baseline bench compare regress reproduce history report,results)
 STAMPS := $(BUILD)/stamps
 # The environments: .venv is made unless both interpreters are given.
@@ -120,7 +125,7 @@ CONVERT_SOURCES := export/convert.py $(SHARED_SOURCES)
 EXPORT_SOURCES := $(filter-out export/convert.py export/synthetic.py,$(wildcard export/*.py)) $(SHARED_SOURCES) \
   ops/weights.py ops/functional.py
 
-.PHONY: help setup ops checkpoint convert export export-vision export-language infer baseline bench \
+.PHONY: help setup ops checkpoint convert export export-vision export-language export-stock infer baseline bench \
   compare regress reproduce history report replay doctor test lint clean FORCE
 FORCE:
 
@@ -131,7 +136,7 @@ help: ## list the targets and variables
 	@echo "  CKPT=          folder of a real Qwen-VL checkpoint, used instead of PRESET"
 	@echo "  DTYPE=$(DTYPE)  float32, float16 or bfloat16 (the CPU computes in float32 only)"
 	@echo "  DEVICE=$(DEVICE)    auto, cpu or gpu; gpu also installs Paddle's GPU wheel"
-	@echo "  IMPL=$(IMPL)     fused (own operators) or native (Paddle's)"
+	@echo "  IMPL=$(IMPL)     fused (own operators) or native (Paddle's); for infer also stock (paddlenlp's own graph)"
 	@echo "  IMAGE= PROMPT= NEW_TOKENS=$(NEW_TOKENS)   for infer; NEW_TOKENS for bench as well"
 	@echo "  CUDA_ARCHS=    architectures of the GPU operators, for example \"80 90a\"; default: those of the cards here"
 	@echo "  ARMS=          arms of bench, all of them by default"
@@ -196,9 +201,27 @@ ifneq ($(EXPORTED),$(EXPORTED_ROOT)/$(IMPL)-$(DTYPE))
 $(foreach graph,$(GRAPHS),$(eval $(call export_rule,$(EXPORTED),$(IMPL),$(graph))))
 endif
 
+# paddlenlp's own language graph, and beside it the vision graph of Paddle's own layers
+export-stock: $(STOCK_EXPORTED)/language/manifest.json $(STOCK_EXPORTED)/vision/manifest.json ## export the stock graphs
+
+WITH_STOCK = PYTHONPATH=$(abspath $(STOCK)/packages)$${PYTHONPATH:+:$$PYTHONPATH}
+$(STOCK_EXPORTED)/language/manifest.json: $(CONVERTED)/model_state.pdparams $(EXPORT_SOURCES) $(STOCK_PACKAGES)
+	$(WITH_STOCK) $(PADDLE_PYTHON) -m export.stock $(CONVERTED) $(STOCK_EXPORTED) --dtype $(DTYPE)
+	@touch $@
+$(STOCK_EXPORTED)/vision/manifest.json: $(CONVERTED)/model_state.pdparams $(EXPORT_SOURCES) $(NEEDS_native) $(WHEELS)
+	$(PADDLE_PYTHON) -m export vision $(CONVERTED) $(STOCK_EXPORTED) --dtype $(DTYPE) --impl native
+	@touch $@
+
+ASKED := --max-new-tokens $(NEW_TOKENS) $${IMAGE:+--image "$$IMAGE"} $${PROMPT:+--prompt "$$PROMPT"}
+ifeq ($(IMPL),stock)
+infer: | $(ENVIRONMENT)
+	@$(PADDLE_PYTHON) -m infer.stock --check --device $(DEVICE)
+	$(MAKE) export-stock
+	$(WITH_STOCK) $(PADDLE_PYTHON) -m infer.stock --exported $(STOCK_EXPORTED) --device $(DEVICE) $(ASKED)
+else
 infer: export ## answer PROMPT about IMAGE (without both: the benchmark's)
-	$(PADDLE_PYTHON) -m infer --exported $(EXPORTED) --device $(USED_DEVICE) --max-new-tokens $(NEW_TOKENS) \
-	  $${IMAGE:+--image "$$IMAGE"} $${PROMPT:+--prompt "$$PROMPT"}
+	$(PADDLE_PYTHON) -m infer --exported $(EXPORTED) --device $(USED_DEVICE) $(ASKED)
+endif
 
 ARM_NAMES := $(if $(ARMS),$(subst $(comma),$(space),$(ARMS)),paddle-native paddle-fused)
 BENCH_IMPLS := $(foreach impl,native fused,$(if $(filter paddle-$(impl),$(ARM_NAMES)),$(impl)))
@@ -211,9 +234,10 @@ baseline: $(CHECKPOINT_FILES) | $(ENVIRONMENT) ## one pass of the PyTorch baseli
 	$(PADDLE_PYTHON) -m bench baseline $(BENCH_OPTIONS)
 
 bench: $(CHECKPOINT_FILES) $(BENCH_EXPORTS) | $(ENVIRONMENT) ## compare Paddle with PyTorch, write results/
-	$(PADDLE_PYTHON) -m bench run $(BENCH_OPTIONS) --out $(RESULTS) --preset $(NAME) $(if $(ARMS),--arms $(ARMS)) \
+	$(if $(filter paddle-stock,$(ARM_NAMES)),$(WITH_STOCK)) $(PADDLE_PYTHON) -m bench run $(BENCH_OPTIONS) --out $(RESULTS) --preset $(NAME) $(if $(ARMS),--arms $(ARMS)) \
 	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BATCH),--batch $(BATCH)) $(BUDGET_OPTION) \
-	  $(foreach impl,$(BENCH_IMPLS),--exported-$(impl) $(EXPORTED_ROOT)/$(impl)-$(DTYPE))
+	  $(foreach impl,$(BENCH_IMPLS) $(if $(filter paddle-stock,$(ARM_NAMES)),stock),--exported-$(impl) \
+	  $(EXPORTED_ROOT)/$(impl)-$(DTYPE))
 
 compare: $(CHECKPOINT_FILES) | $(ENVIRONMENT) ## measure HEAD beside the version BASE on this machine
 	$(PADDLE_PYTHON) -m bench compare $(BENCH_OPTIONS) --out $(RESULTS) --preset $(NAME) --impl $(IMPL) \

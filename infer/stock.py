@@ -82,6 +82,19 @@ def until_end(tokens, end):
     return [row[:row.index(end) + 1] if end in row else row for row in tokens.tolist()]
 
 
+def check_machine(paddle, device):
+    """Raise NotHere, with the reason, where the stock graph cannot run on `device` ("auto", "cpu" or "gpu")."""
+    if device == "cpu" or not paddle.is_compiled_with_cuda() or paddle.device.cuda.device_count() == 0:
+        raise NotHere("the stock graph needs an NVIDIA GPU and the paddlepaddle-gpu wheel, Paddle has no CPU kernels "
+                      "for its operators: use IMPL=fused")
+    from ops import selfcheck
+
+    wrong = selfcheck.wrong_in_paddle("gpu")
+    if wrong:
+        raise NotHere(f"Paddle's own {', '.join(wrong)} give wrong results on this GPU: this Paddle wheel has no "
+                      "kernels for it (it has them for sm_61 to sm_86), so the stock graph cannot run: use IMPL=fused")
+
+
 class StockEngine:
     """The stock graphs, loaded. Attributes: config (ModelConfig), dtype (str), load_seconds (float)."""
 
@@ -92,7 +105,11 @@ class StockEngine:
         language = Manifest(exported / "language")
         self.config, self.dtype = language.config, language.dtype
         self._paddle = paddle = import_paddle()
-        self._check_machine(paddle, device)
+        check_machine(paddle, device)
+        try:
+            import paddlenlp_ops  # noqa: F401  registers its operators
+        except ImportError as e:
+            raise UserError(f"the stock graph needs paddlenlp_ops ({e}): run `make ops DEVICE=gpu`") from None
         if language.impl != "stock":
             raise UserError(f"{exported / 'language'} is no graph of the stock pipeline: run `make export-stock`")
         language.check_files()
@@ -108,22 +125,6 @@ class StockEngine:
         settings.switch_ir_optim(True)
         self._language = paddle.inference.create_predictor(settings)
         self.load_seconds = time.perf_counter() - start
-
-    @staticmethod
-    def _check_machine(paddle, device):
-        if device == "cpu" or not paddle.is_compiled_with_cuda() or paddle.device.cuda.device_count() == 0:
-            raise NotHere("the stock graph needs an NVIDIA GPU and the paddlepaddle-gpu wheel: Paddle has no CPU "
-                          "kernels for its operators, use IMPL=fused")
-        from ops import selfcheck
-
-        wrong = selfcheck.wrong_in_paddle("gpu")
-        if wrong:
-            raise NotHere(f"Paddle's own {', '.join(wrong)} give wrong results on this GPU: this Paddle wheel has no "
-                          "kernels for it, so the stock graph cannot run here; use IMPL=fused")
-        try:
-            import paddlenlp_ops  # noqa: F401  registers its operators
-        except ImportError as e:
-            raise UserError(f"the stock graph needs paddlenlp_ops ({e}): run `make ops DEVICE=gpu`") from None
 
     def vision(self, pixels):
         """Image features [N, 256, H] of normalised pixels, f32 [N, 3, S, S], as a tensor on the GPU."""
@@ -159,7 +160,9 @@ class StockEngine:
 def main():
     parser = argparse.ArgumentParser(prog="python -m infer.stock", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--exported", type=Path, required=True, help="folder with vision/ and language/")
+    task = parser.add_mutually_exclusive_group(required=True)
+    task.add_argument("--exported", type=Path, help="folder with vision/ and language/")
+    task.add_argument("--check", action="store_true", help="only say whether this machine can run the stock graph")
     parser.add_argument("--prompt", default=BENCHMARK_PROMPT)
     parser.add_argument("--image", nargs="+", default=[], help="image files, put before the text in this order")
     parser.add_argument("--max-new-tokens", type=int, default=32)
@@ -167,6 +170,8 @@ def main():
     args = parser.parse_args()
     if args.max_new_tokens < 1:
         raise UserError(f"--max-new-tokens {args.max_new_tokens}: at least one token must be generated")
+    if args.check:
+        return check_machine(import_paddle(), args.device)
     files = args.image or [default_image()]
     engine = StockEngine(args.exported, args.device)
     tokenizer = Tokenizer(args.exported / "language" / "qwen.tiktoken", engine.config.image_start_id)
