@@ -12,7 +12,6 @@ from infer.image import NORMALISED, resize_table, resizes_columns_first, to_pixe
 from infer.inputs import DeviceInputs
 from infer.prompt import image_spans
 from infer.rope import inverse_frequencies
-from ops import functional
 
 SLOT_ROUNDING = 64  # cache sizes are rounded up to this, so that runs of similar length share one cache
 NO_STOP = -1        # matches no token
@@ -70,6 +69,8 @@ class Engine:
         size, inputs = self.config.visual.image_size, self._inputs
         if self.device == "cpu" or self.impl != "fused":
             return to_pixels(images, size)
+        from ops import functional  # imports Paddle, which must have its settings first
+
         pixels = inputs.memory("pixels", [len(images), 3, size, size], np.float32)
         values = inputs.keep("normalised", NORMALISED)
         for index, image in enumerate(images):
