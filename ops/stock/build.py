@@ -62,10 +62,12 @@ def find_cuda(device, paddle, architectures):
     return toolchain.cuda(architectures, HEADERS), None
 
 
-def version(text):
-    """Version of the packages: paddlenlp's, and a short hash of the sources and of the build description `text`."""
-    digest = hashlib.sha256(text.encode())
-    shared = [KERNELS.parents[1] / "kernels" / "common" / "vector.cuh", operators.BINDINGS / "checks.h", Path(__file__)]
+def version(march, paddle, cuda):
+    """Version of the packages: paddlenlp's, and a short hash of the sources and of what they are built for."""
+    target = (march, paddle.version, paddle.gpu, cuda and (cuda.version, cuda.architectures))
+    digest = hashlib.sha256(repr(target).encode())
+    shared = [operators.KERNELS / "common" / "vector.cuh", operators.BINDINGS / "checks.h", Path(operators.__file__),
+              Path(__file__)]
     for path in [*operators.sources(BINDINGS, ".cc", ".h"), *operators.sources(KERNELS, ".cu", ".h"),
                  *operators.sources(PACKAGES, ".py", ".toml"), *shared]:
         digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
@@ -91,13 +93,12 @@ def build(device, out, march="native", architectures=""):
     compiler, paddle = toolchain.compiler(), toolchain.paddle()
     check_versions(paddle)
     cuda, reason = find_cuda(device, paddle, architectures)
-    text = ninja_file(march, compiler, paddle, cuda)
-    packages, made = out / "packages", version(text)
+    packages, made = out / "packages", version(march, paddle, cuda)
     if (packages / "VERSION").is_file() and (packages / "VERSION").read_text() == made:
         return packages
     print(f"paddlenlp_ops and fused_ln with CPU kernels only ({reason})" if cuda is None else
           f"paddlenlp_ops and fused_ln for {' '.join(f'sm_{a}' for a in cuda.architectures)} and the CPU", flush=True)
-    operators.run_ninja(text, out)
+    operators.run_ninja(ninja_file(march, compiler, paddle, cuda), out)
     wrappers = subprocess.run([sys.executable, "-c", WRAPPERS, out / LIBRARY], capture_output=True, text=True)
     if wrappers.returncode:
         raise UserError(f"Paddle does not load {out / LIBRARY} ({wrappers.stderr.strip().splitlines()[-1]}): remove "
