@@ -57,7 +57,8 @@ def test_save_with_output_writes_what_the_published_reader_reads(tmp_path, monke
 @pytest.mark.parametrize("name, change, message", [
     ("write_cache_kv", {3: np.array([1], np.int64)}, "sequence_lengths has type int64"),
     ("qkv_transpose_split", {0: np.zeros([7, 5], np.float32)}, "qkv has shape"),
-    ("get_padding_offset", {2: np.array(99, np.int64)}, "token_num is 99"),
+    ("get_padding_offset", {2: np.array(99, np.int64)}, "token_num is 99, expected 1 to 7"),
+    ("get_padding_offset", {2: np.array(0, np.int64)}, "token_num is 0"),
     ("fused_get_rotary_embedding", {1: np.zeros([1, 0], np.int64)}, "position_ids has shape"),
     ("set_stop_value_multi_ends", {2: np.zeros([0], np.int64)}, "end_ids is empty"),
     ("fused_rms_norm", {1: np.zeros([3], np.float32)}, "scale has shape"),

@@ -18,7 +18,7 @@ std::vector<Tensor> pack(const Tensor& input_ids, const Tensor& cum_offsets, con
   const int* const lengths = data_on<const int>(seq_len, "seq_len", input_ids);
   const Tensor host = token_num.copy_to(paddle::CPUPlace(), true);
   const int64_t tokens = *qwen_vl::data<const long long>(host, "token_num");
-  PD_CHECK(tokens >= 0 && tokens <= batch * columns, "token_num is ", tokens, ", input_ids hold ", batch * columns);
+  PD_CHECK(tokens >= 1 && tokens <= batch * columns, "token_num is ", tokens, ", expected 1 to ", batch * columns);
 
   Tensor packed = zeros({tokens}, DataType::INT64, input_ids), offset = zeros({tokens}, DataType::INT32, input_ids);
   Tensor padding = zeros({batch}, DataType::INT32, input_ids);
