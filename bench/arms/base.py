@@ -48,7 +48,7 @@ class Arm(abc.ABC):
 
     def outputs(self):
         """What the accuracy gate compares: image_features [B, 256, H], logits [B, new_tokens, V], tokens, as numpy."""
-        features = self.vision(to_pixels(self.images, self.image_size))
+        features = self.vision(self.preprocess(self.images))
         tokens, logits = self.greedy_logits(features)
         return {"image_features": self.to_numpy(features), "logits": logits, "tokens": np.array(tokens, np.int64)}
 
@@ -62,7 +62,8 @@ class Arm(abc.ABC):
         try:
             self.synchronize()
             start = time.perf_counter()
-            pixels = to_pixels(self.images, self.image_size)
+            pixels = self.preprocess(self.images)
+            self.synchronize()
             preprocessed = time.perf_counter()
             features = self.vision(pixels)
             self.synchronize()
@@ -87,7 +88,7 @@ class Arm(abc.ABC):
         """
         self.synchronize()
         start = time.perf_counter()
-        pixels = to_pixels([load_image(image)] * len(self.prompts), self.image_size)
+        pixels = self.preprocess([load_image(image)] * len(self.prompts))
         self.renew_caches()
         run = self.generate(self.vision(pixels))
         for row in run.tokens:
@@ -105,6 +106,10 @@ class Arm(abc.ABC):
     def release(self):  # noqa: B027  most arms hold nothing
         """Give back what was held for the case before, also after it ran out of memory."""
 
+    def preprocess(self, images):
+        """PIL images -> what `vision` takes, here float32 numpy [B, 3, S, S] made on the CPU as the reference does."""
+        return to_pixels(images, self.image_size)
+
     @property
     @abc.abstractmethod
     def image_size(self):
@@ -116,7 +121,7 @@ class Arm(abc.ABC):
 
     @abc.abstractmethod
     def vision(self, pixels):
-        """float32 numpy [B, 3, S, S] -> the framework's image features on the device."""
+        """What `preprocess` returned -> the framework's image features on the device."""
 
     @abc.abstractmethod
     def generate(self, features):

@@ -6,7 +6,7 @@ import numpy as np
 
 from bench.arms.base import Arm, Generation, peak_resident_mib
 from core.errors import UserError
-from infer.engine import Engine
+from infer.engine import Engine, to_float32
 from infer.graph import import_paddle
 
 paddle = import_paddle()
@@ -22,6 +22,9 @@ class PaddleArm(Arm):
     @property
     def image_size(self):
         return self.engine.config.visual.image_size
+
+    def preprocess(self, images):
+        return self.engine.preprocess(images)
 
     def vision(self, pixels):
         return self.engine.vision(pixels)
@@ -55,9 +58,7 @@ class PaddleArm(Arm):
         return run.tokens(), np.stack(logits, 1)
 
     def to_numpy(self, features):
-        if features.dtype == np.uint16:  # bfloat16: the upper half of a float32
-            return (features.astype(np.uint32) << 16).view(np.float32)
-        return features.astype(np.float32)
+        return to_float32(features)
 
     def synchronize(self):
         self.engine.synchronize()
