@@ -79,29 +79,15 @@ template <typename T, typename S, int ACTIVATION> bool launch(const QwenVlGemm& 
 }
 
 // Each fills 132 processors once or twice at some shapes of the published 7B model; which one is fastest is timed.
-using Wide = GemmShape<2, 1, 256, 4, 128, Common::kTokens, true>;      // 128 x 256
-using Broad = GemmShape<3, 1, 208, 4, 208, Common::kTokens, false>;    // 192 x 208
-using Narrow = GemmShape<2, 1, 104, 6, 104, Common::kWeights, true>;   // 128 x 104
-using Prompt = GemmShape<3, 1, 144, 5, 144, Common::kWeights, false>;  // 192 x 144
-using Half = GemmShape<2, 1, 144, 6, 72, Common::kDepth, true>;        // 128 x 144, half of the depth a block
-using HalfWide = GemmShape<2, 1, 208, 4, 104, Common::kDepth, true>;   // 128 x 208, half of the depth a block
-using Tall = GemmShape<2, 2, 96, 4, 96, Common::kTokens, true>;        // 256 x 96
+using Wide = GemmShape<2, 256, 4, 128, Common::kTokens, true>;      // 128 x 256
+using Prompt = GemmShape<3, 144, 5, 144, Common::kWeights, false>;  // 192 x 144
+using Half = GemmShape<2, 144, 6, 72, Common::kDepth, true>;        // 128 x 144, half of the depth a block
 
 template <typename T> bool choose(const QwenVlGemm& g, int shape, cudaStream_t stream, int* status) {
     if (g.activation == kGelu) return shape == 0 && launch<T, Wide, kGelu>(g, stream, status);
-    if (g.activation == kSiluMul) {
-        if (shape == 3) return launch<T, Prompt, kSiluMul>(g, stream, status);
-        return shape == 6 && launch<T, Tall, kSiluMul>(g, stream, status);
-    }
-    switch (shape) {
-        case 0: return launch<T, Wide, kNoActivation>(g, stream, status);
-        case 1: return launch<T, Broad, kNoActivation>(g, stream, status);
-        case 2: return launch<T, Narrow, kNoActivation>(g, stream, status);
-        case 3: return launch<T, Prompt, kNoActivation>(g, stream, status);
-        case 4: return launch<T, Half, kNoActivation>(g, stream, status);
-        case 5: return launch<T, HalfWide, kNoActivation>(g, stream, status);
-        default: return false;
-    }
+    if (g.activation == kSiluMul) return shape == 1 && launch<T, Prompt, kSiluMul>(g, stream, status);
+    if (shape == 0) return launch<T, Wide, kNoActivation>(g, stream, status);
+    return shape == 2 && launch<T, Half, kNoActivation>(g, stream, status);
 }
 
 }  // namespace

@@ -13,19 +13,17 @@ namespace qwen {
 // block takes half of the depth.
 enum class Common { kWeights, kTokens, kDepth };
 
-// A tile is 64 * BLOCKS rows of the weights for each of its GROUPS of 128 threads, by N tokens.
+// A tile is 64 rows of the weights for each of its GROUPS of 128 threads, by N tokens.
 // DEDICATED: the epilogue has memory of its own; else it uses the stages', and the next tile's fetches wait for it.
 // CHUNK: tokens that the epilogue writes at once.
-template <int GROUPS, int BLOCKS, int N, int STAGES, int CHUNK, Common COMMON, bool DEDICATED> struct GemmShape {
-    static constexpr int kGroups = GROUPS, kBlocks = BLOCKS, kN = N, kStages = STAGES, kChunk = CHUNK;
+template <int GROUPS, int N, int STAGES, int CHUNK, Common COMMON, bool DEDICATED> struct GemmShape {
+    static constexpr int kGroups = GROUPS, kN = N, kStages = STAGES, kChunk = CHUNK;
     static constexpr Common kCommon = COMMON;
     static constexpr bool kDedicated = DEDICATED, kSplit = COMMON == Common::kDepth;
-    static constexpr int kM = 64 * BLOCKS * GROUPS;
+    static constexpr int kM = 64 * GROUPS;
     static constexpr int kWeightBytes = kM * 128, kStageBytes = kWeightBytes + N * 128, kPanelBytes = CHUNK * 128;
     static constexpr int kWeightRows = COMMON == Common::kWeights ? kM / 2 : kM;  // rows of one fetch
     static constexpr int kTokenRows = COMMON == Common::kTokens ? N / 2 : N;
-    // Three warpgroups leave ptxas 128 registers a thread to reason with, which is too few for the widest instructions.
-    static constexpr int kWidth = GROUPS == 3 && N > 200 ? N / 2 : N, kWidths = N / kWidth;
     static constexpr int kColumns = kSplit ? N / 2 : N;  // tokens that this block writes
     static constexpr int kPanels = STAGES * kStageBytes * (DEDICATED ? 1 : 0);
     static constexpr int kBarriers = STAGES * kStageBytes + (DEDICATED ? GROUPS * kPanelBytes : 0);
@@ -56,6 +54,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
                 const T* bias, bool adds, const GemmSize size) {
 #if QWEN_VL_HAS_WGMMA
     constexpr bool kSilu = ACTIVATION == kSiluMul, kGate = ACTIVATION == kGelu;
+    static_assert(!kSilu || S::kCommon == Common::kWeights, "gate over up is fetched for both blocks only");
     extern __shared__ unsigned char unaligned[];
     const uint32_t memory = (shared_address(unaligned) + 1023) / 1024 * 1024;
     const uint32_t full = memory + S::kBarriers, empty = full + S::kStages * 8, added = empty + S::kStages * 8;
@@ -104,8 +103,6 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
                                       uint16_t(3));
                         else
                             fetch_box(weights + part * 128, weight_map, barrier, column, m * S::kM + part, uint16_t(3));
-                    } else if constexpr (kSilu) {
-                        fetch_box(weights, weight_map, barrier, column, 0, 0, m * S::kM / 16);
                     } else {
                         fetch_box(weights, weight_map, barrier, column, m * S::kM);
                     }
@@ -134,34 +131,28 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
         for (int unit = first; unit < size.units; unit += clusters) {
             int m, n;
             place(unit, m, n);
-            const int first_row = (m * S::kGroups + group) * 64 * S::kBlocks;
+            const int first_row = (m * S::kGroups + group) * 64;
             const int first_token = n * S::kN + (S::kSplit ? rank * S::kColumns : 0);
-            auto fetch_addend = [&](int block, int chunk) {
+            auto fetch_addend = [&](int chunk) {
                 if (!leader) return;
                 store_wait();
                 barrier_expect(arrived, S::kPanelBytes);
-                fetch_box(panel, addend_map, arrived, first_row + block * 64, first_token + chunk * S::kChunk);
+                fetch_box(panel, addend_map, arrived, first_row, first_token + chunk * S::kChunk);
             };
-            if (S::kDedicated && adds) fetch_addend(0, 0);
+            if (S::kDedicated && adds) fetch_addend(0);
 
-            float sum[S::kBlocks * S::kWidths][S::kWidth / 8][4] = {};
-            auto eight = [&](int block, int j) -> float(&)[4] {  // of tokens 8j .. 8j + 7
-                return sum[block * S::kWidths + j / (S::kWidth / 8)][j % (S::kWidth / 8)];
-            };
+            float sum[S::kN / 8][4] = {};  // [j]: of tokens 8j .. 8j + 7
             RingPlace<S::kStages> ring(turn);
             int previous = 0;
             for (int step = 0; step < steps; ++step, ring.advance()) {
                 const uint32_t at = memory + ring.stage * S::kStageBytes;
-                const uint64_t weights = tile_descriptor(at + group * S::kBlocks * 8192, 16);
+                const uint64_t weights = tile_descriptor(at + group * 8192, 16);
                 const uint64_t tokens = tile_descriptor(at + S::kWeightBytes, 16);
                 barrier_wait(full + ring.stage * 8, ring.parity);
                 wgmma_begin();
 #pragma unroll
                 for (int part = 0; part < 4; ++part)
-#pragma unroll
-                    for (int i = 0; i < S::kBlocks * S::kWidths; ++i)
-                        wgmma_shared<T, S::kWidth>(sum[i], weights + i / S::kWidths * 512 + part * 2,
-                                                   tokens + i % S::kWidths * S::kWidth * 8 + part * 2, step + part > 0);
+                    wgmma_shared<T, S::kN>(sum, weights + part * 2, tokens + part * 2, step + part > 0);
                 wgmma_commit();
                 wgmma_wait<1>();
                 if (step > 0 && (S::kDedicated || step <= steps - S::kStages)) release(previous);
@@ -169,97 +160,86 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
             }
             turn += steps;
             wgmma_wait<0>();
-#pragma unroll
-            for (int i = 0; i < S::kBlocks * S::kWidths; ++i) wgmma_settle(sum[i]);
+            wgmma_settle(sum);
             if (S::kDedicated) release(previous);
             if (!S::kDedicated || S::kSplit) named_sync(15, 128 * S::kGroups);
 
             if constexpr (S::kSplit) {  // each block of the pair adds up half of the tokens
                 constexpr int kHalf = S::kN / 16;
-                const uint32_t mine = memory + group * S::kBlocks * kHalf * 2048 + threadIdx.x % 128 * 16;
+                const uint32_t mine = memory + group * kHalf * 2048 + threadIdx.x % 128 * 16;
 #pragma unroll
-                for (int block = 0; block < S::kBlocks; ++block)
+                for (int j = 0; j < kHalf; ++j) {
+                    float(&other)[4] = sum[j + kHalf], (&own)[4] = sum[j];
+                    shared_store(mine + j * 2048, make_float4(rank ? own[0] : other[0], rank ? own[1] : other[1],
+                                                              rank ? own[2] : other[2], rank ? own[3] : other[3]));
 #pragma unroll
-                    for (int j = 0; j < kHalf; ++j) {
-                        float(&other)[4] = eight(block, j + kHalf), (&own)[4] = eight(block, j);
-                        shared_store(mine + (block * kHalf + j) * 2048,
-                                     make_float4(rank ? own[0] : other[0], rank ? own[1] : other[1],
-                                                 rank ? own[2] : other[2], rank ? own[3] : other[3]));
-#pragma unroll
-                        for (int i = 0; i < 4; ++i) own[i] = rank ? other[i] : own[i];
-                    }
+                    for (int i = 0; i < 4; ++i) own[i] = rank ? other[i] : own[i];
+                }
                 cluster_sync();
                 const uint32_t theirs = cluster_address(mine, rank ^ 1);
 #pragma unroll
-                for (int block = 0; block < S::kBlocks; ++block)
-#pragma unroll
-                    for (int j = 0; j < kHalf; ++j) {
-                        const float4 more = cluster_load(theirs + (block * kHalf + j) * 2048);
-                        float(&own)[4] = eight(block, j);
-                        own[0] += more.x;
-                        own[1] += more.y;
-                        own[2] += more.z;
-                        own[3] += more.w;
-                    }
+                for (int j = 0; j < kHalf; ++j) {
+                    const float4 more = cluster_load(theirs + j * 2048);
+                    sum[j][0] += more.x;
+                    sum[j][1] += more.y;
+                    sum[j][2] += more.z;
+                    sum[j][3] += more.w;
+                }
             }
 
+            const int row = first_row + warp * 16 + lane / 4;
+            const float low = bias && row < size.out ? to_float(bias[row]) : 0.f;
+            const float high = bias && row + 8 < size.out ? to_float(bias[row + 8]) : 0.f;
 #pragma unroll
-            for (int block = 0; block < S::kBlocks; ++block) {
-                const int row = first_row + block * 64 + warp * 16 + lane / 4;
-                const float low = bias && row < size.out ? to_float(bias[row]) : 0.f;
-                const float high = bias && row + 8 < size.out ? to_float(bias[row + 8]) : 0.f;
+            for (int chunk = 0; chunk < S::kColumns / S::kChunk; ++chunk) {
+                if (adds) {
+                    if (!S::kDedicated || chunk > 0) fetch_addend(chunk);
+                    barrier_wait(arrived, added_parity);
+                    added_parity ^= 1;
+                } else {
+                    if (leader) store_wait();
+                    named_sync(1 + group, 128);
+                }
+                constexpr int kEights = S::kChunk / 8;
+                if constexpr (kSilu) {  // the rows lane / 4 are gates, those 8 further on what they multiply
 #pragma unroll
-                for (int chunk = 0; chunk < S::kColumns / S::kChunk; ++chunk) {
-                    if (adds) {
-                        if (!S::kDedicated || block + chunk > 0) fetch_addend(block, chunk);
-                        barrier_wait(arrived, added_parity);
-                        added_parity ^= 1;
-                    } else {
-                        if (leader) store_wait();
-                        named_sync(1 + group, 128);
+                    for (int j = 0; j < kEights; j += 2) {
+                        uint32_t r[2];
+#pragma unroll
+                        for (int i = 0; i < 2; ++i) {
+                            const float(&d)[4] = sum[chunk * kEights + j + i];
+                            r[i] = pack_pair<T>(silu(d[0]) * d[2], silu(d[1]) * d[3]);
+                        }
+                        const int token = (j + lane / 8 % 2) * 8 + lane % 8;
+                        store_matrix_x2_trans(panel + token * 64 + (warp ^ token / 2 % 4) * 16, r[0], r[1]);
                     }
-                    constexpr int kEights = S::kChunk / 8;
-                    if constexpr (kSilu) {  // the rows lane / 4 are gates, those 8 further on what they multiply
+                } else {
+                    const uint32_t to = panel + lane % 8 * 128 + ((2 * warp + lane / 8 % 2) ^ lane % 8) * 16;
 #pragma unroll
-                        for (int j = 0; j < kEights; j += 2) {
+                    for (int j = 0; j < kEights; ++j) {
+                        const float(&d)[4] = sum[chunk * kEights + j];
+                        float v[4] = {d[0] + low, d[1] + low, d[2] + high, d[3] + high};
+                        if (kGate) {
+#pragma unroll
+                            for (int i = 0; i < 4; ++i) v[i] = gelu(v[i]);
+                        }
+                        if (adds) {
                             uint32_t r[2];
+                            load_matrix_x2_trans(r[0], r[1], to + j * 1024);
 #pragma unroll
                             for (int i = 0; i < 2; ++i) {
-                                const float(&d)[4] = eight(block, chunk * kEights + j + i);
-                                r[i] = pack_pair<T>(silu(d[0]) * d[2], silu(d[1]) * d[3]);
+                                const float2 two = unpack_pair<T>(r[i]);
+                                v[2 * i] += two.x;
+                                v[2 * i + 1] += two.y;
                             }
-                            const int token = (j + lane / 8 % 2) * 8 + lane % 8;
-                            store_matrix_x2_trans(panel + token * 64 + (warp ^ token / 2 % 4) * 16, r[0], r[1]);
                         }
-                    } else {
-                        const uint32_t to = panel + lane % 8 * 128 + ((2 * warp + lane / 8 % 2) ^ lane % 8) * 16;
-#pragma unroll
-                        for (int j = 0; j < kEights; ++j) {
-                            const float(&d)[4] = eight(block, chunk * kEights + j);
-                            float v[4] = {d[0] + low, d[1] + low, d[2] + high, d[3] + high};
-                            if (kGate) {
-#pragma unroll
-                                for (int i = 0; i < 4; ++i) v[i] = gelu(v[i]);
-                            }
-                            if (adds) {
-                                uint32_t r[2];
-                                load_matrix_x2_trans(r[0], r[1], to + j * 1024);
-#pragma unroll
-                                for (int i = 0; i < 2; ++i) {
-                                    const float2 two = unpack_pair<T>(r[i]);
-                                    v[2 * i] += two.x;
-                                    v[2 * i + 1] += two.y;
-                                }
-                            }
-                            store_matrix_x2_trans(to + j * 1024, pack_pair<T>(v[0], v[1]), pack_pair<T>(v[2], v[3]));
-                        }
+                        store_matrix_x2_trans(to + j * 1024, pack_pair<T>(v[0], v[1]), pack_pair<T>(v[2], v[3]));
                     }
-                    fence_stores();
-                    named_sync(1 + group, 128);
-                    if (leader)
-                        store_box(y_map, panel, (first_row + block * 64) / (kSilu ? 2 : 1),
-                                  first_token + chunk * S::kChunk);
                 }
+                fence_stores();
+                named_sync(1 + group, 128);
+                if (leader)
+                    store_box(y_map, panel, first_row / (kSilu ? 2 : 1), first_token + chunk * S::kChunk);
             }
             if (!S::kDedicated) {
                 if (leader) store_wait();

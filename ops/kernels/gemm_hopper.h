@@ -7,7 +7,7 @@
 
 namespace qwen {
 
-constexpr int kHopperGemms = 7;  // tile shapes
+constexpr int kHopperGemms = 3;  // tile shapes
 
 // Launches the product with one of the tile shapes and sets `status`; false where this shape, build or device cannot.
 bool hopper_gemm(const QwenVlGemm& gemm, int shape, cudaStream_t stream, int* status);

@@ -99,7 +99,7 @@ def activated(x, activation):
 
 
 @BOTH
-@pytest.mark.parametrize("shape,activation", [(0, 0), (0, 1), (1, 0), (2, 0), (3, 0), (3, 2), (4, 0), (5, 0), (6, 2)])
+@pytest.mark.parametrize("shape,activation", [(0, 0), (0, 1), (1, 2), (2, 0)])
 @pytest.mark.parametrize("tokens,inner,outer", [(1024, 1664, 4992), (286, 4096, 1536), (613, 968, 208)])
 def test_gemm_tile_shapes(kernels, dtype, shape, activation, tokens, inner, outer):
     weight, x = normal(outer, inner, dtype=dtype, scale=inner ** -0.5), normal(tokens, inner, dtype=dtype)

@@ -8,29 +8,6 @@ namespace qwen {
 
 #define QWEN_VL_D64(n) QWEN_VL_D32(n), QWEN_VL_D32(n + 8)
 
-#define QWEN_VL_WGMMA_SHARED_96(TYPE) \
-    asm volatile( \
-        "{ .reg .pred p; setp.ne.b32 p, %50, 0; " \
-        "wgmma.mma_async.sync.aligned.m64n96k16.f32." TYPE "." TYPE " {" \
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
-        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47 " \
-        "}, %48, %49, p, 1, 1, 0, 0; }" \
-        : QWEN_VL_D32(0), QWEN_VL_D16(8) \
-        : "l"(a), "l"(b), "r"(accumulate))
-
-#define QWEN_VL_WGMMA_SHARED_104(TYPE) \
-    asm volatile( \
-        "{ .reg .pred p; setp.ne.b32 p, %54, 0; " \
-        "wgmma.mma_async.sync.aligned.m64n104k16.f32." TYPE "." TYPE " {" \
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
-        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
-        "%48, %49, %50, %51 " \
-        "}, %52, %53, p, 1, 1, 0, 0; }" \
-        : QWEN_VL_D32(0), QWEN_VL_D16(8), QWEN_VL_D4(12) \
-        : "l"(a), "l"(b), "r"(accumulate))
-
 #define QWEN_VL_WGMMA_SHARED_144(TYPE) \
     asm volatile( \
         "{ .reg .pred p; setp.ne.b32 p, %74, 0; " \
@@ -42,21 +19,6 @@ namespace qwen {
         "%64, %65, %66, %67, %68, %69, %70, %71 " \
         "}, %72, %73, p, 1, 1, 0, 0; }" \
         : QWEN_VL_D64(0), QWEN_VL_D4(16), QWEN_VL_D4(17) \
-        : "l"(a), "l"(b), "r"(accumulate))
-
-#define QWEN_VL_WGMMA_SHARED_208(TYPE) \
-    asm volatile( \
-        "{ .reg .pred p; setp.ne.b32 p, %106, 0; " \
-        "wgmma.mma_async.sync.aligned.m64n208k16.f32." TYPE "." TYPE " {" \
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
-        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
-        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, " \
-        "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, " \
-        "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, " \
-        "%96, %97, %98, %99, %100, %101, %102, %103 " \
-        "}, %104, %105, p, 1, 1, 0, 0; }" \
-        : QWEN_VL_D64(0), QWEN_VL_D32(16), QWEN_VL_D4(24), QWEN_VL_D4(25) \
         : "l"(a), "l"(b), "r"(accumulate))
 
 #define QWEN_VL_WGMMA_SHARED_256(TYPE) \
@@ -80,16 +42,9 @@ namespace qwen {
 template <typename T, int N>
 __device__ __forceinline__ void wgmma_shared(float (&d)[N / 8][4], uint64_t a, uint64_t b, int accumulate) {
     constexpr bool kHalf = std::is_same<T, __half>::value;
-    static_assert(N == 96 || N == 104 || N == 144 || N == 208 || N == 256,
-                  "width without an instruction here");
-    if constexpr (N == 96 && kHalf) QWEN_VL_WGMMA_SHARED_96("f16");
-    else if constexpr (N == 96) QWEN_VL_WGMMA_SHARED_96("bf16");
-    else if constexpr (N == 104 && kHalf) QWEN_VL_WGMMA_SHARED_104("f16");
-    else if constexpr (N == 104) QWEN_VL_WGMMA_SHARED_104("bf16");
-    else if constexpr (N == 144 && kHalf) QWEN_VL_WGMMA_SHARED_144("f16");
+    static_assert(N == 144 || N == 256, "width without an instruction here");
+    if constexpr (N == 144 && kHalf) QWEN_VL_WGMMA_SHARED_144("f16");
     else if constexpr (N == 144) QWEN_VL_WGMMA_SHARED_144("bf16");
-    else if constexpr (N == 208 && kHalf) QWEN_VL_WGMMA_SHARED_208("f16");
-    else if constexpr (N == 208) QWEN_VL_WGMMA_SHARED_208("bf16");
     else if constexpr (N == 256 && kHalf) QWEN_VL_WGMMA_SHARED_256("f16");
     else if constexpr (N == 256) QWEN_VL_WGMMA_SHARED_256("bf16");
 }
