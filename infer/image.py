@@ -2,7 +2,10 @@
 
 import functools
 import importlib.util
+import io
 import math
+import os
+import re
 import stat
 import warnings
 from pathlib import Path
@@ -15,6 +18,7 @@ from core.errors import UserError
 
 PILLOW = int(PIL.__version__.split(".")[0])
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+ADDRESS = re.compile("https?://", re.IGNORECASE)
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 256 << 20  # 50 megapixels uncompressed with four channels, rounded up
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
@@ -23,15 +27,18 @@ STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 NORMALISED = ((np.arange(256, dtype=np.float32)[:, None] / np.float32(255) - MEAN) / STD).T.copy()
 
 
-def load_image(path):
-    """Open an image file as an RGB PIL image.
+def load_image(source):
+    """Open an image as an RGB PIL image: a file's path, or with ALLOW_URL=1 in the environment an https address.
 
-    JPEG, PNG, WebP, BMP and GIF are read, of animations the first frame. As in the reference
-    (`Image.open(path).convert("RGB")`) the EXIF orientation is not applied and transparency is dropped.
-    Raises UserError for a file that is missing, no regular file, larger than 256 MiB, in no such format, larger
-    than 50 megapixels by its header (nothing is decoded then), or damaged.
+    JPEG, PNG, WebP, BMP and GIF are read, of animations the first frame; the content decides which it is, whatever
+    the name or the server says. As in the reference (`Image.open(path).convert("RGB")`) the EXIF orientation is not
+    applied and transparency is dropped. Raises UserError for a file that is missing, no regular file, larger than
+    256 MiB, in no such format, larger than 50 megapixels by its header (nothing is decoded then), or damaged, and
+    for an address that is not allowed or cannot be downloaded (see infer.fetch).
     """
-    path = Path(path)
+    if isinstance(source, str) and ADDRESS.match(source):
+        return _decode(io.BytesIO(_download(source)), ascii(source[:200])[1:-1])
+    path = Path(source)
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -40,23 +47,36 @@ def load_image(path):
         raise UserError(f"{path} is not an image file but a folder or a device")
     if status.st_size > MAX_BYTES:
         raise UserError(f"image {path} is larger than {MAX_BYTES >> 20} MiB: scale it down first")
+    return _decode(path, path)
+
+
+def _download(url):
+    if os.environ.get("ALLOW_URL") != "1":
+        raise UserError(f"{ascii(url[:200])[1:-1]} is an address, not a file: set ALLOW_URL=1 to let it be downloaded")
+    from infer.fetch import fetch  # only now: what nobody downloads for needs no HTTP client
+
+    return fetch(url)
+
+
+def _decode(file, name):
+    """The RGB image in `file` (a path or an open file), called `name` in errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own size warning and notes on odd metadata
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(file, formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise UserError(f"image {path} has {image.width} x {image.height} pixels, more than "
+                    raise UserError(f"image {name} has {image.width} x {image.height} pixels, more than "
                                     f"{MAX_PIXELS // 1_000_000} megapixels: scale it down first")
                 return image.convert("RGB")
         except (UserError, MemoryError, PermissionError):
             raise
         except Image.DecompressionBombError:
-            raise UserError(f"image {path} has more than {MAX_PIXELS // 1_000_000} megapixels: "
+            raise UserError(f"image {name} has more than {MAX_PIXELS // 1_000_000} megapixels: "
                             "scale it down first") from None
         except Image.UnidentifiedImageError:
-            raise UserError(f"{path} is not an image that can be read (JPEG, PNG, WebP, BMP or GIF)") from None
+            raise UserError(f"{name} is not an image that can be read (JPEG, PNG, WebP, BMP or GIF)") from None
         except Exception as e:  # a damaged file makes the decoders raise nearly anything
-            raise UserError(f"image {path} is damaged or incomplete ({e})") from None
+            raise UserError(f"image {name} is damaged or incomplete ({e})") from None
 
 
 def to_pixels(images, image_size):

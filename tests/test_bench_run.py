@@ -112,7 +112,7 @@ def test_arm_without_weights_is_skipped(compete):
     rows, _, _ = compete({"a": {}, "b": {"source": "exported_fused"}, "c": {"source": "exported_native"}},
                          exported_native="/no/such/folder")
     assert rows["b", "load"].status == "skipped" and "--exported-fused" in rows["b", "load"].reason
-    assert rows["c", "load"].status == "skipped" and "/no/such/folder" in rows["c", "load"].reason
+    assert rows["c", "load"].status == "skipped" and rows["c", "load"].reason.startswith("…/folder does")
     assert exit_status(list(rows.values())) == 0
 
 

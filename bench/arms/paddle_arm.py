@@ -34,14 +34,20 @@ class PaddleArm(Arm):
 
     def generate(self, features):
         run = self._start(features)
+        self.begin("prefill")
         run.prefill()
+        self.end("prefill")
         run.tokens()
         times, launches = [time.perf_counter()], []
+        self.begin("decode")
         for _ in range(self.new_tokens - 1):
+            self.begin("step")
             start = time.perf_counter()
             run.step()
             times.append(time.perf_counter())
+            self.end("step")
             launches.append(times[-1] - start)
+        self.end("decode")
         tokens = run.tokens()
         last = time.perf_counter()
         if self.device == "cpu":
@@ -62,6 +68,9 @@ class PaddleArm(Arm):
 
     def synchronize(self):
         self.engine.synchronize()
+
+    def stream(self):
+        return paddle.device.cuda.current_stream().cuda_stream if self.device == "gpu" else None
 
     def release(self):
         if self.device == "gpu":
