@@ -59,6 +59,8 @@ def parse(argv):
     shared.add_argument("--image", help="photograph (default: the sample of the matplotlib package)")
     shared.add_argument("--prompt", default=BENCHMARK_PROMPT)
     shared.add_argument("--new-tokens", type=positive, default=32)
+    shared.add_argument("--prompt-tokens", type=positive, default=0, metavar="N", help="repeat the prompt's text until "
+                        "the prompt has N tokens, image included")
     shared.add_argument("--dtype", choices=DTYPES, default="float32")
     shared.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     shared.add_argument("--threads", type=positive, help="CPU threads of every arm (default: physical cores)")

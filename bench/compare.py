@@ -122,7 +122,10 @@ def compare(options, argv, console):
     console.print(text, f"results: {folder / stem}.*", sep="\n", markup=False, highlight=False, soft_wrap=True)
     if any(map(interrupted, runs)):
         return 130
-    return 2 if any(verdict.verdict == "invalid" for verdict in verdicts) else 0
+    reason = next((verdict.reason for verdict in verdicts if verdict.verdict == "invalid"), "")
+    if reason:
+        console.print(f"no verdict: {reason}", markup=False, highlight=False, soft_wrap=True)
+    return 2 if reason else 0
 
 
 def stopped_line(runs):

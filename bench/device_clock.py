@@ -74,13 +74,14 @@ class DeviceClock:
     """
 
     def __init__(self, stream, driver=None):
-        """`stream` is a cudaStream_t as an integer, 0 for the default one."""
-        self.stream, self.fault = ctypes.c_void_p(stream), ""
+        """`stream` returns a cudaStream_t as an integer, 0 for the default one; what it raises is the fault."""
+        self.fault = ""
         self.free, self.used, self.opened, self.spans, self.buffer = [], [], {}, {}, None
         try:
+            self.stream = ctypes.c_void_p(stream())
             self.driver = driver or Driver()
             self.flushed_bytes = FLUSHED * self.driver.l2_bytes()
-        except DriverError as e:
+        except (DriverError, AttributeError, RuntimeError) as e:  # a missing figure must not end a run
             self.fault = str(e)
 
     def start(self, cold=False):

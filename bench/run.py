@@ -4,7 +4,7 @@ import os
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
+from itertools import cycle, islice, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,7 @@ class Options:
     device: str = "cpu"            # "cpu" | "gpu"
     batch: int = 1
     new_tokens: int = 32
+    prompt_tokens: int = 0         # the prompt's text is repeated until it has as many; 0: as it is
     rounds: int = 200              # the most
     budget: float = 45             # seconds of rounds, of all arms together
     warmup: int = 8                # the most passes of an arm; 0: none, and no first run
@@ -68,9 +69,18 @@ class Options:
 
 
 def make_prompts(options, config):
-    """B equal prompts of token ids with one image each; raises UserError when they do not fit the model."""
+    """B equal prompts of token ids with one image each; raises UserError when they do not fit the model.
+
+    A prompt that shall have `options.prompt_tokens` goes on with the tokens of its own text, again and again.
+    """
     tokenizer = Tokenizer(Path(options.checkpoint) / VOCABULARY, config.image_start_id)
     ids = tokenizer.encode(with_image(options.prompt, 1))
+    if options.prompt_tokens:
+        text = tokenizer.encode(options.prompt)
+        ids += list(islice(cycle(text), max(0, options.prompt_tokens - len(ids)))) if text else []
+        if len(ids) != options.prompt_tokens:
+            raise UserError(f"--prompt-tokens {options.prompt_tokens}: the prompt has {len(ids)}, and only more can be "
+                            "made of it")
     total = len(ids) + max(options.new_tokens, *options.lengths, 0)
     if total > config.max_position_embeddings:
         raise UserError(f"prompt and new tokens need {total} positions, the model has "

@@ -39,7 +39,8 @@ class FakeArm(Arm):
 
     def prepare(self, image, prompts, new_tokens):
         made = super().prepare(image, prompts, new_tokens)
-        self.clock = DeviceClock(0, self.driver) if self.driver else None
+        if self.driver:
+            self.clock = DeviceClock(lambda: 0, self.driver)
         return made
 
     def _work(self, ms):

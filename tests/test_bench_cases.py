@@ -180,6 +180,7 @@ def test_gpu_clock_and_cold_passes_are_stages(compete, monkeypatch):
     assert {stage: state(rows, EAGER, stage=stage).samples for stage in expected} == expected
     assert state(rows, EAGER, new_tokens=2, stage="token_gpu").samples == [5.0]
     assert not [row for row in rows if row.arm == "a" and row.stage in expected]
+    assert state(rows, "a").provenance["versions"]["GPU clock"] == "not available: the arm does not name its stream"
     assert rows[0].provenance["versions"]["GPU clock"] == "CUDA events of the driver"
     text = (folder / "table.md").read_text()
     assert "decode / token, GPU clock, cold L2 (ms)" in text and "Cold L2: the cache was overwritten" in text

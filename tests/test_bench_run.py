@@ -116,6 +116,14 @@ def test_arm_without_weights_is_skipped(compete):
     assert exit_status(list(rows.values())) == 0
 
 
+def test_longer_prompt(compete):
+    plain = compete({"a": {}})[0]["a", "load"].case.prompt_tokens
+    row = compete({"a": {}}, prompt_tokens=plain + 30)[0]["a", "end_to_end"]
+    assert row.case.prompt_tokens == plain + 30 and row.status == "ok"
+    with pytest.raises(UserError, match=f"the prompt has {plain}, and only more"):
+        compete({"a": {}}, prompt_tokens=plain - 1)
+
+
 def test_one_new_token_has_no_decode(compete):
     rows, _, _ = compete({"a": {}}, new_tokens=1)
     assert rows["a", "decode"].status == "skipped" and rows["a", "end_to_end"].status == "ok"

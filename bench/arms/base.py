@@ -31,6 +31,7 @@ class Arm(abc.ABC):
 
     def load(self, source, dtype, device, threads, **options):
         """Load the weights in folder `source`; returns {"load_ms"}, which excludes importing the framework."""
+        self.on_gpu = device == "gpu"
         start = time.perf_counter()
         self.open(source, dtype, device, threads, **options)
         self.synchronize()
@@ -48,8 +49,7 @@ class Arm(abc.ABC):
         start = time.perf_counter()
         compiled = self.compile()
         self.synchronize()
-        stream = self.stream()
-        self.clock = None if stream is None else DeviceClock(stream)
+        self.clock = DeviceClock(self.stream) if self.on_gpu else None
         return {"compile_ms": (time.perf_counter() - start) * 1e3 if compiled else None}
 
     def outputs(self):
@@ -139,8 +139,8 @@ class Arm(abc.ABC):
         return False
 
     def stream(self):
-        """The CUDA stream that all of the arm's work is on, as an integer; None on a CPU."""
-        return None
+        """The CUDA stream that all of the arm's work is on, as an integer; asked for on a GPU only."""
+        raise NotImplementedError("the arm does not name its stream")
 
     def release(self):  # noqa: B027  most arms hold nothing
         """Give back what was held for the case before, also after it ran out of memory."""

@@ -70,7 +70,7 @@ class PaddleArm(Arm):
         self.engine.synchronize()
 
     def stream(self):
-        return paddle.device.cuda.current_stream().cuda_stream if self.device == "gpu" else None
+        return paddle.device.cuda.current_stream().cuda_stream
 
     def release(self):
         if self.device == "gpu":

@@ -81,7 +81,7 @@ class TorchArm(Arm):
             torch.cuda.synchronize()
 
     def stream(self):
-        return torch.cuda.current_stream().cuda_stream if self.device.type == "cuda" else None
+        return torch.cuda.current_stream().cuda_stream
 
     def release(self):
         gc.collect()

@@ -16,7 +16,7 @@ ROUNDS = 20
 @pytest.fixture(scope="module")
 def clock():
     torch.zeros(1, device="cuda")   # makes the context
-    made = DeviceClock(torch.cuda.current_stream().cuda_stream)
+    made = DeviceClock(lambda: torch.cuda.current_stream().cuda_stream)
     assert made.fault == ""
     return made
 
