@@ -60,7 +60,7 @@ $(call one_of,DTYPE,float32 float16 bfloat16)
 $(call one_of,DEVICE,auto cpu gpu)
 $(call one_of,IMPL,fused native stock)
 ifeq ($(IMPL),stock)
-$(if $(filter export export-vision export-language compare regress replay,$(MAKECMDGOALS)),\
+$(if $(filter export export-vision export-language chat compare regress replay,$(MAKECMDGOALS)),\
   $(error IMPL=stock is for infer: export-stock makes its graphs))
 endif
 $(foreach name,CKPT OUT BUILD CASES BUDGET BATCHES LENGTHS VERDICT BASE PADDLE_PYTHON TORCH_PYTHON,$(if $(word 2,$($(name))),\
