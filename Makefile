@@ -17,6 +17,7 @@ IMPL ?= fused
 IMAGE ?=
 PROMPT ?=
 ALLOW_URL ?=
+FONT ?=
 NEW_TOKENS ?= 32
 TEMPERATURE ?=
 TOP_P ?=
@@ -80,8 +81,8 @@ $(if $(BASE),,$(error BASE= is missing: give the git reference to compare with, 
 endif
 
 GOALS := $(or $(MAKECMDGOALS),help)
-OUT_GOALS := checkpoint convert export export-vision export-language export-stock baseline bench compare regress \
-  reproduce history report replay
+OUT_GOALS := checkpoint convert export export-vision export-language export-stock infer baseline bench compare \
+  regress reproduce history report replay
 ifneq ($(OUT),)
 ifneq ($(words $(filter $(OUT_GOALS),$(GOALS))),1)
 $(error OUT= says where one target writes to: give exactly one of $(OUT_GOALS))
@@ -160,6 +161,7 @@ help: ## list the targets and variables
 	@echo "  IMAGE= PROMPT= NEW_TOKENS=$(NEW_TOKENS)   for infer; NEW_TOKENS for bench and chat as well"
 	@echo "  TEMPERATURE= TOP_P= TOP_K= REPETITION_PENALTY= MIN_NEW_TOKENS= SEED= STOP=   for infer and chat"
 	@echo "  SYSTEM=        text that a chat begins with"
+	@echo "  FONT=          TrueType file for the labels of the boxes that infer draws"
 	@echo "  ALLOW_URL=1    images may be https addresses, which are downloaded"
 	@echo "  CUDA_ARCHS=    architectures of the GPU operators, for example \"80 90a\"; default: those of the cards here"
 	@echo "  ARMS=          arms of bench, all of them by default"
@@ -250,13 +252,15 @@ ifeq ($(IMPL),stock)
 ifneq ($(strip $(foreach name,$(SAMPLING) STOP,$($(name)))),)
 $(error IMPL=stock takes the likeliest token: leave out $(SAMPLING) and STOP, or use IMPL=fused)
 endif
+$(if $(and $(OUT),$(filter infer,$(GOALS))),$(error IMPL=stock draws no boxes: leave out OUT=, or use IMPL=fused))
 infer: | $(ENVIRONMENT)
 	@$(PADDLE_PYTHON) -m infer.stock --check --device $(DEVICE)
 	$(MAKE) export-stock
 	$(WITH_STOCK) $(PADDLE_PYTHON) -m infer.stock --exported $(STOCK_EXPORTED) --device $(DEVICE) $(ASKED)
 else
 infer: export ## answer PROMPT about IMAGE (without both: the benchmark's)
-	$(PADDLE_PYTHON) -m infer --exported $(EXPORTED) --device $(USED_DEVICE) $(ASKED) $(SAMPLED)
+	$(PADDLE_PYTHON) -m infer --exported $(EXPORTED) --device $(USED_DEVICE) $(ASKED) $(SAMPLED) \
+	  --out $(call out_or,infer,$(BUILD)/answers) $(if $(FONT),--font $(FONT))
 endif
 
 # An answer of a chat has room for more than infer's default.

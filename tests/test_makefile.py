@@ -140,6 +140,12 @@ def test_stock_is_refused_before_anything_is_made(tmp_path):
     assert done.stderr.startswith("error: the stock graph needs an NVIDIA GPU")
 
 
+def test_infer_writes_pictures_to_its_folder(tmp_path):
+    assert f"--out {tmp_path}/answers" in make(tmp_path, "-n", "infer", "PRESET=tiny").stdout
+    line = make(tmp_path, "-n", "infer", "PRESET=tiny", "OUT=/pictures", "FONT=/a.ttf").stdout
+    assert "--out /pictures --font /a.ttf" in line and f"{tmp_path}/exported/tiny" in line
+
+
 def test_check_takes_the_type_only_when_it_is_given(tmp_path):
     line, typed = (make(tmp_path, "-n", "check", "CKPT=/models/Qwen-VL", *more).stdout for more in
                    ([], ["DTYPE=bfloat16", "HASHES=1"]))
@@ -175,6 +181,7 @@ def test_doctor_needs_no_environment(tmp_path):
     (["export", "CKPT=/a b"], "space"),
     (["replay", "CKPT=tests/data/tiny/checkpoint"], "CASES= is missing"),
     (["check"], "CKPT= is missing"),
+    (["infer", "IMPL=stock", "OUT=/x"], "draws no boxes"),
     (["export", "bench", "OUT=/x"], "exactly one"),
     (["export", "PADDLE_PYTHON=/no/python"], "cannot be run"),
 ])
