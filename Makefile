@@ -16,14 +16,19 @@ DEVICE ?= auto
 IMPL ?= fused
 IMAGE ?=
 PROMPT ?=
+ALLOW_URL ?=
 NEW_TOKENS ?= 32
 ARMS ?=
 ROUNDS ?=
 BATCH ?=
 CASES ?=
 BUDGET ?=
+BATCHES ?=
+LENGTHS ?=
+VERDICT ?=
 BASE ?=
 UPDATE ?=
+HASHES ?=
 CUDA_ARCHS ?=
 OUT ?=
 BUILD ?= build
@@ -32,7 +37,7 @@ PADDLE_PYTHON ?= .venv/bin/python
 TORCH_PYTHON ?= .venv/bin/python
 override PROMPT := $(value PROMPT)
 override IMAGE := $(value IMAGE)
-export PRESET CKPT PYTHON DEVICE PADDLE_PYTHON TORCH_PYTHON IMAGE PROMPT CUDA_ARCHS
+export PRESET CKPT PYTHON DEVICE PADDLE_PYTHON TORCH_PYTHON IMAGE PROMPT ALLOW_URL CUDA_ARCHS
 
 comma := ,
 empty :=
@@ -43,12 +48,16 @@ $(call one_of,PRESET,$(PRESETS))
 $(call one_of,DTYPE,float32 float16 bfloat16)
 $(call one_of,DEVICE,auto cpu gpu)
 $(call one_of,IMPL,fused native)
-$(foreach name,CKPT OUT BUILD CASES BUDGET BASE PADDLE_PYTHON TORCH_PYTHON,$(if $(word 2,$($(name))),\
+$(foreach name,CKPT OUT BUILD CASES BUDGET BATCHES LENGTHS VERDICT BASE PADDLE_PYTHON TORCH_PYTHON,$(if $(word 2,$($(name))),\
   $(error $(name)=$($(name)) holds a space, which make cannot handle: use another folder or a symbolic link)))
 
 ifneq ($(filter replay,$(MAKECMDGOALS)),)
 $(foreach name,CKPT CASES OUT,$(if $($(name)),,\
   $(error $(name)= is missing: replay needs CKPT= (checkpoint), CASES= (folder of case*.npz) and OUT= (folder))))
+endif
+
+ifneq ($(filter check,$(MAKECMDGOALS)),)
+$(if $(CKPT),,$(error CKPT= is missing: give the folder of the downloaded checkpoint))
 endif
 
 ifneq ($(filter compare,$(MAKECMDGOALS)),)
@@ -75,7 +84,7 @@ NAME := $(notdir $(realpath $(CKPT)))-$(shell printf %s '$(realpath $(CKPT))' | 
 CHECKPOINT := $(CKPT)
 CHECKPOINT_FILES := $(wildcard $(foreach file,config.json qwen.tiktoken *.safetensors *.bin *.pdparams *.index.json,\
   $(CKPT)/$(file)))
-ifneq ($(filter-out help doctor setup ops test lint clean history report,$(GOALS)),)
+ifneq ($(filter-out help doctor setup ops test lint clean history report check,$(GOALS)),)
 ifeq ($(wildcard $(CKPT)/config.json),)
 $(error CKPT=$(CKPT) has no config.json: give the folder of a Qwen-VL checkpoint)
 endif
@@ -115,7 +124,7 @@ CONVERT_SOURCES := export/convert.py $(SHARED_SOURCES)
 EXPORT_SOURCES := $(filter-out export/convert.py export/synthetic.py,$(wildcard export/*.py)) $(SHARED_SOURCES) \
   ops/weights.py ops/functional.py
 
-.PHONY: help setup ops checkpoint convert export export-vision export-language infer baseline bench \
+.PHONY: help setup ops check checkpoint convert export export-vision export-language infer baseline bench \
   compare regress reproduce history report replay doctor test lint clean FORCE
 FORCE:
 
@@ -128,12 +137,16 @@ help: ## list the targets and variables
 	@echo "  DEVICE=$(DEVICE)    auto, cpu or gpu; gpu also installs Paddle's GPU wheel"
 	@echo "  IMPL=$(IMPL)     fused (own operators) or native (Paddle's)"
 	@echo "  IMAGE= PROMPT= NEW_TOKENS=$(NEW_TOKENS)   for infer; NEW_TOKENS for bench as well"
+	@echo "  ALLOW_URL=1    images may be https addresses, which are downloaded"
 	@echo "  CUDA_ARCHS=    architectures of the GPU operators, for example \"80 90a\"; default: those of the cards here"
 	@echo "  ARMS=          arms of bench, all of them by default"
 	@echo "  ROUNDS= BATCH= rounds and batch of bench"
+	@echo "  BATCHES= LENGTHS=   further cases of bench, for example BATCHES=2,4 LENGTHS=1,64 (a GPU has some by default)"
 	@echo "  BUDGET=        seconds of rounds of bench, compare and regress; they end before when they know enough"
 	@echo "  BASE=          git reference that compare measures HEAD against"
+	@echo "  HASHES=1       check compares large files with their published hashes as well"
 	@echo "  UPDATE=1       regress stores a new baseline"
+	@echo "  VERDICT=       file that regress writes its verdict to (JSON)"
 	@echo "  OUT=           where the target writes to ($(OUT_GOALS))"
 	@echo "  BUILD=$(BUILD)    folder of everything that is built on the way"
 	@echo "  PYTHON=        interpreter (3.11 or 3.12) that .venv is made with"
@@ -152,6 +165,10 @@ ops: $(OPS_LIBRARY) ## build the operator library
 $(OPS_LIBRARY): $(OPS_SOURCES) $(WHEELS)
 	$(PADDLE_PYTHON) -m ops.build --device $(USED_DEVICE) --out $(@D)
 	@touch $@
+
+check: | $(ENVIRONMENT) ## say whether the downloaded checkpoint CKPT is whole, what it needs, what to do next
+	@$(PADDLE_PYTHON) -m export.check $(CKPT) --converted $(CONVERTED) --exported $(EXPORTED_ROOT) \
+	  $(if $(filter file,$(origin DTYPE)),,--dtype $(DTYPE)) $(if $(HASHES),--hashes)
 
 checkpoint: $(CHECKPOINT_FILES) ## make the random checkpoint of PRESET
 
@@ -197,12 +214,27 @@ BENCH_OPTIONS := --checkpoint $(CHECKPOINT) --dtype $(DTYPE) --device $(USED_DEV
   $${IMAGE:+--image "$$IMAGE"} $${PROMPT:+--prompt "$$PROMPT"}
 BUDGET_OPTION := $(if $(BUDGET),--budget $(BUDGET))
 
+# The command as it was typed, a word a line, for the results: what a reader has to run for the same again.
+TYPED := PRESET CKPT DTYPE DEVICE IMPL NEW_TOKENS ARMS ROUNDS BATCH BATCHES LENGTHS BUDGET BASE UPDATE IMAGE PROMPT
+define NEWLINE
+
+
+endef
+typed = $(if $(and $($1),$(filter-out file default undefined,$(origin $1))),$(NEWLINE)$1=$($1))
+bench compare regress reproduce: export QWEN_VL_MAKE = make$(NEWLINE)$@$(foreach name,$(TYPED),$(call typed,$(name)))
+
+# A GPU run has further cases unless they are named; an arm that is slow does not make all of them.
+CASE_OPTIONS := $(if $(BATCHES),--batches $(BATCHES)) $(if $(LENGTHS),--lengths $(LENGTHS))
+ifeq ($(USED_DEVICE)$(BATCHES)$(LENGTHS),gpu)
+CASE_OPTIONS := --batches 1,2,4,8,16 --lengths 1,16,64,128,256 --case-budget 15
+endif
+
 baseline: $(CHECKPOINT_FILES) | $(ENVIRONMENT) ## one pass of the PyTorch baseline: times and text
 	$(PADDLE_PYTHON) -m bench baseline $(BENCH_OPTIONS)
 
 bench: $(CHECKPOINT_FILES) $(BENCH_EXPORTS) | $(ENVIRONMENT) ## compare Paddle with PyTorch, write results/
 	$(PADDLE_PYTHON) -m bench run $(BENCH_OPTIONS) --out $(RESULTS) --preset $(NAME) $(if $(ARMS),--arms $(ARMS)) \
-	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BATCH),--batch $(BATCH)) $(BUDGET_OPTION) \
+	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BATCH),--batch $(BATCH)) $(BUDGET_OPTION) $(CASE_OPTIONS) \
 	  $(foreach impl,$(BENCH_IMPLS),--exported-$(impl) $(EXPORTED_ROOT)/$(impl)-$(DTYPE))
 
 compare: $(CHECKPOINT_FILES) | $(ENVIRONMENT) ## measure HEAD beside the version BASE on this machine
@@ -212,7 +244,8 @@ compare: $(CHECKPOINT_FILES) | $(ENVIRONMENT) ## measure HEAD beside the version
 REGRESS_EXPORTS := $(GRAPHS:%=$(EXPORTED_ROOT)/$(IMPL)-$(DTYPE)/%/manifest.json)
 regress: $(CHECKPOINT_FILES) $(REGRESS_EXPORTS) | $(ENVIRONMENT) ## compare with the stored baseline
 	$(PADDLE_PYTHON) -m bench regress $(BENCH_OPTIONS) --out $(RESULTS) --preset $(NAME) --impl $(IMPL) \
-	  --exported-$(IMPL) $(EXPORTED_ROOT)/$(IMPL)-$(DTYPE) $(if $(UPDATE),--update) $(BUDGET_OPTION)
+	  --exported-$(IMPL) $(EXPORTED_ROOT)/$(IMPL)-$(DTYPE) $(if $(UPDATE),--update) $(if $(VERDICT),--verdict $(VERDICT)) \
+	  $(BUDGET_OPTION)
 
 REPRODUCE_EXPORTS := $(GRAPHS:%=$(EXPORTED_ROOT)/fused-$(DTYPE)/%/manifest.json)
 
@@ -241,5 +274,5 @@ lint: | $(ENVIRONMENT) ## check the style of the Python files
 	$(PADDLE_PYTHON) -m ruff check .
 
 clean: ## remove what was built (.venv and results stay)
-	rm -rf $(BUILD) .pytest_cache .ruff_cache
+	rm -rf $(BUILD) .pytest_cache .ruff_cache .hypothesis
 	find . -path ./.venv -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

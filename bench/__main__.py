@@ -11,7 +11,7 @@ from bench.baseline import baseline
 from bench.compare import CompareOptions, compare
 from bench.history import write_history
 from bench.html import RESULTS, publish
-from bench.regress import RegressOptions, regress
+from bench.regress import RegressOptions, regress, told
 from bench.report import show
 from bench.reproduce import reproduce
 from bench.results import report
@@ -59,6 +59,8 @@ def parse(argv):
     shared.add_argument("--image", help="photograph (default: the sample of the matplotlib package)")
     shared.add_argument("--prompt", default=BENCHMARK_PROMPT)
     shared.add_argument("--new-tokens", type=positive, default=32)
+    shared.add_argument("--prompt-tokens", type=positive, default=0, metavar="N", help="repeat the prompt's text until "
+                        "the prompt has N tokens, image included")
     shared.add_argument("--dtype", choices=DTYPES, default="float32")
     shared.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     shared.add_argument("--threads", type=positive, help="CPU threads of every arm (default: physical cores)")
@@ -83,6 +85,10 @@ def parse(argv):
                           help="further cases: other numbers of new tokens")
     measured.add_argument("--case-rounds", type=positive, default=3, help="rounds of the further cases")
     measured.add_argument("--case-arms", type=arm_list, default=[], help="arms that measure them (default: all)")
+    measured.add_argument("--case-budget", type=float, default=Options.case_budget, metavar="SECONDS",
+                          help="an arm that has spent this time on further cases begins no other one")
+    measured.add_argument("--cold", type=int, default=Options.cold, metavar="PASSES",
+                          help="passes with the L2 cache overwritten before each stage (GPU only; 0: none)")
     measured.add_argument("--sequential", action="store_true", help="load and measure one arm after the other "
                           "(a GPU that cannot hold all of them does so anyway)")
     measured.add_argument("--deadline", type=float, default=0, metavar="SECONDS",
@@ -112,21 +118,25 @@ def parse(argv):
     versions.add_argument("--build", default="build", help="folder of the versions' worktrees")
     stored = commands.add_parser("regress", parents=[judged], help="this version against the stored baseline: status "
                                  "1 for a confirmed regression, 2 when that cannot be told")
+    stored.set_defaults(budget=RegressOptions.budget)
     stored.add_argument("--exported-native", default="", help="exported folder of the native graphs")
     stored.add_argument("--exported-fused", default="", help="exported folder of the fused graphs")
     stored.add_argument("--update", action="store_true", help="store a new baseline instead")
+    stored.add_argument("--verdict", default="", metavar="FILE", help="where to write status and verdicts, as JSON")
     return parser.parse_args(argv)
 
 
-JUDGED = {"compare": (compare, CompareOptions), "regress": (regress, RegressOptions)}
+JUDGED = {"compare": CompareOptions, "regress": RegressOptions}
 
 
 def to_options(args):
-    """Options of the sub-command's class; fields that the sub-command does not have keep their defaults."""
-    _, kind = JUDGED.get(args.command, (run, Options))
+    """Options of the sub-command's class; fields that the sub-command does not have keep their defaults. UserError."""
+    kind = JUDGED.get(args.command, Options)
     values = {name: value for name, value in vars(args).items() if name in kind.__dataclass_fields__}
     values["image"] = args.image or str(default_image())
     values["device"] = default_device() if args.device == "auto" else args.device
+    if values["device"] == "cpu" and args.dtype != "float32":
+        raise UserError("CPU runs are float32: leave DTYPE= away or use DEVICE=gpu")
     values["threads"] = args.threads or 0
     values["arms"] = values.get("arms") or default_arms(values["device"])
     values["python"] = {name: getattr(args, f"{name}_python") or os.environ.get(f"{name.upper()}_PYTHON")
@@ -152,19 +162,19 @@ def main(argv=None):
         text, written = write_history(args.results_dir)
         console.print(text, *written, sep="\n", markup=False, highlight=False, soft_wrap=True)
         return 0
+    arguments = ["python", "-m", "bench", *argv]
+    if args.command == "regress":
+        return told(lambda: regress(to_options(args), arguments, console), console, args.verdict)
     options = to_options(args)
-    if options.device == "cpu" and options.dtype != "float32":
-        raise UserError("CPU runs are float32: leave DTYPE= away or use DEVICE=gpu")
     if args.command == "baseline":
         return baseline(options, args.attention, console)
     if args.command == "reproduce":
-        folder, rows, text = reproduce(options, ["python", "-m", "bench", *argv])
+        folder, rows, text = reproduce(options, arguments)
         console.print(text, f"results: {folder}", sep="\n", markup=False, highlight=False, soft_wrap=True)
         return exit_status(rows)
-    if args.command in JUDGED:
-        judge, _ = JUDGED[args.command]
-        return judge(options, ["python", "-m", "bench", *argv], console)
-    folder, rows = run(options, ["python", "-m", "bench", *argv])
+    if args.command == "compare":
+        return compare(options, arguments, console)
+    folder, rows = run(options, arguments)
     show(rows, console)
     console.print(f"results: {folder}", markup=False, highlight=False)
     return exit_status(rows)

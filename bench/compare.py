@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.arms import ARMS
-from bench.provenance import machine_name
+from bench.provenance import WRITTEN_BY_RUNS, machine_name
 from bench.report import conditions_line, device_name
 from bench.results import check_writable
 from bench.run import Options, measured
@@ -40,6 +40,7 @@ class CompareOptions(Options):
     build: str = "build"
     budget: float = BUDGET
     rounds: int = ROUNDS
+    cold: int = 0
     exported_base: str = ""
     exported_head: str = ""
 
@@ -91,7 +92,7 @@ def compare(options, argv, console):
     """
     check_writable(options.out)
     versions = [check_out(name, options.build) for name in (options.base, options.head)]
-    if options.head == "HEAD" and git("status", "--porcelain", "-uno"):
+    if options.head == "HEAD" and git("status", "--porcelain", "-uno", "--", ".", *WRITTEN_BY_RUNS):
         console.print("uncommitted changes are not in HEAD and are not measured", markup=False, highlight=False)
     exported = []
     for version in versions:
@@ -121,7 +122,10 @@ def compare(options, argv, console):
     console.print(text, f"results: {folder / stem}.*", sep="\n", markup=False, highlight=False, soft_wrap=True)
     if any(map(interrupted, runs)):
         return 130
-    return 2 if any(verdict.verdict == "invalid" for verdict in verdicts) else 0
+    reason = next((verdict.reason for verdict in verdicts if verdict.verdict == "invalid"), "")
+    if reason:
+        console.print(f"no verdict: {reason}", markup=False, highlight=False, soft_wrap=True)
+    return 2 if reason else 0
 
 
 def stopped_line(runs):

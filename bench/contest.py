@@ -11,6 +11,7 @@ from bench.stopping import is_warm
 
 ROUNDS_AT_LEAST = 3   # that a run whose time is over still makes
 OUT_OF_TIME = "the time given by --deadline was over"
+OUT_OF_CASE_TIME = "the time given by --case-budget was over"
 
 
 @dataclass
@@ -42,6 +43,7 @@ class Entry(CaseResult):
     repeats: bool = True                           # every pass made the same tokens
     rounds: int = 0
     cases: dict = field(default_factory=dict)      # further Case -> CaseResult
+    case_seconds: float = 0.0                      # spent on them
 
     def leave(self, status, reason):
         self.status, self.reason = status, reason
@@ -140,9 +142,10 @@ class Contest:
         """What the gate compares of an arm, None after it has dropped out."""
         self.progress.doing(f"{entry.name}: accuracy")
         path = self.scratch / f"{entry.name}.npz"
-        entry.call("outputs", path=str(path))
+        made = entry.call("outputs", path=str(path))
         if not entry.worker:
             return None
+        entry.versions |= made or {}
         with np.load(path, allow_pickle=False) as stored:
             outputs = dict(stored)
         path.unlink()
@@ -163,8 +166,8 @@ class Contest:
         if not entry.accuracy["passed"]:
             entry.leave("failed", f"gate failed: {entry.accuracy['reason']}")
 
-    def _pass(self, entry):
-        result = entry.call("measure")
+    def _pass(self, entry, **args):
+        result = entry.call("measure", **args)
         if result and result["tokens"] != entry.tokens:
             if not self.judge.half:
                 entry.leave("failed", "gate failed: a later pass made other tokens than the compared one")
@@ -224,19 +227,34 @@ class Contest:
             if peak:
                 entry.samples["peak_memory"] = [peak["mib"]]
                 entry.counted["peak_memory"] = peak["kind"]
+                if peak.get("clock"):
+                    entry.versions["GPU clock"] = peak["clock"]
 
-    def measure_case(self, case, prepare, rounds, warmup, judge, names):
+    def measure_cold(self, passes):
+        """Passes with the GPU's L2 cache overwritten before each stage; without them an arm has no such stages."""
+        for entry in self.running:
+            try:
+                for i in range(passes):
+                    self.progress.doing(f"{entry.name}: cold pass {i + 1} of {passes}")
+                    entry.add(entry.attempt("measure", cold=True)["stages"])
+            except WorkerFailed as e:
+                self.progress.note(f"{entry.name}: no cold stages: {e}")
+
+    def measure_case(self, case, prepare, rounds, warmup, judge, names, budget=0):
         """A further case on the arms in `names`, one after the other; what fails there is that case's, not the arm's.
 
-        After the first run, up to `warmup` passes warm up.
+        After the first run, up to `warmup` passes warm up. An arm that has spent `budget` seconds on such cases begins
+        no other one (0: no limit).
         Tokens are held to those of the arm's own gated case, see gate.Judge.other_case.
         """
         for entry in (entry for entry in self.running if entry.name in names):
             entry.cases[case] = result = CaseResult()
-            if self.late:
-                result.status, result.reason = "skipped", OUT_OF_TIME
+            spent = budget and entry.case_seconds > budget
+            if self.late or spent:
+                result.status, result.reason = "skipped", OUT_OF_CASE_TIME if spent else OUT_OF_TIME
                 continue
             self.progress.doing(f"{entry.name}: batch {case.batch}, {case.new_tokens} new tokens")
+            begin = time.monotonic()
             try:
                 self._add_compile(result, entry.attempt("prepare", **prepare))
                 result.add({"first_run": entry.attempt("measure")["stages"]["end_to_end"]})
@@ -254,6 +272,7 @@ class Contest:
                 result.status, result.reason = e.status, str(e)
                 if e.alive:
                     self._release(entry)
+            entry.case_seconds += time.monotonic() - begin
 
     @staticmethod
     def _release(entry):

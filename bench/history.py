@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import mannwhitneyu
 
-from bench.cases import ARM_STYLES
+from bench.cases import arm_style
 from bench.provenance import machine_name
 from bench.report import device_name, markdown_table
 from bench.schema import BENCHMARK, TIMED
@@ -164,7 +164,7 @@ def history_figure(series, machine, case, stage="end_to_end"):
         figure = Figure(figsize=(9, 5), layout="constrained")
         axes = figure.add_subplot()
         for arm, lines in shown.items():
-            colour, marker = ARM_STYLES.get(arm, ("black", "x"))
+            colour, marker = arm_style(arm, shown)
             at = [dates.index(line["date"]) for line in lines]
             axes.plot(at, [line["median"] for line in lines], color=colour, marker=marker, label=arm)
             for change in changes_of(lines):

@@ -19,7 +19,7 @@ PICTURES = {"stages.png": "Where the time goes", "speedup.png": "Speed-up",
             "limits.png": "Share of the device's limits", "lengths.png": "Latency against output length",
             "batches.png": "Throughput against batch", "history.png": "History"}
 README_LINES = ("status", "vision (ms)", "prefill (ms)", "TTFT (ms)", "decode / token (ms)", "end to end (ms)",
-                "decode / token, share of limit", "peak memory (MiB)", "speed-up vs")
+                "decode / token, share of limit", "peak memory (MiB)", "memory beyond the weights", "speed-up vs")
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #111; }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }

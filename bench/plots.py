@@ -15,7 +15,7 @@ STAGE_STYLES = {  # stage -> fill, hatch, text
     "preprocess": ("#E69F00", "//", "black"), "vision": ("#56B4E9", "", "black"),
     "prefill": ("#F0E442", "\\\\", "black"), "decode": ("#0072B2", "", "white")}
 LIMITED = {"vision": "matrix products", "prefill": "matrix products", "token": "memory reads"}   # stage -> its limit
-BASELINE_STYLES = dict(zip(BASELINES, (("#D55E00", "//"), ("#0072B2", ""), ("#009E73", "\\\\")), strict=True))
+BASELINE_STYLES = dict(zip(BASELINES, (("#D55E00", "//"), ("#E69F00", ""), ("#009E73", "\\\\")), strict=True))
 FONT = {"font.size": 11, "axes.titlesize": 12, "hatch.linewidth": 0.6}
 CAPTION_WIDTH = 130
 NARROWEST_LABELLED = 0.05  # share of the longest bar below which a stage has no room for its figure

@@ -9,7 +9,10 @@ import subprocess
 import time
 from pathlib import Path
 
+from bench.worker import PROTOCOL
+
 ROOT = Path(__file__).parents[1]
+FIRST_PROTOCOL = 1  # spoken by a worker that states none
 DYING_SECONDS = 30  # a process that holds much memory needs a while to go
 
 
@@ -57,7 +60,10 @@ class Worker:
     def wait_ready(self):
         """Wait until the framework is imported; before the first call."""
         try:
-            self._receive()
+            spoken = self._answer().get("protocol", FIRST_PROTOCOL)
+            if spoken != PROTOCOL:
+                raise WorkerFailed(f"the worker speaks protocol {spoken}, this version {PROTOCOL}: run both from the "
+                                   "same version of the repository")
         except WorkerFailed:
             self.close()
             raise
@@ -65,12 +71,12 @@ class Worker:
     def call(self, name, /, **args):
         """The result of one call in the worker."""
         line = json.dumps({"call": name, "args": args}) + "\n"
-        with contextlib.suppress(BrokenPipeError):  # then it has died, and _receive says of what
+        with contextlib.suppress(BrokenPipeError):  # then it has died, and _answer says of what
             self.process.stdin.write(line.encode())
             self.process.stdin.flush()
-        return self._receive()
+        return self._answer().get("result")
 
-    def _receive(self):
+    def _answer(self):
         deadline = time.monotonic() + self.timeout
         while b"\n" not in self.buffer:
             if not self.selector.select(max(0, deadline - time.monotonic())):
@@ -84,7 +90,7 @@ class Worker:
         reply = json.loads(line)
         if not reply["ok"]:
             raise WorkerFailed(reply["reason"], reply["status"], alive=True)
-        return reply.get("result")
+        return reply
 
     def _death(self):
         with contextlib.suppress(subprocess.TimeoutExpired):

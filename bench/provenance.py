@@ -16,7 +16,9 @@ from bench.conditions import Gpu, cpu_mhz, not_available
 from core.errors import UserError
 from core.files import file_hash
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
+WRITTEN_BY_RUNS = (":(exclude)results", ":(exclude)README.md")
+MAKE_COMMAND = "QWEN_VL_MAKE"   # variable with the words of a make command, one a line
 
 
 def cpu_model():
@@ -39,18 +41,60 @@ def governor():
         return not_available("this machine has no frequency governor to read")
 
 
+def portable_path(text, label):
+    """A path as it is from the repository's root, or <label> where it lies elsewhere; any other text as it is."""
+    absolute = text.startswith(("/", "~", "../")) or text == ".."
+    if not absolute and ":/" not in text:
+        return text
+    path = Path(text).expanduser().resolve()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else f"<{label}>"
+
+
+def portable(argv):
+    """`argv` without the places of this machine: <checkpoint> stands for what followed --checkpoint or CHECKPOINT=.
+
+    Prompts are kept as they are.
+    """
+    made, option = [], "path"
+    for word in argv:
+        name, equals, value = word.partition("=")
+        if option == "prompt" or name == "PROMPT":
+            made.append(word)
+        elif equals and re.fullmatch(r"[\w-]+", name):
+            made.append(f"{name}={portable_path(value, name.lstrip('-').lower())}")
+        else:
+            made.append(portable_path(word, option))
+        option = word[2:] if word.startswith("--") and not equals else option if option.endswith("env") else "path"
+    return made
+
+
+def without_paths(text):
+    """A reason without the places of this machine: of an absolute path the end, or what follows the repository's."""
+    def shown(match):
+        path = Path(match[0])
+        return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else f"…/{path.name}"
+    return re.sub(r"(?<![\w.…>])/[^\s/:'\"(),;]+(?:/[^\s/:'\"(),;]+)+", shown, text)
+
+
+def asked_for(argv):
+    """What the user typed: the make command that the Makefile hands down, else `argv`; see `portable`."""
+    made = os.environ.get(MAKE_COMMAND)
+    return portable([word.strip() for word in made.split("\n")] if made else argv)
+
+
 def repro_command(argv, git):
-    """A line for the repository's root that measures the same again."""
-    command = shlex.join(argv)
+    """A line for the repository's root that measures the same again, once its <placeholders> are filled in."""
+    command = shlex.join(asked_for(argv))
     return f"git checkout {git['sha']} && {command}" if git["sha"] and not git["dirty"] else command
 
 
 def git_state():
-    """{"sha", "dirty"} of this repository; None for both outside one."""
+    """{"sha", "dirty"} of this repository, None for both outside one; what runs write makes nothing dirty."""
     def git(*args):
         return subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True, check=True).stdout
     try:
-        return {"sha": git("rev-parse", "HEAD").strip(), "dirty": bool(git("status", "--porcelain").strip())}
+        changed = git("status", "--porcelain", "--", ".", *WRITTEN_BY_RUNS).strip()
+        return {"sha": git("rev-parse", "HEAD").strip(), "dirty": bool(changed)}
     except (OSError, subprocess.CalledProcessError):
         return {"sha": None, "dirty": None}
 
@@ -83,7 +127,7 @@ def collect(argv, threads, checkpoint, image, gpu=None):
     """
     git = git_state()
     return {
-        "argv": list(argv), "repro": repro_command(argv, git), "git": git,
+        "argv": portable(argv), "repro": repro_command(argv, git), "git": git,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "platform": platform.platform(), "cpu": cpu_model(), "cores": physical_cores(), "threads": threads,
         "governor": governor(), "cpu_mhz": cpu_mhz(), "load_average": os.getloadavg()[0],

@@ -4,7 +4,9 @@ The two were measured at different times, so each stage is divided by that of a 
 whose code is not this repository's operators. What has changed the machine since then changed the ruler as well.
 """
 
-from dataclasses import dataclass, replace
+import json
+import traceback
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from bench.arms import ARMS
@@ -35,9 +37,10 @@ from core.files import atomic_file
 RULER = "torch-sdpa"
 RULER_STAGES = {"preprocess": "vision"}   # preprocessing is this repository's code in every arm: no ruler for itself
 BASELINE = "baseline.jsonl"
-REGRESSION, CANNOT_TELL = 1, 2            # exit statuses
+REGRESSION, CANNOT_TELL, INTERRUPTED = 1, 2, 130   # exit statuses
+VERDICT_SCHEMA = 1                        # of the file that --verdict names
 RENEW = "store it again with UPDATE=1"
-BUDGET = 600
+BUDGET = 900   # seconds of rounds; more than a comparison needs, since the ruler takes its part of the noise twice
 ROUNDS = 2000
 
 
@@ -49,6 +52,7 @@ class RegressOptions(Options):
     update: bool = False
     budget: float = BUDGET
     rounds: int = ROUNDS
+    cold: int = 0
 
 
 def ruler_stage(stage):
@@ -113,21 +117,20 @@ def _folder(options, rows):
 
 
 def update(options, argv, console):
-    """Measure the arm twice and the ruler, store them as the baseline; returns the exit status."""
+    """Measure the arm twice and the ruler, store them as the baseline; returns what `regress` does."""
     arm = f"paddle-{options.impl}"
     specs = {**ARMS, AGAIN: replace(ARMS[arm], name=AGAIN)}
     rows, _ = measured(replace(options, arms=[arm, RULER, AGAIN]), argv, specs=specs, narrow=narrow_to_ruler)
     if interrupted(rows):
-        return 130
+        return INTERRUPTED, "interrupted: no baseline stored", []
     reason = why_invalid(rows)
     if reason:
         raise UserError(f"no baseline stored: {reason}")
     path = _folder(options, rows) / BASELINE
     with atomic_file(path, "w") as f:
         f.writelines(row.to_json() + "\n" for row in rows)
-    console.print(conditions_line(rows), stopped_line([rows]), f"baseline: {path}", sep="\n", markup=False,
-                  highlight=False, soft_wrap=True)
-    return 0
+    console.print(conditions_line(rows), stopped_line([rows]), sep="\n", markup=False, highlight=False, soft_wrap=True)
+    return 0, f"baseline stored: {path}", []
 
 
 def outcome(verdicts):
@@ -144,32 +147,48 @@ def outcome(verdicts):
 
 
 def regress(options, argv, console):
-    """Measure, print; returns 0, REGRESSION or CANNOT_TELL (the reason is the last line), 130 after Ctrl-C."""
+    """Measure, print the table; returns (exit status, the last line to print, verdicts). UserError: cannot tell."""
     arm = f"paddle-{options.impl}"
-    try:
-        check_writable(options.out)
-        if options.update:
-            return update(options, argv, console)
-        if not any(Path(options.out).rglob(BASELINE)):
-            raise UserError(f"no {BASELINE} below {options.out}: store one with UPDATE=1 on a version known to be good")
-        baseline = []
+    check_writable(options.out)
+    if options.update:
+        return update(options, argv, console)
+    if not any(Path(options.out).rglob(BASELINE)):
+        raise UserError(f"no {BASELINE} below {options.out}: store one with UPDATE=1 on a version known to be good")
+    baseline = []
 
-        def measure():
-            rows, _ = measured(replace(options, arms=[arm, RULER]), argv, narrow=narrow_to_ruler)
-            if not baseline:
-                baseline.extend(read_baseline(_folder(options, rows) / BASELINE))
-                check_same_conditions(baseline, rows, arm)
-            return rows
+    def measure():
+        rows, _ = measured(replace(options, arms=[arm, RULER]), argv, narrow=narrow_to_ruler)
+        if not baseline:
+            baseline.extend(read_baseline(_folder(options, rows) / BASELINE))
+            check_same_conditions(baseline, rows, arm)
+        return rows
 
-        verdicts, runs = decided(measure, lambda rows: judge_stored(arm, baseline, rows))
-    except UserError as e:
-        console.print(f"cannot tell: {e}", markup=False, highlight=False, soft_wrap=True)
-        return CANNOT_TELL
-    if any(map(interrupted, runs)):
-        return 130
-    status, line = outcome(verdicts)
+    verdicts, runs = decided(measure, lambda rows: judge_stored(arm, baseline, rows))
     since = baseline[0].provenance
     console.print(conditions_line(runs[0]), verdict_table(verdicts), stopped_line(runs),
-                  f"baseline of {since['time']}, git {since['git']['sha']}", line, sep="\n", markup=False,
-                  highlight=False, soft_wrap=True)
+                  f"baseline of {since['time']}, git {since['git']['sha']}", sep="\n", markup=False, highlight=False,
+                  soft_wrap=True)
+    if any(map(interrupted, runs)):
+        return INTERRUPTED, "interrupted: cannot tell", verdicts
+    return *outcome(verdicts), verdicts
+
+
+def told(judge, console, path=""):
+    """The exit status of judge(), which returns what `regress` does: its line printed last, all of it in file `path`.
+
+    Whatever goes wrong is "cannot tell", never the status of a regression.
+    """
+    try:
+        status, line, verdicts = judge()
+    except UserError as e:
+        status, line, verdicts = CANNOT_TELL, f"cannot tell: {e}", []
+    except Exception as e:
+        traceback.print_exc()
+        status, line, verdicts = CANNOT_TELL, f"cannot tell: {type(e).__name__}: {e}", []
+    if path:
+        with atomic_file(path, "w") as f:
+            json.dump({"schema": VERDICT_SCHEMA, "status": status, "line": line,
+                       "verdicts": [asdict(verdict) for verdict in verdicts]}, f, indent=1)
+            f.write("\n")
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
     return status

@@ -7,14 +7,23 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.arms import BASELINES
-from bench.schema import OPTIONAL, STAGES
+from bench.schema import COLD_STAGES, GPU_STAGES, OPTIONAL, STAGES
 from bench.statistics import ratio_interval, speed_up, summary
+from bench.stopping import NARROW
 
 LABELS = {"preprocess": "preprocess", "vision": "vision", "prefill": "prefill", "ttft": "TTFT",
-          "token": "decode / token", "host_step": "host / token", "published": "published protocol",
-          "end_to_end": "end to end", "first_run": "first run", "load": "load", "compile": "compile",
-          "peak_memory": "peak memory", "device_memory": "device memory", "beyond_weights": "memory beyond the weights"}
+          "token": "decode / token", "published": "published protocol", "end_to_end": "end to end",
+          "vision_gpu": "vision, GPU clock", "prefill_gpu": "prefill, GPU clock",
+          "token_gpu": "decode / token, GPU clock", "host_step": "host / token",
+          "vision_cold": "vision, GPU clock, cold L2", "prefill_cold": "prefill, GPU clock, cold L2",
+          "token_cold": "decode / token, GPU clock, cold L2", "first_run": "first run", "load": "load",
+          "compile": "compile", "peak_memory": "peak memory", "device_memory": "device memory",
+          "beyond_weights": "memory beyond the weights"}
+LOAD_RATE = "load (s/GB of weights)"
+ENDED = {"narrow": f"until the medians were known to {100 * NARROW:.0f} %", "budget": "until the budget was spent",
+         "rounds": "as many as asked for", "deadline": "until the deadline", "interrupted": "interrupted"}
 OTHERS = 0.1   # share of the cores in the hands of other programs from which on that is said
+HOST_BOUND = 0.9   # of the GPU's time for a step: a host that needs more to launch it leaves the GPU waiting
 BUSY = 0.5  # load average per core above which a run is said to be disturbed
 
 
@@ -81,6 +90,7 @@ def summary_frame(rows):
             for name, value in (summary(row.samples) or {}).items():
                 line[f"{stage}_{name}" + ("" if name == "n" else f"_{STAGES[stage][0]}")] = value
         line.update({f"{stage}_share_of_limit": share for stage, share in shares_of(stages).items()})
+        line["load_s_per_gb"] = load_rate(stages)
         for baseline in baselines(arms):
             line[f"speedup_vs_{baseline}"] = speed_up_of(arms, arm, baseline)
             low, high = interval_of(arms, arm, baseline) or (None, None)
@@ -105,22 +115,32 @@ def cell(row):
 
 def shares_of(stages):
     """{stage: share of the device's measured limit} of one arm, for the stages whose limit was measured."""
-    conditions = stages["end_to_end"].provenance
-    ceilings, work = conditions.get("ceilings") or {}, conditions.get("work") or {}
+    ceilings, work = stages["end_to_end"].provenance.get("ceilings") or {}, _work(stages)
     shares = {}
     for stage, needed, rate in (("vision", "vision_flops", "vision_flop_per_s"),
                                 ("prefill", "prefill_flops", "prefill_flop_per_s"),
                                 ("token", "decode_bytes", "read_bytes_per_s")):
-        figures = summary(stages[stage].samples)
+        figures = summary(stages[stage].samples) if stage in stages else None
         if figures and rate in ceilings and needed in work:
             shares[stage] = work[needed] / ceilings[rate] / (figures["median"] / 1e3)
     return shares
+
+
+def load_rate(stages):
+    """Seconds of loading per GB (1e9 bytes) of weights of one arm; None where one of them is not known."""
+    figures, weights = summary(stages["load"].samples), _work(stages).get("weights_bytes")
+    return figures["median"] / 1e3 / (weights / 1e9) if figures and weights else None
+
+
+def _work(stages):
+    return stages["end_to_end"].provenance.get("work") or {}
 
 
 def display_frame(rows):
     """What people read: a column per arm, lines for status, stages, shares of the limits and speed-ups."""
     arms = by_arm(rows)
     shares = {arm: shares_of(stages) for arm, stages in arms.items()}
+    rates = {arm: load_rate(stages) for arm, stages in arms.items()}
     limited = [stage for stage in LABELS if any(stage in share for share in shares.values())]
     shown = [stage for stage in LABELS if stage not in OPTIONAL or any(stage in stages for stages in arms.values())]
     columns = {}
@@ -128,6 +148,8 @@ def display_frame(rows):
         column = {"status": arm_state(stages)[0]}
         for stage in shown:
             column[f"{LABELS[stage]} ({STAGES[stage][0]})"] = cell(stages[stage]) if stage in stages else "-"
+            if stage == "load" and any(rates.values()):
+                column[LOAD_RATE] = "-" if rates[arm] is None else _number(rates[arm])
         for stage in limited:
             share = shares[arm].get(stage)
             column[f"{LABELS[stage]}, share of limit"] = "-" if share is None else f"{100 * share:.0f} %"
@@ -148,11 +170,13 @@ def conditions_line(rows):
     case, conditions = rows[0].case, rows[0].provenance
     device = device_name(rows)
     weights = "synthetic weights" if conditions["checkpoint"]["synthetic"] else "weights not marked as synthetic"
-    rounds, done = conditions["rounds"], max(row.provenance["rounds"]["done"] for row in of_first_case(rows))
+    rounds, arms = conditions["rounds"], [row.provenance["rounds"] for row in of_first_case(rows)]
+    done, ended = max(arm["done"] for arm in arms), dict.fromkeys(arm.get("stopped") for arm in arms if arm["done"])
     parts = [device or f"{conditions['cpu']}, {conditions['cores']} cores", f"{conditions['threads']} CPU threads",
              f"preset {case.preset}", case.dtype, weights,
              f"batch {case.batch}", f"{case.prompt_tokens} prompt + {case.new_tokens} new tokens",
-             f"{done} rounds" + (f" of {rounds['asked']}, interrupted" if rounds["interrupted"] else ""),
+             f"{done} rounds" + (f" of {rounds['asked']}, interrupted" if rounds["interrupted"] else
+                                 "".join(f", {ENDED[how]}" for how in ended if how)),
              "one arm after the other" if conditions.get("sequential") else "arms interleaved"]
     return "; ".join(parts)
 
@@ -164,11 +188,29 @@ def notes(rows):
     lines += busy_notes(rows)
     if counted:
         lines.append(f"Memory: {', '.join(counted)}; peak since the arm began.")
-    lines += limit_notes(rows[0].provenance.get("ceilings"))
+    lines += gpu_clock_notes(rows) + limit_notes(rows[0].provenance.get("ceilings"))
     for arm, stages in by_arm(rows).items():
         status, reason = arm_state(stages)
         if status != "ok":
             lines.append(f"{arm}: {status}: {reason}")
+    return lines
+
+
+def gpu_clock_notes(rows):
+    """How to read the GPU's clock, and whether the host or the GPU sets the pace of each arm's decode."""
+    lines, stages_seen = [], {row.stage for row in rows if row.samples}
+    if stages_seen & set(GPU_STAGES):
+        lines.append("GPU clock: between CUDA events on the arm's stream, waiting for launches included; what the "
+                     "synchronised host clock shows beyond it is the host's: preparing, launching, copying, waking up.")
+    if stages_seen & set(COLD_STAGES):
+        lines.append("Cold L2: the cache was overwritten before the stage, and before each decode step.")
+    for arm, stages in by_arm(rows).items():
+        host, gpu = (summary(stages[stage].samples) if stage in stages else None
+                     for stage in ("host_step", "token_gpu"))
+        if host and gpu:
+            share = host["median"] / gpu["median"]
+            lines.append(f"{arm}: the host launches a decode step in {100 * share:.0f} % of the GPU's time for it"
+                         + (": the host sets the pace." if share >= HOST_BOUND else "."))
     return lines
 
 

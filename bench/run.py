@@ -4,6 +4,7 @@ import os
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
+from itertools import cycle, islice, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ VOCABULARY = "qwen.tiktoken"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 KERNEL_LIBRARY = "libqwen_vl_kernels.so"
 CEILINGS = "bench.ceilings:Ceilings"
+COLD_PASSES = 3
 MEMORY_SHARE = 0.8   # of the device that arms loaded together may fill with weights
 
 
@@ -49,6 +51,7 @@ class Options:
     device: str = "cpu"            # "cpu" | "gpu"
     batch: int = 1
     new_tokens: int = 32
+    prompt_tokens: int = 0         # the prompt's text is repeated until it has as many; 0: as it is
     rounds: int = 200              # the most
     budget: float = 45             # seconds of rounds, of all arms together
     warmup: int = 8                # the most passes of an arm; 0: none, and no first run
@@ -56,6 +59,8 @@ class Options:
     lengths: list = field(default_factory=list)    # and these numbers of new tokens with `batch`
     case_rounds: int = 3
     case_arms: list = field(default_factory=list)  # arms that measure them; none: all
+    case_budget: float = 0         # seconds of an arm after which it begins no further case; 0: none
+    cold: int = COLD_PASSES        # passes with the L2 cache overwritten before each stage, on a GPU
     sequential: bool = False       # one arm after the other, although all would fit into memory
     deadline: float = 0            # seconds after which nothing new is begun; 0: none
     threads: int = 0               # 0: physical cores
@@ -64,9 +69,18 @@ class Options:
 
 
 def make_prompts(options, config):
-    """B equal prompts of token ids with one image each; raises UserError when they do not fit the model."""
+    """B equal prompts of token ids with one image each; raises UserError when they do not fit the model.
+
+    A prompt that shall have `options.prompt_tokens` goes on with the tokens of its own text, again and again.
+    """
     tokenizer = Tokenizer(Path(options.checkpoint) / VOCABULARY, config.image_start_id)
     ids = tokenizer.encode(with_image(options.prompt, 1))
+    if options.prompt_tokens:
+        text = tokenizer.encode(options.prompt)
+        ids += list(islice(cycle(text), max(0, options.prompt_tokens - len(ids)))) if text else []
+        if len(ids) != options.prompt_tokens:
+            raise UserError(f"--prompt-tokens {options.prompt_tokens}: the prompt has {len(ids)}, and only more can be "
+                            "made of it")
     total = len(ids) + max(options.new_tokens, *options.lengths, 0)
     if total > config.max_position_embeddings:
         raise UserError(f"prompt and new tokens need {total} positions, the model has "
@@ -83,9 +97,14 @@ def missing_source(spec, options):
 
 
 def further_cases(case, options):
-    """The other cases of a run, each once: every batch at the run's length, every length at the run's batch."""
-    made = [replace(case, batch=batch) for batch in options.batches]
-    made += [replace(case, new_tokens=length) for length in options.lengths]
+    """The other cases of a run, each once: every batch at the run's length, every length at the run's batch.
+
+    They take turns, so that a budget which ends early has seen some of both.
+    """
+    made = []
+    for batch, length in zip_longest(options.batches, options.lengths):
+        made += [replace(case, batch=batch)] if batch else []
+        made += [replace(case, new_tokens=length)] if length else []
     return [other for other in dict.fromkeys(made) if other != case]
 
 
@@ -117,6 +136,7 @@ def arm_rows(entry, case, conditions, rounds):
             status, reason = result.status, result.reason
             if status == "ok" and not samples:
                 status, reason = "skipped", "nothing to measure"  # a decode of one token has no steps
+            reason = provenance.without_paths(reason)
             rows.append(Row(entry.name, stage, status, reason, samples, at, stored, entry.counted.get(stage, "")))
     return rows
 
@@ -195,13 +215,15 @@ class Session:
         try:
             worker = Worker(CEILINGS, self.start("torch")[0], self.scratch / "ceilings.log", self.start("torch")[1])
             worker.wait_ready()
-            return worker.call("ceilings", library=str(library.resolve()), dtype=case.dtype,
-                               shapes=matrix_shapes(config, case.batch, case.prompt_tokens))
+            found = worker.call("ceilings", library=str(library.resolve()), dtype=case.dtype,
+                                shapes=matrix_shapes(config, case.batch, case.prompt_tokens))
         except WorkerFailed as e:
-            return {"reason": str(e)}
+            found = {"reason": str(e)}
         finally:
             if worker:
                 worker.close()
+        return {name: provenance.without_paths(value) if isinstance(value, str) else value
+                for name, value in found.items()}
 
 
 def is_sequential(options, config, arms, memory):
@@ -209,6 +231,12 @@ def is_sequential(options, config, arms, memory):
     if options.sequential or options.device != "gpu" or memory.total is None:
         return options.sequential
     return arms * weights_bytes(config, options.dtype) / 2**20 > MEMORY_SHARE * memory.total
+
+
+def in_sequence(entries, specs):
+    """Groups of one arm each: the gate's first, then Paddle's, so that a deadline cuts off baselines, slowest last."""
+    return [[entry] for entry in sorted(entries, key=lambda entry: (
+        entry.name != GATE_ARM, specs[entry.name].framework != "paddle"))]
 
 
 def run(options, argv, progress=None, specs=ARMS, memory=None):
@@ -254,8 +282,7 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
         session.spawn(contest, contest.entries)
         started = [entry for entry in contest.entries if entry.worker]
         sequential = conditions["sequential"] = is_sequential(options, config, len(started), memory)
-        groups = [[entry] for entry in sorted(started, key=lambda entry: entry.name != GATE_ARM)] if sequential \
-            else [started]
+        groups = in_sequence(started, specs) if sequential else [started]
         try:
             for group in groups:
                 contest.group = group
@@ -293,10 +320,12 @@ def measure_group(contest, session, case, others, judge, memory, config, stoppin
             entry.samples["device_memory"] = [used]
             entry.counted["device_memory"] = f"use of the whole device, by {memory.source}"
             entry.samples["beyond_weights"] = [used - weights_bytes(config, case.dtype) / 2**20]
+    if case.device == "gpu":
+        contest.measure_cold(session.options.cold)
     for other in others:
         contest.measure_case(other, session.prepare(other), session.options.case_rounds,
                              session.options.warmup, judge,
-                             session.options.case_arms or session.options.arms)
+                             session.options.case_arms or session.options.arms, session.options.case_budget)
 
 
 def results_of(contest, case, conditions, options, judge):

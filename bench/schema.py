@@ -11,8 +11,8 @@ from pathlib import Path
 
 from core.errors import UserError
 
-SCHEMA = 2           # of a row's fields
-READABLE = (1, 2)    # schema 1 lacks `benchmark`, which was 1 then, and some of the provenance
+SCHEMA = 3              # of a row's fields and stages
+READABLE = (1, 2, 3)    # 1 lacks `benchmark`, which was 1 then, and some of the provenance; 2 the stages of GPU clocks
 BENCHMARK = 1        # what the stages' times mean: raised when figures before and after cannot be compared
 STAGES = {  # stage -> (unit, what is measured)
     "preprocess": ("ms", "decoded image to normalised pixels"),
@@ -21,6 +21,12 @@ STAGES = {  # stage -> (unit, what is measured)
     "ttft": ("ms", "decoded image to the first token: preprocess + vision + prefill"),
     "token": ("ms", "one decode step; a whole decode divided by its steps where the host reads tokens behind"),
     "decode": ("ms", "first token to last token"),
+    "vision_gpu": ("ms", "vision on the GPU's clock, waiting for launches included"),
+    "prefill_gpu": ("ms", "prefill on the GPU's clock"),
+    "token_gpu": ("ms", "the decode on the GPU's clock, divided by its steps"),
+    "vision_cold": ("ms", "vision on the GPU's clock after the L2 cache was overwritten"),
+    "prefill_cold": ("ms", "prefill likewise"),
+    "token_cold": ("ms", "one decode step likewise, the cache overwritten before each"),
     "end_to_end": ("ms", "decoded image to last token"),
     "host_step": ("ms", "what the host needs to launch one decode step, where it does not wait for it"),
     "published": ("ms", "image file to text by the published comparison's protocol, see bench/reproduce.py"),
@@ -31,10 +37,12 @@ STAGES = {  # stage -> (unit, what is measured)
     "device_memory": ("MiB", "largest use of the whole device less that before the arm began"),
     "beyond_weights": ("MiB", "device_memory less the weights' bytes"),
 }
-OPTIONAL = ("host_step", "first_run", "published", "compile", "device_memory",
+GPU_STAGES = ("vision_gpu", "prefill_gpu", "token_gpu")
+COLD_STAGES = ("vision_cold", "prefill_cold", "token_cold")
+OPTIONAL = (*GPU_STAGES, *COLD_STAGES, "host_step", "first_run", "published", "compile", "device_memory",
             "beyond_weights")   # rows only if measured
-CASE_STAGES = ("preprocess", "vision", "prefill", "ttft", "token", "decode", "end_to_end", "host_step", "first_run",
-               "compile")
+CASE_STAGES = ("preprocess", "vision", "prefill", "ttft", "token", "decode", "end_to_end", *GPU_STAGES, "host_step",
+               "first_run", "compile")
 TIMED = ("preprocess", "vision", "prefill", "ttft", "token", "decode", "end_to_end")
 STATUSES = ("ok", "skipped", "failed", "oom")
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.arms import ROOT
+from bench.process import FIRST_PROTOCOL
+from bench.worker import PROTOCOL
 from core.errors import UserError
 
-PROTOCOL = 1   # of bench/worker.py's calls; a tree whose worker.py states none speaks 1
 MAKE_VARIABLES = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "PRESET", "CKPT", "OUT", "BUILD", "DTYPE",
                   "IMPL", "DEVICE", "QWEN_VL_OPS", "PYTHONPATH")
 
@@ -56,7 +57,7 @@ def check_out(name, build):
     worker = tree / "bench" / "worker.py"
     text = worker.read_text(encoding="utf-8") if worker.is_file() else ""
     stated = re.search(r"^PROTOCOL = (\d+)", text, re.MULTILINE)
-    if not text or int(stated[1] if stated else 1) != PROTOCOL:
+    if not text or int(stated[1] if stated else FIRST_PROTOCOL) != PROTOCOL:
         raise UserError(f"{name} ({sha[:12]}) does not speak worker protocol {PROTOCOL} of this version: choose a "
                         "later BASE=")
     return Version(name, sha, tree)

@@ -1,8 +1,9 @@
 """A worker process: one arm, driven by JSON lines on stdin, answering on stdout.
 
 Request {"call": name, "args": {…}}; answer {"ok": true, "result": …} or {"ok": false, "status": "failed" | "oom",
-"reason": one line}. Anything that libraries print to stdout goes to stderr. The worker ends with its stdin, and
-with its parent, even while it is stopped. Run as `python -m bench.worker module:Class`.
+"reason": one line}. The first line is an answer without a request, with "protocol". What libraries print to stdout
+goes to stderr. The worker ends with its stdin, and with its parent, even while it is stopped. Run as
+`python -m bench.worker module:Class`.
 """
 
 import ctypes
@@ -20,6 +21,7 @@ import numpy as np
 from bench.loaded import loaded_libraries
 from infer.tokenizer import Tokenizer
 
+PROTOCOL = 1           # of the calls below; the first answer states it, see bench/process.py
 PR_SET_PDEATHSIG = 1
 WHEELS = ("numpy", "Pillow", "safetensors", "paddlepaddle", "paddlepaddle-gpu", "torch", "transformers")
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "resourceexhausted",
@@ -63,11 +65,12 @@ class Server:
         return self.arm.ceilings(**args)
 
     def outputs(self, path):
-        """Write what the gate compares to a new .npz file."""
+        """Write what the gate compares to a new .npz file; frameworks load some libraries only when they are used."""
         np.savez(path, **self.arm.outputs())
+        return {"loaded": loaded_libraries()}
 
-    def measure(self):
-        return self.arm.measure()
+    def measure(self, **args):
+        return self.arm.measure(**args)
 
     def published(self, image, vocabulary, image_start_id, passes):
         """Milliseconds of `passes` passes by the published protocol, one after the other, warm-up included."""
@@ -76,7 +79,7 @@ class Server:
 
     def peak_memory(self):
         value, kind = self.arm.peak_memory()
-        return {"mib": value, "kind": kind}
+        return {"mib": value, "kind": kind, "clock": self.arm.clock_state()}
 
 
 def answer(function, args):
@@ -99,7 +102,7 @@ def serve(target, requests, answers):
 
     made = answer(lambda: Server(target), {})
     server = made.pop("result", None)
-    send(made)
+    send({**made, "protocol": PROTOCOL})
     if server is None:
         return
     for line in requests:

@@ -22,6 +22,8 @@ FORMATS = (("model.safetensors.index.json", safetensors.read), ("model.safetenso
            (WEIGHTS, pdparams.read))
 TOKENIZER_FILES = ("qwen.tiktoken", "tokenizer_config.json", "generation_config.json")
 MAX_CONVERSION_BYTES = 1 << 16
+EXPECTED = ("model.safetensors, pytorch_model.bin or model_state.pdparams (the first two also in shards with their "
+            "index)")
 SHOWN = 12  # names listed per kind of mismatch
 
 
@@ -63,20 +65,39 @@ def open_checkpoint(path):
     if not path.is_dir():
         raise UserError(f"no checkpoint folder {path}: CKPT= must be a Qwen-VL checkpoint folder")
     config = ModelConfig.load(path)
-    for file_name, read in FORMATS:
-        if os.path.lexists(path / file_name):
-            stored = sharded.read(path / file_name, read) if file_name.endswith(".json") else read(path / file_name)
-            break
-    else:
-        raise UserError(f"no weights in {path}: expected model.safetensors, pytorch_model.bin or model_state.pdparams "
-                        "(the first two also in shards with their index)")
+    found = find_weights(path)
+    if found is None:
+        raise UserError(f"no weights in {path}: expected {EXPECTED}")
+    file, read = found
+    stored = sharded.read(file, read) if file.suffix == ".json" else read(file)
+    tensors, faults = fit(stored, config)
+    if faults:
+        raise UserError(f"{path} does not fit its config.json: {'; '.join(faults)}")
     files = tuple(sorted({tensor.source.path for tensor in stored.values()}))
-    return Checkpoint(path, config, _fit(stored, config, path), files)
+    return Checkpoint(path, config, tensors, files)
 
 
-def _fit(stored, config, path):
+def find_weights(folder):
+    """(file, reader) of the first format that `folder` has; the file is an index where the weights are in shards.
+
+    None when it has no weights at all.
+    """
+    for name, read in FORMATS:
+        if os.path.lexists(folder / name):
+            return folder / name, read
+    return None
+
+
+def fit(stored, config, unread=()):
+    """(tensors, faults): the stored tensors under their Hugging Face names and layout, and what does not fit `config`.
+
+    stored: name -> StoredTensor. unread: names that files hold which could not be read; they are not missed.
+    faults: a text for each kind of mismatch, with the names that it applies to.
+    """
     stored = {name: tensor for name, tensor in stored.items() if not names.BUFFERS.search(name)}
-    paddle = any(name.startswith(("visual.", "qwen.", "transformer.llm.")) for name in stored)
+    every = [*stored, *unread]
+    paddle = any(name.startswith(("visual.", "qwen.", "transformer.llm.")) for name in every)
+    unread = {names.converted_name(name) if paddle else name for name in unread}
     own_name = {}
     for name in stored:
         own_name.setdefault(names.converted_name(name) if paddle else name, name)
@@ -86,7 +107,8 @@ def _fit(stored, config, path):
         published, shape = (p.paddle_name, p.paddle_shape) if paddle else (p.name, p.shape)
         own = own_name.pop(published, None)
         if own is None:
-            missing.append(published)
+            if published not in unread:
+                missing.append(published)
             continue
         tensor = stored.pop(own)
         if tensor.shape != shape:
@@ -94,15 +116,14 @@ def _fit(stored, config, path):
         if tensor.dtype not in STORAGE:
             types.append(f"{own} {tensor.dtype}")
         tensors[p.name] = tensor.transposed if paddle and p.linear else tensor
-    faults = [f"{len(found)} {what}: {_listed(found)}" for what, found in (
+    faults = [f"{len(found)} {what}: {listed(found)}" for what, found in (
         ("missing", missing), ("of another shape", shapes), ("of a type that is no floating type", types),
         ("unexpected", sorted(stored))) if found]
-    if faults:
-        raise UserError(f"{path} does not fit its config.json: {'; '.join(faults)}")
-    return tensors
+    return tensors, faults
 
 
-def _listed(found):
+def listed(found):
+    """The first names of a list, safe to print, and how many more there are."""
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     # ascii(): a name may hold what would steer a terminal
     return ", ".join(ascii(text[:200])[1:-1] for text in found[:SHOWN]) + more

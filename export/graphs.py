@@ -71,8 +71,10 @@ def _parameters(program, graph, config, dtype, impl):
 def _vision(config, dtype, impl, weights):
     vision = config.visual
     pixels = paddle.static.data("pixels", [-1, 3, vision.image_size, vision.image_size], "float32")
+    image_features = paddle.static.data("image_features", [-1, QUERIES, config.hidden_size], dtype)
     features = functional.vision_encoder(pixels, weights["vision_encoder"], heads=vision.heads, impl=impl)
-    return ["pixels"], functional.resampler(features, weights["resampler"], heads=vision.resampler_heads, impl=impl)
+    functional.resampler(features, weights["resampler"], image_features, heads=vision.resampler_heads, impl=impl)
+    return ["pixels", "image_features"], image_features
 
 
 def _language(config, dtype, impl, weights):

@@ -4,7 +4,7 @@ import json
 
 from core.files import file_hash
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "manifest.json"
 
 

@@ -12,6 +12,7 @@ from core.errors import UserError
 
 BLOCK_BYTES = 32 << 20
 MAX_DIMENSIONS = 8
+MAX_VALUES = 1 << 48  # far above any tensor; NumPy refuses larger shapes even where they hold nothing
 NUMPY_TYPES = {
     "float32": "<f4", "float16": "<f2", "bfloat16": "<u2", "float64": "<f8", "int64": "<i8", "int32": "<i4",
     "int16": "<i2", "int8": "|i1", "uint8": "|u1", "uint16": "<u2", "uint32": "<u4", "uint64": "<u8", "bool": "|b1",
@@ -70,10 +71,11 @@ class StoredTensor:
         """Build after checking that the shape fits the `available` bytes at `offset`; raises UserError."""
         where = f"{source.path}: tensor {name[:200]!r}"
         counts = [*shape, *(strides or ())]
-        if len(shape) > MAX_DIMENSIONS or any(type(n) is not int or n < 0 for n in counts):
+        if (len(shape) > MAX_DIMENSIONS or any(type(n) is not int or not 0 <= n <= MAX_VALUES for n in counts)
+                or math.prod(max(n, 1) for n in shape) > MAX_VALUES):
             raise UserError(f"{where} has an impossible shape")
         if dtype not in NUMPY_TYPES:
-            raise UserError(f"{where} has the unknown type {str(dtype)[:40]}")
+            raise UserError(f"{where} has the unknown type {str(dtype)[:40]!r}")
         if strides is None:
             strides = contiguous_strides(shape)
         if len(strides) != len(shape):

@@ -3,8 +3,8 @@
 import base64
 
 from core.errors import UserError
+from core.ranks import SPECIALS_BEFORE_IMAGE
 
-SPECIALS_BEFORE_IMAGE = 214  # three of the chat format, 205 extras, ref, box and quad pairs: `<img>` is next
 BYTES = 256
 
 

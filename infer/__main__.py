@@ -7,7 +7,7 @@ from pathlib import Path
 from core.errors import UserError, run_cli
 from infer.engine import Engine
 from infer.graph import Manifest
-from infer.image import default_image, load_image, to_pixels
+from infer.image import default_image, load_image
 from infer.prompt import BENCHMARK_PROMPT, image_spans, to_list_format, with_image
 from infer.tokenizer import Tokenizer
 
@@ -40,7 +40,7 @@ def answer(engine, tokenizer, ids, images, new_tokens):
 
     times, features, start = {}, None, time.perf_counter()
     if images:
-        pixels = to_pixels(images, engine.config.visual.image_size)
+        pixels = engine.preprocess(images)
         times["preprocess"] = since(start)
         encoding = time.perf_counter()
         features = engine.vision(pixels)

@@ -8,6 +8,8 @@ import numpy as np
 from core.config import QUERIES
 from core.errors import UserError
 from infer.graph import Graph, import_paddle
+from infer.image import NORMALISED, resize_table, resizes_columns_first, to_pixels
+from infer.inputs import DeviceInputs
 from infer.prompt import image_spans
 from infer.rope import inverse_frequencies
 
@@ -30,7 +32,8 @@ class Engine:
         if device == "gpu" and not has_gpu:
             raise UserError("DEVICE=gpu needs an NVIDIA GPU and the paddlepaddle-gpu wheel: run `make doctor`")
         self.device = ("gpu" if has_gpu else "cpu") if device == "auto" else device
-        self._place = self._paddle.CUDAPlace(0) if self.device == "gpu" else self._paddle.CPUPlace()
+        self._paddle.set_device(self.device)
+        self._inputs = DeviceInputs(self._paddle, self.device)
         self._vision = Graph(Path(exported) / "vision", self.device)
         self._language = Graph(Path(exported) / "language", self.device)
         vision, language = self._vision.manifest, self._language.manifest
@@ -45,38 +48,60 @@ class Engine:
             else:
                 selfcheck.check_paddle("gpu")
         self._caches = {}
-        self._no_features = self.tensor(np.zeros([1, QUERIES, self.config.hidden_size], np.float32), self.dtype)
+        self._running = None
+        self._no_features = self._features(1)  # bound where no image is used, and not read then
         self.load_seconds = time.perf_counter() - start
 
-    def tensor(self, array, dtype=None):
-        """Copy a numpy array to the device, as `dtype` if given."""
-        made = self._paddle.to_tensor(array, place=self._paddle.CPUPlace())
-        if dtype is not None and str(made.dtype) != f"paddle.{dtype}":
-            made = made.astype(dtype)
-        return made if self.device == "cpu" else made._copy_to(self._place, True)
+    def _features(self, images):
+        """Uninitialised memory for image features on the device."""
+        return self._paddle.empty([images, QUERIES, self.config.hidden_size], self.dtype)
 
     def synchronize(self):
         """Wait until the device has done what was launched."""
         if self.device == "gpu":
             self._paddle.device.cuda.synchronize()
 
-    def vision(self, pixels):
-        """Image features of normalised pixels, f32 [N, 3, S, S] (infer.image.to_pixels).
+    def preprocess(self, images):
+        """PIL images as the encoder's input f32 [N, 3, S, S]: numpy, or with fused graphs on a GPU a tensor made there.
 
-        Returns [N, 256, H] on the host, as a numpy array of the weights' type (bfloat16 as uint16).
+        Both hold the same numbers (infer.image.to_pixels). The next call reuses the tensor's memory.
         """
-        self._vision.bind(pixels=self.tensor(np.ascontiguousarray(pixels, np.float32)))
+        size, inputs = self.config.visual.image_size, self._inputs
+        if self.device == "cpu" or self.impl != "fused":
+            return to_pixels(images, size)
+        from ops import functional  # imports Paddle, which must have its settings first
+
+        pixels = inputs.memory("pixels", [len(images), 3, size, size], np.float32)
+        values = inputs.keep("normalised", NORMALISED)
+        for index, image in enumerate(images):
+            array = np.asarray(image.convert("RGB"), np.uint8)
+            height, width, _ = array.shape
+            functional.resize(inputs.put("image", array), inputs.keep("horizontal", resize_table(width, size)),
+                              inputs.keep("vertical", resize_table(height, size)), values, pixels, index=index,
+                              columns_first=resizes_columns_first(width, height, size))
+        return pixels
+
+    def vision(self, pixels):
+        """Image features of normalised pixels, f32 [N, 3, S, S]: what `preprocess` returned, or numpy.
+
+        Returns a Paddle tensor [N, 256, H] of the weights' type on the device; it may still be being computed there.
+        """
+        features = self._features(len(pixels))
+        if isinstance(pixels, np.ndarray):
+            pixels = self._inputs.put("pixels", np.ascontiguousarray(pixels, np.float32))
+        self._vision.bind(pixels=pixels, image_features=features)
         self._vision.run()
-        return self._vision.output()
+        return features
 
     def start(self, prompts, features=None, max_new_tokens=32, stop_tokens=(), logit_columns=None):
-        """Begin a generation over a batch of token id lists; see Generation.
+        """Begin a generation over a batch of token id lists; see Generation. The one before ends: its memory is reused.
 
-        features: what `vision` returned for the prompts' images in order of appearance, row by row.
+        features: what `vision` returned for the prompts' images in order of appearance, row by row; also as numpy.
         logit_columns: per prompt, the columns whose logits the prefill shall return (default: the last one).
         Raises UserError for an empty or too long prompt, tokens outside the vocabulary, and images that do not match.
         """
-        return Generation(self, prompts, features, max_new_tokens, stop_tokens, logit_columns)
+        self._running = Generation(self, prompts, features, max_new_tokens, stop_tokens, logit_columns)
+        return self._running
 
     def generate(self, prompts, features=None, max_new_tokens=32, stop_tokens=()):
         """Greedy generation of a whole batch: a list of new token ids per prompt, the stop token included."""
@@ -104,6 +129,14 @@ class Engine:
         return held
 
 
+def to_float32(tensor):
+    """A tensor on any device, also in bfloat16, as a float32 numpy array. The cast is done on the host."""
+    array = tensor.numpy()
+    if array.dtype == np.uint16:  # bfloat16: the upper half of a float32
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array.astype(np.float32)
+
+
 class Generation:
     """One batch being generated: `prefill` once, then `step` until `finished`."""
 
@@ -125,35 +158,38 @@ class Generation:
             logit_columns = [[length - 1] for length in self._lengths]
 
         slots = -(-(columns + max_new_tokens) // SLOT_ROUNDING) * SLOT_ROUNDING
-        tensor = engine.tensor
+        put, keep = engine._inputs.put, engine._inputs.keep
         self._state = {
-            "positions": tensor(np.zeros([batch], np.int32)),
-            "next_tokens": tensor(np.zeros([batch, 1], np.int64)),
-            "generated": tensor(np.zeros([batch, max_new_tokens], np.int64)),
-            "counts": tensor(np.zeros([batch], np.int32)),
-            "finished": tensor(np.zeros([batch], np.int32)),
+            "positions": put("positions", np.zeros([batch], np.int32)),
+            "next_tokens": put("next_tokens", np.zeros([batch, 1], np.int64)),
+            "generated": put("generated", np.zeros([batch, max_new_tokens], np.int64)),
+            "counts": put("counts", np.zeros([batch], np.int32)),
+            "finished": put("finished", np.zeros([batch], np.int32)),
         }
         k_cache, v_cache = engine._cache(batch, slots)
         frequencies = np.stack([inverse_frequencies(engine.config, int(length)) for length in self._lengths])
-        self._fixed = {"k_cache": k_cache, "v_cache": v_cache, "inv_freq": tensor(frequencies),
-                       "stop_tokens": tensor(np.array(list(stop_tokens) or [NO_STOP], np.int64))}
+        self._fixed = {"k_cache": k_cache, "v_cache": v_cache, "inv_freq": keep("inv_freq", frequencies),
+                       "stop_tokens": keep("stop_tokens", np.array(list(stop_tokens) or [NO_STOP], np.int64))}
+        if isinstance(features, np.ndarray):
+            features = put("image_features", features)
         self._prompt = {
-            "tokens": tensor(tokens),
-            "lengths": tensor(self._lengths),
-            "logit_columns": tensor(np.array(logit_columns, np.int32)),
-            "image_features": tensor(features) if given else engine._no_features,
-            "image_starts": tensor(np.array(starts or [(-1, -1)], np.int32)),
+            "tokens": put("tokens", tokens),
+            "lengths": put("lengths", self._lengths),
+            "logit_columns": put("logit_columns", np.array(logit_columns, np.int32)),
+            "image_features": features if given else engine._no_features,
+            "image_starts": put("image_starts", np.array(starts or [(-1, -1)], np.int32)),
         }
         self._decode = {
             "tokens": self._state["next_tokens"],
-            "lengths": tensor(np.ones([batch], np.int32)),
-            "logit_columns": tensor(np.zeros([batch, 1], np.int32)),
+            "lengths": keep("decode_lengths", np.ones([batch], np.int32)),
+            "logit_columns": keep("decode_logit_columns", np.zeros([batch, 1], np.int32)),
             "image_features": engine._no_features,
-            "image_starts": tensor(np.array([(-1, -1)], np.int32)),
+            "image_starts": keep("decode_image_starts", np.array([(-1, -1)], np.int32)),
         }
 
     def prefill(self):
         """Run the prompts and choose each row's first token."""
+        self._check_running()
         self._graph.bind(**self._fixed, **self._state, **self._prompt)
         self._graph.run()
         self._graph.bind(**self._decode)
@@ -161,6 +197,7 @@ class Generation:
 
     def step(self):
         """Run one decode step: one more token for every row that is not finished."""
+        self._check_running()
         self._graph.run()
         self._launched += 1
 
@@ -179,12 +216,19 @@ class Generation:
 
     def tokens(self):
         """New token ids per row so far, the stop token included."""
+        self._check_running()
         counts, generated = self._state["counts"].numpy(), self._state["generated"].numpy()
         return [row[:count].tolist() for row, count in zip(generated, counts)]
 
     def logits(self):
         """Logits of the last call: f32 [B, P, V]."""
+        self._check_running()
         return self._graph.output()
+
+
+    def _check_running(self):
+        if self._engine._running is not self:
+            raise RuntimeError("another generation was started on this engine: it has taken over this one's memory")
 
 
 def _check_prompts(config, prompts, max_new_tokens):

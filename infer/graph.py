@@ -11,7 +11,7 @@ from core.config import ModelConfig
 from core.errors import UserError
 from core.files import file_hash
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_MANIFEST_BYTES = 1 << 20
 
 
@@ -111,6 +111,8 @@ class Graph:
             config.disable_mkldnn()  # oneDNN prepares kernels for every new shape, and each decode step has one
             config.set_cpu_math_library_num_threads(cpu_threads())
         config.enable_memory_optim(True)
+        if self.manifest.impl == "fused":
+            config.switch_ir_optim(False)  # nothing to fuse, and the passes' handling of the weights takes its time
         self._predictor = inference.create_predictor(config)
         self._bound = {}  # Paddle shares the memory of what is bound but does not keep it alive
         self._inputs = {name: self._predictor.get_input_handle(name) for name in self._predictor.get_input_names()}

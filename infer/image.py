@@ -1,31 +1,44 @@
 """Images in: opened with every limit checked first, then made into the encoder's input as the reference does."""
 
+import functools
 import importlib.util
+import io
+import math
+import os
+import re
 import stat
 import warnings
 from pathlib import Path
 
 import numpy as np
+import PIL
 from PIL import Image
 
 from core.errors import UserError
 
+PILLOW = int(PIL.__version__.split(".")[0])
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+ADDRESS = re.compile("https?://", re.IGNORECASE)
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 256 << 20  # 50 megapixels uncompressed with four channels, rounded up
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
+# [3, 256]: what each value of a channel becomes. A table is several times faster than the arithmetic on every pixel.
+NORMALISED = ((np.arange(256, dtype=np.float32)[:, None] / np.float32(255) - MEAN) / STD).T.copy()
 
 
-def load_image(path):
-    """Open an image file as an RGB PIL image.
+def load_image(source):
+    """Open an image as an RGB PIL image: a file's path, or with ALLOW_URL=1 in the environment an https address.
 
-    JPEG, PNG, WebP, BMP and GIF are read, of animations the first frame. As in the reference
-    (`Image.open(path).convert("RGB")`) the EXIF orientation is not applied and transparency is dropped.
-    Raises UserError for a file that is missing, no regular file, larger than 256 MiB, in no such format, larger
-    than 50 megapixels by its header (nothing is decoded then), or damaged.
+    JPEG, PNG, WebP, BMP and GIF are read, of animations the first frame; the content decides which it is, whatever
+    the name or the server says. As in the reference (`Image.open(path).convert("RGB")`) the EXIF orientation is not
+    applied and transparency is dropped. Raises UserError for a file that is missing, no regular file, larger than
+    256 MiB, in no such format, larger than 50 megapixels by its header (nothing is decoded then), or damaged, and
+    for an address that is not allowed or cannot be downloaded (see infer.fetch).
     """
-    path = Path(path)
+    if isinstance(source, str) and ADDRESS.match(source):
+        return _decode(io.BytesIO(_download(source)), ascii(source[:200])[1:-1])
+    path = Path(source)
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -34,23 +47,36 @@ def load_image(path):
         raise UserError(f"{path} is not an image file but a folder or a device")
     if status.st_size > MAX_BYTES:
         raise UserError(f"image {path} is larger than {MAX_BYTES >> 20} MiB: scale it down first")
+    return _decode(path, path)
+
+
+def _download(url):
+    if os.environ.get("ALLOW_URL") != "1":
+        raise UserError(f"{ascii(url[:200])[1:-1]} is an address, not a file: set ALLOW_URL=1 to let it be downloaded")
+    from infer.fetch import fetch  # only now: what nobody downloads for needs no HTTP client
+
+    return fetch(url)
+
+
+def _decode(file, name):
+    """The RGB image in `file` (a path or an open file), called `name` in errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own size warning and notes on odd metadata
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(file, formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise UserError(f"image {path} has {image.width} x {image.height} pixels, more than "
+                    raise UserError(f"image {name} has {image.width} x {image.height} pixels, more than "
                                     f"{MAX_PIXELS // 1_000_000} megapixels: scale it down first")
                 return image.convert("RGB")
         except (UserError, MemoryError, PermissionError):
             raise
         except Image.DecompressionBombError:
-            raise UserError(f"image {path} has more than {MAX_PIXELS // 1_000_000} megapixels: "
+            raise UserError(f"image {name} has more than {MAX_PIXELS // 1_000_000} megapixels: "
                             "scale it down first") from None
         except Image.UnidentifiedImageError:
-            raise UserError(f"{path} is not an image that can be read (JPEG, PNG, WebP, BMP or GIF)") from None
+            raise UserError(f"{name} is not an image that can be read (JPEG, PNG, WebP, BMP or GIF)") from None
         except Exception as e:  # a damaged file makes the decoders raise nearly anything
-            raise UserError(f"image {path} is damaged or incomplete ({e})") from None
+            raise UserError(f"image {name} is damaged or incomplete ({e})") from None
 
 
 def to_pixels(images, image_size):
@@ -61,9 +87,51 @@ def to_pixels(images, image_size):
     pixels = np.empty((len(images), 3, image_size, image_size), np.float32)
     for i, image in enumerate(images):
         resized = image.convert("RGB").resize((image_size, image_size), Image.Resampling.BICUBIC)
-        values = np.asarray(resized, np.uint8).astype(np.float32) / np.float32(255)
-        pixels[i] = ((values - MEAN) / STD).transpose(2, 0, 1)
+        values = np.asarray(resized, np.uint8)
+        for channel in range(3):
+            np.take(NORMALISED[channel], values[:, :, channel], out=pixels[i, channel])
     return pixels
+
+
+@functools.lru_cache(maxsize=64)
+def resize_table(source, target):
+    """How Pillow's bicubic filter makes `target` pixels out of `source`: i32 [target, 1 + taps].
+
+    A row holds the first source pixel and the weights of the taps from there on, times 2**22 and rounded as
+    Pillow's ImagingResample does for 8-bit images; weights of taps outside the image are 0.
+    """
+    scale = source / target
+    stretch = max(scale, 1.0)
+    support = 2.0 * stretch
+    taps = math.ceil(support) * 2 + 1
+    centers = (np.arange(target) + 0.5) * scale
+    first = np.maximum((centers - support + 0.5).astype(np.int64), 0)
+    end = np.minimum((centers + support + 0.5).astype(np.int64), source)
+    weights = np.zeros([target, taps])
+    total = np.zeros([target])
+    for tap in range(taps):  # one after another: the sum's order is Pillow's
+        value = _bicubic((first + tap - centers + 0.5) * (1.0 / stretch))
+        weights[:, tap] = np.where(first + tap < end, value, 0.0)
+        total += weights[:, tap]
+    fixed = weights / total[:, None] * (1 << 22)
+    rounded = np.where(fixed < 0, fixed - 0.5, fixed + 0.5).astype(np.int64)
+    return np.concatenate([first[:, None], rounded], axis=1).astype(np.int32)
+
+
+def resizes_columns_first(width, height, size):
+    """Whether the installed Pillow resizes the columns of a width x height image before its rows, to size x size.
+
+    Up to version 12 it never did; since 13 it does where the height shrinks much more than the width (Pillow's pull
+    request 9549; the bound is what version 13.0.0 was seen to do).
+    """
+    return PILLOW >= 13 and height > size and height - size > 2 * (width - size)
+
+
+def _bicubic(x):
+    """The cubic convolution kernel with a = -0.5."""
+    a, x = -0.5, np.abs(x)
+    return np.where(x < 1, ((a + 2) * x - (a + 3)) * x * x + 1,
+                    np.where(x < 2, (((x - 5) * x + 8) * x - 4) * a, 0.0))
 
 
 def default_image():

@@ -10,6 +10,7 @@ LABEL = "Picture {}:"         # base model, early chat releases
 CHAT_LABEL = "Picture {}: "   # current chat release
 BENCHMARK_PROMPT = "Generate the caption in English with grounding:"
 SYSTEM = "You are a helpful assistant."
+NUMBERS = {"box": 4, "quad": 8}
 MAX_WINDOW = 6144             # tokens; the published chat default
 
 
@@ -21,17 +22,28 @@ def from_list_format(parts, label=CHAT_LABEL):
         if "image" in part:
             pictures += 1
             text += f"{label.format(pictures)}<img>{part['image']}</img>\n"
-        elif "text" in part:
+        elif isinstance(part.get("text"), str):
             text += part["text"]
         elif "ref" in part and ("box" in part or "quad" in part):
             kind = "box" if "box" in part else "quad"
-            text += f"<ref>{part['ref']}</ref>"
-            for points in part[kind]:
-                pairs = ",".join(f"({x},{y})" for x, y in zip(points[::2], points[1::2], strict=True))
-                text += f"<{kind}>{pairs}</{kind}>"
+            text += f"<ref>{part['ref']}</ref>" + "".join(_region(kind, points) for points in _listed(part[kind]))
         else:
             raise UserError(f"a prompt part needs an image, a text, or a ref with a box or quad: {part!r}")
     return text
+
+
+def _region(kind, points):
+    numbers = _listed(points)
+    if len(numbers) != NUMBERS[kind] or not all(isinstance(n, int) for n in numbers):
+        raise UserError(f"a {kind} in a prompt needs {NUMBERS[kind]} whole numbers: {points!r}")
+    pairs = ",".join(f"({x},{y})" for x, y in zip(numbers[::2], numbers[1::2]))
+    return f"<{kind}>{pairs}</{kind}>"
+
+
+def _listed(values):
+    if not isinstance(values, (list, tuple)):
+        raise UserError(f"a prompt's boxes and quads are lists of lists of numbers: {values!r}")
+    return values
 
 
 def to_list_format(text):

@@ -11,7 +11,7 @@ import numpy as np
 
 from core.errors import UserError, run_cli
 from core.files import atomic_file
-from infer.engine import Engine
+from infer.engine import Engine, to_float32
 from infer.image import MEAN, STD
 
 IMAGES = "case1_vision"
@@ -55,11 +55,11 @@ def replay(exported, cases, out, device):
         with np.load(file, allow_pickle=False) as data:
             case = dict(data)
         if "images_u8" in case:
-            result = {"image_features": engine.vision(pixels_of(case["images_u8"]))}
+            result = {"image_features": to_float32(engine.vision(pixels_of(case["images_u8"])))}
         elif "input_ids" in case:
             if "image_index" in case and features is None:
                 with np.load(Path(cases) / f"{IMAGES}.npz", allow_pickle=False) as images:
-                    features = engine.vision(pixels_of(images["images_u8"]))
+                    features = engine.vision(pixels_of(images["images_u8"])).numpy()
             result = replay_text(engine, case, features)
         else:
             continue  # a case of preprocessing alone has nothing to run

@@ -9,6 +9,18 @@ State arguments are updated in place.
 from ops import native
 
 
+def resize(image, horizontal, vertical, values, pixels, *, index, columns_first):
+    """One photograph made into the encoder's input, on a GPU only, as Pillow's bicubic resize and `values` give it.
+
+    image: u8 [height, width, 3]; horizontal, vertical: i32 [S, 1 + taps], first source pixel and 22-bit fixed-point
+    weights of each result (infer.image.resize_table); values: f32 [3, 256], what a channel's values become;
+    columns_first: whether the columns are resized before the rows.
+    State: pixels f32 [N, 3, S, S], whose image `index` is written.
+    """
+    inputs = {"image": image, "horizontal": horizontal, "vertical": vertical, "values": values, "pixels": pixels}
+    _fused("resize", inputs, {"index": index, "columns_first": columns_first}, {}, state=("pixels",))
+
+
 def vision_encoder(pixels, weights, *, heads, eps=1e-6, impl="fused"):
     """Patch embedding, position table and transformer blocks of the vision tower.
 
@@ -20,15 +32,16 @@ def vision_encoder(pixels, weights, *, heads, eps=1e-6, impl="fused"):
                   {"out": weights["patch_weight"].dtype})["out"]
 
 
-def resampler(features, weights, *, heads, eps=1e-6, impl="fused"):
+def resampler(features, weights, image_features, *, heads, eps=1e-6, impl="fused"):
     """Cross-attention of the learned queries over the patches, final norm and projection.
 
-    features: T [N, patches, vision width]. Returns T [N, queries, hidden].
+    features: T [N, patches, vision width]. State: image_features T [N, queries, hidden] = the result.
     """
     if impl == "native":
-        return native.resampler(features, weights, heads, eps)
-    return _fused("resampler", {"features": features, **weights}, {"heads": heads, "eps": eps},
-                  {"out": features.dtype})["out"]
+        native.resampler(features, weights, image_features, heads, eps)
+    else:
+        _fused("resampler", {"features": features, **weights, "image_features": image_features},
+               {"heads": heads, "eps": eps}, {}, state=("image_features",))
 
 
 def embedding(tokens, image_features, image_starts, weights, *, impl="fused"):

@@ -32,7 +32,7 @@ def vision_encoder(pixels, weights, heads, eps):
     return x
 
 
-def resampler(features, weights, heads, eps):
+def resampler(features, weights, image_features, heads, eps):
     """See functional.resampler."""
     w = weights
     width = w["query"].shape[1]
@@ -41,7 +41,8 @@ def resampler(features, weights, heads, eps):
     v = _linear(kv, w["key_value_weight"][width:], w["value_bias"])
     y = _attention(_heads(w["query"].unsqueeze(0), heads), _heads(k, heads), _heads(v, heads))
     y = _linear(y, w["out_weight"], w["out_bias"])
-    return _linear(_layer_norm(y, w["ln_post_weight"], w["ln_post_bias"], eps), w["proj_weight"])
+    y = _linear(_layer_norm(y, w["ln_post_weight"], w["ln_post_bias"], eps), w["proj_weight"])
+    paddle.assign(y, output=image_features)
 
 
 def embedding(tokens, image_features, image_starts, weights):

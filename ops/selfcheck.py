@@ -12,7 +12,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
-from core.config import ModelConfig, VisionConfig
+from core.config import QUERIES, ModelConfig, VisionConfig
 from core.errors import UserError, run_cli
 from ops import functional, library
 from ops.weights import STAGES
@@ -65,28 +65,62 @@ def _operator_errors(device, dtype):
     vision = GEOMETRY.visual
 
     def compare(function, *inputs, **options):
-        """Run fused on the device in `dtype` and native on the CPU in fp32; both results and the error."""
+        """Error of fused on the device in `dtype` against native on the CPU in fp32."""
         ours = getattr(functional, function)(*_move(inputs, device, dtype), **options, impl="fused")
         reference = getattr(functional, function)(*_move(inputs, "cpu", "float32"), **options, impl="native")
-        return reference.numpy(), _error(ours, reference)
+        return _error(ours, reference)
 
+    if device == "gpu":  # on the CPU Pillow does it
+        yield "resize", _resize_error(rng)
     pixels = rng.standard_normal([2, 3, vision.image_size, vision.image_size]).astype(np.float32)
     ours = functional.vision_encoder(_tensor(pixels, device), _move(weights["vision_encoder"], device, dtype),
                                      heads=vision.heads, impl="fused")
     reference = functional.vision_encoder(_tensor(pixels, "cpu"), _move(weights["vision_encoder"], "cpu", "float32"),
                                           heads=vision.heads, impl="native")
     yield "vision_encoder", _error(ours, reference)
-    features, error = compare("resampler", reference.numpy(), weights["resampler"], heads=vision.resampler_heads)
-    yield "resampler", error
+    features = [_tensor(np.zeros([2, QUERIES, GEOMETRY.hidden_size], np.float32), place, kind)
+                for place, kind, _ in _places(device, dtype)]
+    for (place, kind, impl), written in zip(_places(device, dtype), features):
+        functional.resampler(_tensor(reference.numpy(), place, kind), _move(weights["resampler"], place, kind), written,
+                             heads=vision.resampler_heads, impl=impl)
+    yield "resampler", _error(*features)
     tokens = rng.integers(0, GEOMETRY.vocab_size, [ROWS, 300])
-    _, error = compare("embedding", tokens, features, np.array([[1, 7], [0, 40]], np.int32), weights["embedding"])
-    yield "embedding", error
+    starts = np.array([[1, 7], [0, 40]], np.int32)
+    yield "embedding", compare("embedding", tokens, features[1].numpy(), starts, weights["embedding"])
     yield from _language_errors(rng, weights, device, dtype)
+
+
+def _resize_error(rng):
+    """Two passes of weighted sums over bytes, which must come out exactly."""
+    size, taps, (height, width) = 20, 5, (31, 44)
+    image, values = rng.integers(0, 256, [height, width, 3], np.uint8), rng.random([3, 256]).astype(np.float32)
+    tables = [np.concatenate([rng.integers(0, count - taps, [size, 1]), rng.integers(-1 << 21, 1 << 21, [size, taps])],
+                             axis=1).astype(np.int32) for count in (width, height)]
+    made = []
+    for columns_first in (False, True):
+        reference = image.astype(np.int64)
+        for axis in (0, 1) if columns_first else (1, 0):
+            first, weights = tables[1 - axis][:, :1], tables[1 - axis][:, 1:].astype(np.int64)
+            taken = np.moveaxis(np.take(reference, first + np.arange(taps), axis), axis + 1, -1)
+            reference = np.moveaxis(taken, axis, -2) * weights
+            reference = np.clip((reference.sum(-1) + (1 << 21)) >> 22, 0, 255)
+            reference = np.moveaxis(reference, -1, axis)
+        expected = np.take_along_axis(values, reference.reshape(-1, 3).T, axis=1).reshape([1, 3, size, size])
+        pixels = _tensor(np.zeros([1, 3, size, size], np.float32), "gpu")
+        functional.resize(*(_tensor(a, "gpu") for a in (image, *tables, values)), pixels, index=0,
+                          columns_first=columns_first)
+        made.append(0.0 if np.array_equal(pixels.numpy(), expected) else np.inf)
+    return max(made)
+
+
+def _places(device, dtype):
+    """What is compared: (device, dtype, implementation), first what is under test, then the reference."""
+    return (device, dtype, "fused"), ("cpu", "float32", "native")
 
 
 def _language_errors(rng, weights, device, dtype):
     """The decoder over a prompt and a decode step, then the head, each with its state."""
-    places = ((device, dtype, "fused"), ("cpu", "float32", "native"))
+    places = _places(device, dtype)
     heads, width = GEOMETRY.num_attention_heads, GEOMETRY.kv_channels
     cache = np.zeros([GEOMETRY.num_hidden_layers, ROWS, heads, SLOTS, width], np.float32)
     caches = [_move([cache, cache], place, kind) for place, kind, _ in places]

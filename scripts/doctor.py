@@ -15,6 +15,7 @@ from pathlib import Path
 
 from core.config import ModelConfig
 from core.errors import UserError
+from core.machine import memory
 from ops.build import source_version
 from ops.weights import parameter_shapes
 
@@ -54,17 +55,6 @@ def cpu():
     vector = next((name for name in ("avx512f", "avx2", "avx") if re.search(rf"\b{name}\b", info)), "no AVX")
     return (f"{model.group(1) if model else platform.machine()}, {len(cores) or '?'} cores, "
             f"{len(os.sched_getaffinity(0))} threads usable, {vector}")
-
-
-def memory():
-    """(total, available) bytes, 0 where unknown; a container's limit counts as total."""
-    info = dict(re.findall(r"^(\w+):\s+(\d+) kB", read("/proc/meminfo"), re.MULTILINE))
-    total, available = (int(info.get(key, 0)) * 1024 for key in ("MemTotal", "MemAvailable"))
-    limit = read("/sys/fs/cgroup/memory.max").strip()
-    if limit.isdigit():
-        used = int(read("/sys/fs/cgroup/memory.current").strip() or 0)
-        total, available = min(total, int(limit)), min(available, max(0, int(limit) - used))
-    return total, available
 
 
 def gpus():
@@ -206,7 +196,7 @@ def main():
     verdict = {
         "setup": setup_fault,
         "ops": compiler_fault or blocked,
-        "checkpoint": blocked, "convert": blocked,
+        "check": blocked, "checkpoint": blocked, "convert": blocked,
         "export": compiler_fault or blocked,
         "infer": compiler_fault or blocked or model_fault,
         "baseline": blocked or model_fault,

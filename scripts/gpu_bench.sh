@@ -2,7 +2,8 @@
 # Check, export and measure the published geometry on one NVIDIA GPU; a short table comes last.
 #   scripts/gpu_bench.sh OUT [bench options …]
 # Variables: PADDLE_PYTHON, TORCH_PYTHON (interpreters with the packages), PADDLE_ENV ("NAME=value …" for the first),
-# QWEN_VL_OPS (library that `make ops DEVICE=gpu` built), PRESET, DTYPE, WORK (fast disk or memory for 40 GB of weights).
+# QWEN_VL_OPS (library that `make ops DEVICE=gpu` built), PRESET, DTYPE, WORK (fast disk or memory for 40 GB of weights),
+# SECONDS_AT_MOST (of measuring, 280): what is missing then is said. Options given here replace those below.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,6 +19,8 @@ options=()
 for variable in ${PADDLE_ENV:-}; do
     options+=(--paddle-env "$variable")
 done
+cases=(--batches 1,2,4,8,16 --lengths 1,16,64,128,256 --case-budget 15 --budget 40
+    --deadline "${SECONDS_AT_MOST:-280}")
 mkdir -p "$out" "$work"
 
 step() {
@@ -36,5 +39,5 @@ step "export"
 step "measure"
 "$torch" -m bench run --checkpoint "$work/checkpoint" --exported-fused "$work/exported" --preset "$preset" \
     --dtype "$dtype" --device gpu --paddle-python "${PADDLE_PYTHON:-.venv/bin/python}" --torch-python "$torch" \
-    "${options[@]}" --out "$out" "$@"
+    "${options[@]}" --out "$out" "${cases[@]}" "$@"
 step "done"

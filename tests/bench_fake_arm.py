@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.arms.base import Arm, Generation
+from bench.device_clock import DeviceClock
+from tests.bench_fake_driver import FakeDriver
 
 VOCABULARY, WIDTH = 32, 8
 
@@ -16,14 +18,14 @@ class FakeArm(Arm):
     """`offset` is added to its logits; `trouble` is one of the keys of _trouble, raised at the moment it names.
 
     In half precision its outputs are off by up to `half_error`. `diary` is a file that gets the arm's name for every
-    pass it makes.
+    pass it makes. `driver` names a call of FakeDriver that fails; the arm then is on a GPU, as it is with "none".
     """
 
     def open(self, source, dtype, device, threads, name="fake", offset=0.0, trouble="", diary="", half_error=1e-3,
-             rounded_to=""):
+             rounded_to="", driver=""):
         self.half_error = half_error if dtype != "float32" else 0.0
         self.name, self.offset, self.trouble, self.diary = name, offset, trouble, diary
-        self.passes = 0
+        self.passes, self.driver = 0, FakeDriver(driver) if driver else None
         self._trouble("load")
         os.write(1, b"a library prints to stdout\n")
 
@@ -34,6 +36,16 @@ class FakeArm(Arm):
             raise RuntimeError("the kernel of this test does not exist\nsecond line")
         if self.trouble == f"memory at {moment}":
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    def prepare(self, image, prompts, new_tokens):
+        made = super().prepare(image, prompts, new_tokens)
+        if self.driver:
+            self.clock = DeviceClock(lambda: 0, self.driver)
+        return made
+
+    def _work(self, ms):
+        if self.driver:
+            self.driver.work(ms)
 
     @property
     def image_size(self):
@@ -62,7 +74,17 @@ class FakeArm(Arm):
         tokens, _ = self.greedy_logits(features)
         if self.trouble == "changes its mind":
             tokens[0][0] += 1
-        times = [time.perf_counter() for _ in range(self.new_tokens)]
+        self.begin("prefill")
+        self._work(20)
+        self.end("prefill")
+        times = [time.perf_counter()]
+        self.begin("decode")
+        for _ in range(self.new_tokens - 1):
+            self.begin("step")
+            self._work(4)
+            self.end("step")
+            times.append(time.perf_counter())
+        self.end("decode")
         return Generation(tokens, times[0], times[-1], times)
 
     def to_numpy(self, features):

@@ -23,6 +23,7 @@ class Noise:
     def __init__(self, rows=None):
         rows = [row for row in rows or read_rows(MEASURED) if row.stage in PARTS]
         samples = {(row.arm, row.stage): np.array(row.samples) for row in rows}
+        self.pass_seconds_of = {arm: sum(float(np.median(samples[arm, part])) for part in PARTS) / 1e3 for arm in ARMS}
         self.typical = {part: float(np.median(samples[ARMS[-1], part])) for part in PARTS}
         self.deviations = np.array([[np.log(samples[arm, part] / np.median(samples[arm, part])) for part in PARTS]
                                     for arm in ARMS])   # [arms, parts, rounds]
@@ -30,7 +31,7 @@ class Noise:
     @property
     def pass_seconds(self):
         """What one pass of the simulated arm takes."""
-        return sum(self.typical.values()) / 1e3
+        return self.pass_seconds_of[ARMS[-1]]
 
     def passes(self, rng, rounds, workers=3, slow_part=None, share=0.0, slow_worker=1):
         """[{stage: [ms] * rounds}] of the workers; `slow_worker` takes `share` longer in `slow_part`."""

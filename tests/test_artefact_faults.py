@@ -48,7 +48,7 @@ def test_damaged_files(exported, name, damage):
     refused(exported, f"{name} is not the file that was exported")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema": 1}', "[" * 100000])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema": 2}', "[" * 100000])
 def test_damaged_manifest(exported, content):
     (exported / "vision" / "manifest.json").write_text(content)
     refused(exported, "manifest.json is damaged")

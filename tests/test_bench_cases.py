@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.arms import GATE_ARM, ArmSpec
+from bench.arms import ARMS, GATE_ARM, ArmSpec
+from bench.contest import Entry
 from bench.device_memory import DeviceMemory
 from bench.report import display_frame, of_first_case
 from bench.results import report
-from bench.run import Options, exit_status, run
+from bench.run import Options, exit_status, further_cases, in_sequence, run
 from bench.schema import Case, read_rows
 from bench.work import work
 from core.config import ModelConfig
@@ -125,6 +126,12 @@ def test_only_the_named_arms_take_further_cases(compete):
     assert {row.arm for row in rows if row.case.batch == 2} == {"b"}
 
 
+def test_order_of_arms_in_sequence():
+    entries = [Entry(name=name) for name in ("torch-compile", "torch-sdpa", "paddle-fused", EAGER)]
+    assert [entry.name for entry, in in_sequence(entries, ARMS)] == [EAGER, "paddle-fused", "torch-compile",
+                                                                     "torch-sdpa"]
+
+
 def test_device_memory(compete):
     used = iter([100.0, 500.0] + [1000.0] * 100_000)
     memory = DeviceMemory(lambda: (next(used), 80_000.0))
@@ -146,6 +153,45 @@ def test_device_memory_that_cannot_be_read():
 def test_deadline_begins_nothing_new(compete):
     rows, _, diary = compete({"a": {}}, deadline=1e-6)
     assert state(rows, "a").status == "skipped" and "--deadline" in state(rows, "a").reason and not diary
+
+
+def test_case_budget_of_an_arm(compete):
+    rows, _, _ = compete({"a": {}}, batches=[2, 3], lengths=[1, 2], case_rounds=1, case_budget=1e-6)
+    assert state(rows, "a", batch=2).status == "ok"
+    for other in ({"new_tokens": 1}, {"batch": 3}, {"new_tokens": 2}):
+        row = state(rows, "a", **other)
+        assert row.status == "skipped" and "--case-budget" in row.reason
+    assert exit_status(rows) == 0
+
+
+def test_batches_and_lengths_take_turns():
+    case = Case("tiny", "float32", "cpu", 1, 290, 4)
+    options = Options("", "", "", "", batches=[1, 2, 3], lengths=[4, 8])
+    assert [(other.batch, other.new_tokens) for other in further_cases(case, options)] == [(2, 4), (1, 8), (3, 4)]
+
+
+def test_gpu_clock_and_cold_passes_are_stages(compete, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    rows, folder, _ = compete({EAGER: {"driver": "none"}, "a": {}}, device="gpu", dtype="float32", rounds=2, cold=2,
+                              memory=DeviceMemory(lambda: (0.0, 80_000.0)), lengths=[2], case_rounds=1)
+    # a span is its work and the 1 ms of the event that ends it; 3 steps of 4 ms
+    expected = {"vision_gpu": [1.0] * 2, "prefill_gpu": [21.0] * 2, "token_gpu": [13 / 3] * 2,
+                "vision_cold": [1.0] * 2, "prefill_cold": [21.0] * 2, "token_cold": [5.0] * 6}
+    assert {stage: state(rows, EAGER, stage=stage).samples for stage in expected} == expected
+    assert state(rows, EAGER, new_tokens=2, stage="token_gpu").samples == [5.0]
+    assert not [row for row in rows if row.arm == "a" and row.stage in expected]
+    assert state(rows, "a").provenance["versions"]["GPU clock"] == "not available: the arm does not name its stream"
+    assert rows[0].provenance["versions"]["GPU clock"] == "CUDA events of the driver"
+    text = (folder / "table.md").read_text()
+    assert "decode / token, GPU clock, cold L2 (ms)" in text and "Cold L2: the cache was overwritten" in text
+
+
+def test_arm_whose_driver_fails_is_timed_by_the_host(compete, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    rows, folder, _ = compete({EAGER: {"driver": "record"}}, device="gpu",
+                              memory=DeviceMemory(lambda: (0.0, 80_000.0)))
+    assert state(rows, EAGER).status == "ok" and not [row for row in rows if row.stage.endswith(("_gpu", "_cold"))]
+    assert "GPU clock not available: record returned 1" in (folder / "table.md").read_text()
 
 
 def test_several_variables_reach_the_arm(compete):

@@ -1,10 +1,12 @@
 """The machine during a run: what is sampled, and that nothing that is missing ends a run."""
 
+import inspect
 import types
 
+import pynvml
 import pytest
 
-from bench.conditions import Gpu, Sampler, spread
+from bench.conditions import EVENT_REASONS, THROTTLING, Gpu, Sampler, spread
 from bench.loaded import family_of, loaded_libraries
 
 
@@ -13,22 +15,46 @@ class Fault(Exception):
 
 
 def fake_nvml(**changes):
-    """NVML of a card that is held back by its power limit in every second look."""
+    """NVML of a card that is held back by its power limit in every second look; nvidia-ml-py's own names and constants.
+
+    A function that the package does not have, or calls with other arguments, is a fault of this fake.
+    """
     looks = iter([0x4, 0x1] * 50)
     functions = {
         "nvmlInit": lambda: None, "nvmlDeviceGetHandleByIndex": lambda index: "card",
         "nvmlSystemGetDriverVersion": lambda: b"580.1", "nvmlDeviceGetName": lambda card: "A Card",
         "nvmlDeviceGetEnforcedPowerLimit": lambda card: 350_000, "nvmlDeviceGetEccMode": lambda card: [1, 1],
-        "nvmlDeviceGetMaxClockInfo": lambda card, which: 1980,
-        "nvmlDeviceGetClockInfo": lambda card, which: {0: 1700, 1: 2600}[which],
-        "nvmlDeviceGetTemperature": lambda card, which: 61, "nvmlDeviceGetPowerUsage": lambda card: 349_500,
+        "nvmlDeviceGetMaxClockInfo": lambda card, type: 1980,
+        "nvmlDeviceGetClockInfo": lambda card, type: {pynvml.NVML_CLOCK_SM: 1700, pynvml.NVML_CLOCK_MEM: 2600}[type],
+        "nvmlDeviceGetTemperature": lambda card, sensor: 61, "nvmlDeviceGetPowerUsage": lambda card: 349_500,
         "nvmlDeviceGetCurrentClocksEventReasons": lambda card: next(looks)}
-    constants = {"NVMLError": Fault, "NVML_CLOCK_SM": 0, "NVML_CLOCK_MEM": 1, "NVML_TEMPERATURE_GPU": 0}
+    for name, function in functions.items():
+        real, ours = (inspect.signature(made).parameters for made in (getattr(pynvml, name), function))
+        assert len(real) == len(ours), name
+    constants = {"NVMLError": Fault, **{name: getattr(pynvml, name) for name in
+                                        ("NVML_CLOCK_SM", "NVML_CLOCK_MEM", "NVML_TEMPERATURE_GPU")}}
     return types.SimpleNamespace(**{**functions, **constants, **changes})
 
 
 def fails(*_):
     raise Fault("Not Supported")
+
+
+def test_names_that_only_other_drivers_or_the_memory_sampler_ask_for():
+    for name in ("nvmlDeviceGetCurrentClocksThrottleReasons", "nvmlDeviceGetMemoryInfo"):
+        assert callable(getattr(pynvml, name))
+
+
+@pytest.mark.parametrize("bit, name", EVENT_REASONS.items())
+def test_event_reasons_are_the_packages(bit, name):
+    words = {"idle": "GpuIdle", "applications_clocks": "ApplicationsClocksSetting",
+             "display_clocks": "DisplayClockSetting", "hw_power_brake": "HwPowerBrakeSlowdown"}
+    theirs = words.get(name) or "".join(word.capitalize() for word in name.split("_"))
+    assert getattr(pynvml, f"nvmlClocksEventReason{theirs}") == bit
+
+
+def test_every_event_reason_is_named():
+    assert sum(EVENT_REASONS) == pynvml.nvmlClocksEventReasonAll and set(THROTTLING) <= set(EVENT_REASONS.values())
 
 
 def test_facts_of_a_card():

@@ -2,7 +2,8 @@
 
 import pytest
 
-from bench.cases import length_figure, throughput_figure
+from bench.arms import ARMS
+from bench.cases import arm_style, length_figure, throughput_figure
 from bench.history import Series, history_figure
 from bench.plots import limit_figure, speed_up_figure, stage_figure
 from bench.schema import TIMED, Case, Row
@@ -56,6 +57,23 @@ def test_length_bands_reach_from_least_to_p90():
     band, *_ = length_figure(rows_of((8, 1, 16))).axes[0].collections
     heights = band.get_paths()[0].vertices[:, 1]
     assert heights.min() == pytest.approx(20) and heights.max() == pytest.approx(20 + 0.9 * 4)
+
+
+def test_limits_of_rows_with_gaps():
+    """An arm that failed, a ceiling that could not be measured, a stage without a row."""
+    rows = [Row(row.arm, row.stage, "failed", "gate failed", [], row.case, row.provenance)
+            if row.arm == "torch-eager" else row for row in rows_of(**LIMITS)]
+    text = words(limit_figure([row for row in rows if row.stage != "vision"]))
+    assert "45 %" in text and " - " in text
+    partial = {**LIMITS, "ceilings": {"read_bytes_per_s": 1e9, "vision_reason": "no such device"}}
+    assert "45 %" in words(limit_figure(rows_of(**partial)))
+    assert limit_figure(rows_of(ceilings={"reason": "torch has no GPU"}, work=LIMITS["work"])) is None
+
+
+def test_every_arm_of_a_picture_looks_different():
+    arms = [*ARMS, "one-more", "another", "a-third"]
+    assert len({arm_style(arm, arms) for arm in arms}) == len(arms)
+    assert arm_style("torch-eager", arms) == arm_style("torch-eager", ["torch-eager"])
 
 
 def test_history():

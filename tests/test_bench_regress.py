@@ -1,4 +1,4 @@
-"""make regress: exit statuses and their reasons, over simulated runs."""
+"""make regress: exit statuses and their reasons, over simulated runs of the whole command."""
 
 import json
 
@@ -7,11 +7,15 @@ import pytest
 from rich.console import Console
 
 from bench import regress as module
-from bench.regress import BASELINE, CANNOT_TELL, REGRESSION, RULER, RegressOptions, outcome, regress
+from bench.contest import Entry
+from bench.regress import BASELINE, CANNOT_TELL, REGRESSION, RULER, RegressOptions, outcome, regress, told
 from bench.schema import Case, Row
+from bench.stopping import CHECK_EVERY
 from bench.verdict import STAGES, Verdict
-from tests.bench_noise import Noise
+from core.errors import UserError
+from tests.bench_noise import PARTS, Noise
 
+TRIALS, SHARE = 20, 0.05
 CASE = Case("small", "float32", "cpu", 1, 316, 32)
 ARM, AGAIN = "paddle-fused", "base-again"
 CONDITIONS = {"cpu": "A CPU", "cores": 2, "threads": 2, "platform": "Linux", "memory_mib": 1000, "load_average": 0.0,
@@ -27,26 +31,38 @@ def noise():
 
 @pytest.fixture
 def machine(noise, monkeypatch, tmp_path):
-    """Call regress on a simulated machine; returns (exit status, last line printed)."""
-    seeds = iter(range(100))
+    """Call regress on a simulated machine: (exit status, last line printed). Its verdict file is verdict.json."""
+    seeds = iter(range(1000))
+    seconds = {ARM: noise.pass_seconds, RULER: noise.pass_seconds_of[RULER], AGAIN: noise.pass_seconds}
 
-    def run(update=False, slow_part=None, share=0.0, speed=1.0, slow_runs=2, **conditions):
+    def run(update=False, slow_part=None, share=0.0, speed=1.0, slow_runs=2, out=tmp_path, **conditions):
         left = [slow_runs]
 
         def measured(options, argv, specs=None, narrow=None):
+            """As many rounds as the stopping rule and the default budget leave."""
             now = share if left[0] > 0 else 0.0
             left[0] -= 1
-            workers = noise.passes(np.random.default_rng(next(seeds)), 340, slow_part=slow_part, share=now,
-                                   slow_worker=0)
-            arms = dict(zip((ARM, RULER, AGAIN), workers, strict=True))
-            return [Row(arm, stage, "ok", "", [speed * value for value in arms[arm][stage]], CASE,
+            most = int(options.budget / sum(seconds[arm] for arm in options.arms))
+            workers = noise.passes(np.random.default_rng(next(seeds)), most, workers=len(options.arms),
+                                   slow_part=slow_part, share=now, slow_worker=0)
+            arms = dict(zip(options.arms, workers, strict=True))
+            made = next((rounds for rounds in range(CHECK_EVERY, most, 4 * CHECK_EVERY) if narrow(
+                [Entry(name=arm, samples={stage: values[:rounds] for stage, values in stages.items()})
+                 for arm, stages in arms.items()])), most)
+            return [Row(arm, stage, "ok", "", [speed * value for value in arms[arm][stage][:made]], CASE,
                         {**CONDITIONS, **conditions}) for arm in options.arms for stage in STAGES], {}
         monkeypatch.setattr(module, "measured", measured)
         console = Console(record=True, width=400)
-        options = RegressOptions(checkpoint="", image="", prompt="", out=str(tmp_path), update=update)
-        status = regress(options, ["python", "-m", "bench", "regress"], console)
+        options = RegressOptions(checkpoint="", image="", prompt="", out=str(out), update=update)
+        status = told(lambda: regress(options, ["python", "-m", "bench", "regress"], console), console,
+                      tmp_path / "verdict.json")
         return status, console.export_text().strip().splitlines()[-1].strip()
     return run
+
+
+@pytest.fixture
+def verdict(tmp_path):
+    return lambda: json.loads((tmp_path / "verdict.json").read_text())
 
 
 def test_no_baseline(machine):
@@ -60,10 +76,43 @@ def test_same_code_on_a_machine_that_became_slower(machine):
     assert status != REGRESSION, line
 
 
-def test_regression_is_confirmed(machine):
+def test_regression_is_confirmed(machine, verdict):
     machine(update=True)
     status, line = machine(slow_part="decode", share=0.12)
     assert status == REGRESSION and line.startswith("regression: decode +")
+    told = verdict()
+    assert told["schema"] == 1 and told["status"] == REGRESSION and told["line"] == line
+    assert {found["stage"]: found["verdict"] for found in told["verdicts"]}["decode"] == "slower"
+
+
+def test_planted_slowdown_is_a_regression_in_its_stage(machine, tmp_path):
+    found = []
+    for trial in range(TRIALS):
+        out, part = tmp_path / str(trial), PARTS[trial % len(PARTS)]
+        machine(update=True, out=out)
+        status, line = machine(slow_part=part, share=SHARE, out=out)
+        others = set(PARTS) - {part}
+        found.append(status == REGRESSION and f"{part} +" in line and not any(f"{name} +" in line for name in others))
+    assert sum(found) >= 19, found
+
+
+def test_same_code_is_no_regression(machine, tmp_path):
+    found = []
+    for trial in range(TRIALS):
+        machine(update=True, out=tmp_path / str(trial))
+        found.append(machine(out=tmp_path / str(trial))[0] == REGRESSION)
+    assert sum(found) <= 1, found
+
+
+@pytest.mark.parametrize("fault, line", [(RuntimeError("a defect"), "cannot tell: RuntimeError: a defect"),
+                                         (UserError("no such thing"), "cannot tell: no such thing")])
+def test_what_goes_wrong_is_never_a_regression(tmp_path, fault, line):
+    def judge():
+        raise fault
+    console = Console(record=True, width=400)
+    path = tmp_path / "verdict.json"
+    assert told(judge, console, path) == CANNOT_TELL and console.export_text().strip() == line
+    assert json.loads(path.read_text()) == {"schema": 1, "status": CANNOT_TELL, "line": line, "verdicts": []}
 
 
 def test_regression_that_the_re_run_does_not_show(machine):

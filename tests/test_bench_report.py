@@ -1,9 +1,11 @@
 """Tables and plots from stored rows alone."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
-from bench.report import display_frame, speed_up_of, summary_frame
+from bench.report import conditions_line, display_frame, notes, speed_up_of, summary_frame
 from bench.results import check_writable, report, write_results
 from bench.schema import OPTIONAL, STAGES, Case, Row, check_comparable
 from bench.statistics import speed_up, summary
@@ -20,6 +22,10 @@ def arm_rows(arm, end_to_end, status="ok", reason=""):
     samples = {stage: [value / 2 for value in end_to_end] for stage in STAGES} | {"end_to_end": end_to_end}
     return [Row(arm, stage, status, reason, samples[stage], CASE, CONDITIONS) for stage in STAGES
             if stage not in OPTIONAL]
+
+
+def replace_provenance(row, **changes):
+    return replace(row, provenance={**row.provenance, **changes})
 
 
 @pytest.fixture
@@ -78,6 +84,31 @@ def test_tables(rows, tmp_path):
     assert table.loc["torch-eager", "end_to_end_median_ms"] == 420
     assert table.loc["torch-eager", "end_to_end_n"] == 3
     assert table.loc["paddle-native", "status"] == "oom"
+
+
+def test_load_beside_the_bytes_of_the_weights(rows):
+    assert "load (s/GB of weights)" not in display_frame(rows).index
+    known = [replace_provenance(row, work={"weights_bytes": 5e8}) for row in rows]
+    frame = display_frame(known)
+    assert frame.loc["load (s/GB of weights)", "torch-eager"] == "0.42"   # 210 ms for half a GB
+    assert frame.loc["load (s/GB of weights)", "paddle-fused"] == "-"
+    assert summary_frame(known).loc["torch-sdpa", "load_s_per_gb"] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("host, said", [([1.0], "in 20 % of the GPU's time for it."),
+                                        ([6.0], "in 120 % of the GPU's time for it: the host sets the pace.")])
+def test_host_time_of_a_step_is_set_beside_the_gpus(rows, host, said):
+    for stage, samples in (("host_step", host), ("token_gpu", [5.0])):
+        rows.append(Row("torch-eager", stage, "ok", "", samples, CASE, CONDITIONS))
+    text = "\n".join(notes(rows))
+    assert f"torch-eager: the host launches a decode step {said}" in text and "GPU clock: between CUDA events" in text
+
+
+def test_how_the_rounds_ended_is_said(rows):
+    for arm, stopped, done in (("torch-eager", "budget", 7), ("torch-sdpa", "narrow", 9)):
+        rows = [replace_provenance(row, rounds={**row.provenance["rounds"], "stopped": stopped, "done": done})
+                if row.arm == arm else row for row in rows]
+    assert "9 rounds, until the budget was spent, until the medians were known to 2 %;" in conditions_line(rows)
 
 
 def test_busy_machine_is_said(rows, tmp_path):

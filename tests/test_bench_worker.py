@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench import process
 from bench.process import Worker, WorkerFailed
 
 FAKE = "tests.bench_fake_arm:FakeArm"
@@ -41,7 +42,7 @@ def test_calls_answer_although_libraries_print(start):
     assert len(result["stages"]["token"]) == 3
     assert len(result["tokens"]) == 1 and len(result["tokens"][0]) == 4
     assert b"a library prints" in worker.log.read_bytes()
-    assert worker.call("peak_memory") == {"mib": 1.0, "kind": "what the test says"}
+    assert worker.call("peak_memory") == {"mib": 1.0, "kind": "what the test says", "clock": None}
 
 
 def test_stages_add_up(start):
@@ -88,6 +89,25 @@ def test_failures_have_a_status_and_a_reason(start, trouble, status, reason):
     with pytest.raises(WorkerFailed, match=reason) as e:
         start(trouble=trouble)
     assert e.value.status == status and "\n" not in str(e.value)
+
+
+def test_worker_of_another_protocol_is_refused(start, monkeypatch):
+    monkeypatch.setattr(process, "PROTOCOL", 99)
+    with pytest.raises(WorkerFailed, match="speaks protocol 1, this version 99: run both from the same version"):
+        start(prepare=False)
+
+
+def test_worker_that_states_no_protocol_speaks_the_first(tmp_path):
+    silent = tmp_path / "python"
+    silent.write_text("#!/bin/sh\necho '{\"ok\": true}'\nexec cat > /dev/null\n")
+    silent.chmod(0o755)
+    worker = Worker(FAKE, str(silent), tmp_path / "log")
+    worker.wait_ready()
+    worker.close()
+
+
+def test_loaded_libraries_are_read_again_after_the_first_use(start, tmp_path):
+    assert set(start().call("outputs", path=str(tmp_path / "out.npz"))) == {"loaded"}
 
 
 def test_worker_that_died_between_calls(start):

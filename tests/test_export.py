@@ -42,7 +42,7 @@ def test_manifest(exported, impl, graph):
         name: {"bytes": (folder / name).stat().st_size, "xxh3_128": file_hash(folder / name)} for name in files}
     assert ModelConfig.from_dict(manifest.pop("config")) == ModelConfig.from_dict(golden_config())
     operators = run_code(VERSION).partition("VERSION ")[2].strip() if impl == "fused" else ""
-    assert manifest == {"schema": 1, "graph": graph, "dtype": "float32", "impl": impl, "operators": operators,
+    assert manifest == {"schema": 2, "graph": graph, "dtype": "float32", "impl": impl, "operators": operators,
                         "paddle": "2.6.2", "checkpoint": {"hash": open_checkpoint(GOLDEN).hash(), "synthetic": False}}
 
 
@@ -74,6 +74,7 @@ config.disable_glog_info()
 config.disable_mkldnn()
 predictor = inference.create_predictor(config)
 predictor.get_input_handle("pixels").copy_from_cpu(np.ascontiguousarray(pixels))
+predictor.get_input_handle("image_features").copy_from_cpu(np.zeros_like(case["image_features"]))
 predictor.run()
 features = predictor.get_output_handle(predictor.get_output_names()[0]).copy_to_cpu()
 print("RESULT", np.abs(features - case["image_features"]).max())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infer.image import default_image, load_image, to_pixels
+from infer.image import default_image, load_image, resize_table, resizes_columns_first, to_pixels
 
 SIZE = 448
 
@@ -85,3 +85,27 @@ def test_source_image_stays_unchanged():
     to_pixels([image], SIZE)
     image.save(buffer, format="PNG")
     assert image.mode == "RGBA" and image.size == (30, 20)
+
+
+SIZES = [(512, 600), (512, 576), (512, 577), (720, 993), (448, 448), (449, 447), (37, 901), (3, 5), (2000, 1)]
+
+
+@pytest.mark.parametrize("width, height", SIZES)
+def test_resize_tables_make_what_pillow_makes(width, height):
+    image = np.random.default_rng(width).integers(0, 256, [height, width, 3], np.uint8)
+    tables = {1: resize_table(width, 448), 0: resize_table(height, 448)}
+    made = image
+    for axis in (0, 1) if resizes_columns_first(width, height, 448) else (1, 0):
+        made = apply_table(made, tables[axis], axis)
+    expected = Image.fromarray(image).resize((448, 448), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(made, np.asarray(expected))
+
+
+def apply_table(image, table, axis):
+    """The fixed-point sums of the GPU's kernel."""
+    first, weights = table[:, 0], table[:, 1:]
+    index = np.minimum(first[:, None] + np.arange(weights.shape[1]), image.shape[axis] - 1)
+    taken = np.moveaxis(np.take(image.astype(np.int64), index, axis=axis), (axis, axis + 1), (0, 1))
+    sums = np.einsum("tk,tk...->t...", weights.astype(np.int64), taken)
+    made = np.clip((sums + (1 << 21)) >> 22, 0, 255).astype(np.uint8)
+    return np.moveaxis(made, 0, axis)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TARGETS = ("setup ops checkpoint convert export-vision export-language export infer baseline bench compare regress "
-           "reproduce history report replay doctor test lint clean help").split()
+TARGETS = ("setup ops check checkpoint convert export-vision export-language export infer baseline bench compare "
+           "regress reproduce history report replay doctor test lint clean help").split()
 VARIABLES = ("MAKEFLAGS MAKELEVEL MFLAGS CKPT PRESET OUT DTYPE DEVICE IMPL ARMS CASES IMAGE PROMPT NEW_TOKENS"
              " BUDGET BASE UPDATE").split()
 
@@ -126,6 +126,13 @@ def test_replay_runs_the_cases(tmp_path):
     assert "-m infer.replay" in done.stdout and "--cases tests/data/tiny --out /out" in done.stdout
 
 
+def test_check_takes_the_type_only_when_it_is_given(tmp_path):
+    line, typed = (make(tmp_path, "-n", "check", "CKPT=/models/Qwen-VL", *more).stdout for more in
+                   ([], ["DTYPE=bfloat16", "HASHES=1"]))
+    assert f"-m export.check /models/Qwen-VL --converted {tmp_path}/converted/" in line and "--dtype" not in line
+    assert "--dtype bfloat16 --hashes" in typed
+
+
 def test_prompt_reaches_the_program_as_it_was_typed(tmp_path):
     code = "import os; print(os.environ['PROMPT'])"
     fake = tmp_path / "python"
@@ -152,6 +159,7 @@ def test_doctor_needs_no_environment(tmp_path):
     (["export", "CKPT=/no/such/folder"], "config.json"),
     (["export", "CKPT=/a b"], "space"),
     (["replay", "CKPT=tests/data/tiny/checkpoint"], "CASES= is missing"),
+    (["check"], "CKPT= is missing"),
     (["export", "bench", "OUT=/x"], "exactly one"),
     (["export", "PADDLE_PYTHON=/no/python"], "cannot be run"),
 ])

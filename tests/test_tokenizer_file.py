@@ -4,9 +4,10 @@ import base64
 
 import pytest
 
+from core import ranks as module
 from core.errors import UserError
-from infer import tokenizer as module
-from infer.tokenizer import Tokenizer, read_ranks
+from core.ranks import read_ranks
+from infer.tokenizer import Tokenizer
 
 
 def line(token, rank):

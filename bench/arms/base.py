@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from bench.device_clock import STEP, DeviceClock
+from core.errors import UserError
 from infer.image import load_image, to_pixels
 
 
@@ -25,8 +27,11 @@ class Generation:
 class Arm(abc.ABC):
     """One way to run the model. `load`, then `prepare`, then any number of `outputs` and `measure`."""
 
+    clock = None   # the GPU's, see bench.device_clock; None on a CPU
+
     def load(self, source, dtype, device, threads, **options):
         """Load the weights in folder `source`; returns {"load_ms"}, which excludes importing the framework."""
+        self.on_gpu = device == "gpu"
         start = time.perf_counter()
         self.open(source, dtype, device, threads, **options)
         self.synchronize()
@@ -44,27 +49,36 @@ class Arm(abc.ABC):
         start = time.perf_counter()
         compiled = self.compile()
         self.synchronize()
+        self.clock = DeviceClock(self.stream) if self.on_gpu else None
         return {"compile_ms": (time.perf_counter() - start) * 1e3 if compiled else None}
 
     def outputs(self):
         """What the accuracy gate compares: image_features [B, 256, H], logits [B, new_tokens, V], tokens, as numpy."""
-        features = self.vision(to_pixels(self.images, self.image_size))
+        features = self.vision(self.preprocess(self.images))
         tokens, logits = self.greedy_logits(features)
         return {"image_features": self.to_numpy(features), "logits": logits, "tokens": np.array(tokens, np.int64)}
 
-    def measure(self):
-        """One pass from the decoded image to the last token: {stage: [ms]}, and the tokens it made.
+    def measure(self, cold=False):
+        """One pass from the decoded image to the last token: {"stages": {stage: [ms]}, "tokens"}.
 
-        The device is synchronised at every stage's end, so that the stages add up to end_to_end.
+        The device is synchronised at every stage's end, so that the stages add up to end_to_end. A `cold` pass, on a
+        GPU, has the L2 cache overwritten before vision, prefill and every decode step, and gives those times alone.
         """
+        if cold and (self.clock is None or self.clock.fault):
+            raise UserError(f"no cold pass: {self.clock.fault if self.clock else 'the arm runs on no GPU'}")
         gc.collect()
         gc.disable()
         try:
             self.synchronize()
+            if self.clock:
+                self.clock.start(cold)
             start = time.perf_counter()
-            pixels = to_pixels(self.images, self.image_size)
+            pixels = self.preprocess(self.images)
+            self.synchronize()
             preprocessed = time.perf_counter()
+            self.begin("vision")
             features = self.vision(pixels)
+            self.end("vision")
             self.synchronize()
             encoded = time.perf_counter()
             run = self.generate(features)
@@ -77,8 +91,30 @@ class Arm(abc.ABC):
         if steps:
             seconds["decode"] = [run.last - run.first]
             seconds["token"] = list(np.diff(run.each)) if run.each else [(run.last - run.first) / steps]
-        return {"stages": {stage: [s * 1e3 for s in values] for stage, values in seconds.items()},
-                "tokens": run.tokens}
+        stages = {stage: [s * 1e3 for s in values] for stage, values in seconds.items()}
+        spans = self.clock.milliseconds() if self.clock else {}
+        if cold:
+            stages = {f"{stage}_cold": spans.get(span, []) for stage, span in
+                      (("vision", "vision"), ("prefill", "prefill"), ("token", STEP))}
+        elif spans:
+            stages |= {"vision_gpu": spans.get("vision", []), "prefill_gpu": spans.get("prefill", []),
+                       "token_gpu": [ms / steps for ms in spans.get("decode", []) if steps]}
+        return {"stages": stages, "tokens": run.tokens}
+
+    def begin(self, span):
+        """Begin a span on the GPU's clock: "vision" (made here), in `generate` "prefill", "decode" and every "step"."""
+        if self.clock:
+            self.clock.begin(span)
+
+    def end(self, span):
+        if self.clock:
+            self.clock.end(span)
+
+    def clock_state(self):
+        """Where the stages' GPU times come from, or why there are none; None on a CPU."""
+        if self.clock is None:
+            return None
+        return f"not available: {self.clock.fault}" if self.clock.fault else "CUDA events of the driver"
 
     def published_pass(self, image, tokenizer):
         """One pass as the published comparison timed it: image file to text, in ms; see bench/reproduce.py.
@@ -87,7 +123,7 @@ class Arm(abc.ABC):
         """
         self.synchronize()
         start = time.perf_counter()
-        pixels = to_pixels([load_image(image)] * len(self.prompts), self.image_size)
+        pixels = self.preprocess([load_image(image)] * len(self.prompts))
         self.renew_caches()
         run = self.generate(self.vision(pixels))
         for row in run.tokens:
@@ -102,8 +138,16 @@ class Arm(abc.ABC):
         """Make ready for the case; returns whether anything was compiled."""
         return False
 
+    def stream(self):
+        """The CUDA stream that all of the arm's work is on, as an integer; asked for on a GPU only."""
+        raise NotImplementedError("the arm does not name its stream")
+
     def release(self):  # noqa: B027  most arms hold nothing
         """Give back what was held for the case before, also after it ran out of memory."""
+
+    def preprocess(self, images):
+        """PIL images -> what `vision` takes, here float32 numpy [B, 3, S, S] made on the CPU as the reference does."""
+        return to_pixels(images, self.image_size)
 
     @property
     @abc.abstractmethod
@@ -116,7 +160,7 @@ class Arm(abc.ABC):
 
     @abc.abstractmethod
     def vision(self, pixels):
-        """float32 numpy [B, 3, S, S] -> the framework's image features on the device."""
+        """What `preprocess` returned -> the framework's image features on the device."""
 
     @abc.abstractmethod
     def generate(self, features):

@@ -6,7 +6,7 @@ import numpy as np
 
 from bench.arms.base import Arm, Generation, peak_resident_mib
 from core.errors import UserError
-from infer.engine import Engine
+from infer.engine import Engine, to_float32
 from infer.graph import import_paddle
 
 paddle = import_paddle()
@@ -23,6 +23,9 @@ class PaddleArm(Arm):
     def image_size(self):
         return self.engine.config.visual.image_size
 
+    def preprocess(self, images):
+        return self.engine.preprocess(images)
+
     def vision(self, pixels):
         return self.engine.vision(pixels)
 
@@ -31,14 +34,20 @@ class PaddleArm(Arm):
 
     def generate(self, features):
         run = self._start(features)
+        self.begin("prefill")
         run.prefill()
+        self.end("prefill")
         run.tokens()
         times, launches = [time.perf_counter()], []
+        self.begin("decode")
         for _ in range(self.new_tokens - 1):
+            self.begin("step")
             start = time.perf_counter()
             run.step()
             times.append(time.perf_counter())
+            self.end("step")
             launches.append(times[-1] - start)
+        self.end("decode")
         tokens = run.tokens()
         last = time.perf_counter()
         if self.device == "cpu":
@@ -55,12 +64,13 @@ class PaddleArm(Arm):
         return run.tokens(), np.stack(logits, 1)
 
     def to_numpy(self, features):
-        if features.dtype == np.uint16:  # bfloat16: the upper half of a float32
-            return (features.astype(np.uint32) << 16).view(np.float32)
-        return features.astype(np.float32)
+        return to_float32(features)
 
     def synchronize(self):
         self.engine.synchronize()
+
+    def stream(self):
+        return paddle.device.cuda.current_stream().cuda_stream
 
     def release(self):
         if self.device == "gpu":

@@ -15,14 +15,20 @@ from bench.torch_model.checkpoint import load_model
 class TokenClock(BaseStreamer):
     """Notes when each step's tokens have reached the host; generate() hands it the prompt first."""
 
-    def __init__(self):
-        self.times = []
+    def __init__(self, arm):
+        self.arm, self.times = arm, []
 
     def put(self, _):
         self.times.append(time.perf_counter())
+        if len(self.times) == 2:
+            self.arm.end("prefill")
+            self.arm.begin("decode")
+        if len(self.times) > 1:
+            self.arm.end("step")
+            self.arm.begin("step")
 
     def end(self):
-        pass
+        self.arm.end("decode")
 
 
 def linked_libraries(configuration):
@@ -54,7 +60,8 @@ class TorchArm(Arm):
                                    do_sample=False, max_new_tokens=self.new_tokens, **options)
 
     def generate(self, features):
-        clock = TokenClock()
+        clock = TokenClock(self)
+        self.begin("prefill")
         sequences = self._generate(features, streamer=clock)
         times = clock.times[1:]
         return Generation(self._new(sequences), times[0], times[-1], times)
@@ -72,6 +79,9 @@ class TorchArm(Arm):
     def synchronize(self):
         if self.device.type == "cuda":
             torch.cuda.synchronize()
+
+    def stream(self):
+        return torch.cuda.current_stream().cuda_stream
 
     def release(self):
         gc.collect()

@@ -34,14 +34,20 @@ class TorchCompileArm(TorchArm):
     def generate(self, features):
         generator, launches = self.generator, []
         generator.features.copy_(features)
+        self.begin("prefill")
         generator.prefill()
+        self.end("prefill")
         generator.next.tolist()
         times = [time.perf_counter()]
+        self.begin("decode")
         for _ in range(self.new_tokens - 1):
+            self.begin("step")
             start = time.perf_counter()
             generator.decode()
             times.append(time.perf_counter())
+            self.end("step")
             launches.append(times[-1] - start)
+        self.end("decode")
         tokens = generator.generated.tolist()
         last = time.perf_counter()
         if self.device.type == "cpu":

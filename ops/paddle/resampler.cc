@@ -7,11 +7,10 @@ namespace {
 
 using paddle::Tensor;
 
-std::vector<Tensor> forward(const Tensor& features, const Tensor& kv_proj_weight, const Tensor& ln_kv_weight,
-                            const Tensor& ln_kv_bias, const Tensor& query, const Tensor& key_value_weight,
-                            const Tensor& key_bias, const Tensor& value_bias, const Tensor& out_weight,
-                            const Tensor& out_bias, const Tensor& ln_post_weight, const Tensor& ln_post_bias,
-                            const Tensor& proj_weight, int heads, float eps) {
+void forward(const Tensor& features, const Tensor& kv_proj_weight, const Tensor& ln_kv_weight,
+             const Tensor& ln_kv_bias, const Tensor& query, const Tensor& key_value_weight, const Tensor& key_bias,
+             const Tensor& value_bias, const Tensor& out_weight, const Tensor& out_bias, const Tensor& ln_post_weight,
+             const Tensor& ln_post_bias, const Tensor& proj_weight, Tensor& image_features, int heads, float eps) {
   qwen_vl::check_rank(features, "features", 3);
   qwen_vl::check_rank(query, "query", 2);
   const int64_t images = features.shape()[0], patches = features.shape()[1], vision_width = features.shape()[2];
@@ -22,11 +21,11 @@ std::vector<Tensor> forward(const Tensor& features, const Tensor& kv_proj_weight
   QWEN_VL_SHAPE(key_bias, patches, width);
   QWEN_VL_SHAPE(out_weight, width, width);
   QWEN_VL_SHAPE(proj_weight, width, width);
+  QWEN_VL_SHAPE(image_features, images, queries, width);
   for (const Tensor* vector : {&ln_kv_weight, &ln_kv_bias, &value_bias, &out_bias, &ln_post_weight, &ln_post_bias})
     qwen_vl::check_shape(*vector, "a norm or bias of the resampler", {width});
 
   const qwen_vl::Values values(query);
-  Tensor out = paddle::empty({images, queries, width}, query.dtype(), features.place());
   QwenVlResampler p{};
   p.x = QWEN_VL_VALUES(values, features);
   p.kv_proj_weight = QWEN_VL_VALUES(values, kv_proj_weight);
@@ -41,7 +40,7 @@ std::vector<Tensor> forward(const Tensor& features, const Tensor& kv_proj_weight
   p.ln_post_weight = QWEN_VL_VALUES(values, ln_post_weight);
   p.ln_post_bias = QWEN_VL_VALUES(values, ln_post_bias);
   p.proj_weight = QWEN_VL_VALUES(values, proj_weight);
-  p.y = out.data();
+  p.y = QWEN_VL_VALUES(values, image_features);
   p.images = images, p.patches = patches, p.width = vision_width, p.embed = width, p.queries = queries, p.heads = heads;
   p.epsilon = eps, p.dtype = values.dtype();
   if (values.gpu()) {
@@ -49,24 +48,15 @@ std::vector<Tensor> forward(const Tensor& features, const Tensor& kv_proj_weight
   } else {
     qwen_vl::cpu::resampler(p);
   }
-  return {out};
 }
-
-std::vector<std::vector<int64_t>> infer_shape(const std::vector<int64_t>& features, const std::vector<int64_t>&,
-                                              const std::vector<int64_t>&, const std::vector<int64_t>&,
-                                              const std::vector<int64_t>& query) {
-  return {{features[0], query[0], query[1]}};
-}
-
-std::vector<paddle::DataType> infer_dtype(const paddle::DataType& features) { return {features}; }
 
 }  // namespace
 
+// Without plain outputs Paddle takes shapes and types of the results from the inputs that they replace.
 PD_BUILD_OP(qwen_vl_resampler)
     .Inputs({"features", "kv_proj_weight", "ln_kv_weight", "ln_kv_bias", "query", "key_value_weight", "key_bias", "value_bias",
-             "out_weight", "out_bias", "ln_post_weight", "ln_post_bias", "proj_weight"})
-    .Outputs({"out"})
+             "out_weight", "out_bias", "ln_post_weight", "ln_post_bias", "proj_weight", "image_features"})
+    .Outputs({"image_features_out"})
     .Attrs({"heads: int", "eps: float"})
-    .SetKernelFn(PD_KERNEL(forward))
-    .SetInferShapeFn(PD_INFER_SHAPE(infer_shape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(infer_dtype));
+    .SetInplaceMap({{"image_features", "image_features_out"}})
+    .SetKernelFn(PD_KERNEL(forward));

@@ -1,0 +1,1 @@
+"""Checks a downloaded checkpoint without loading it."""

@@ -1,0 +1,161 @@
+"""The files of a downloaded checkpoint, one kind after the other; each function adds what it found to Findings."""
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
+from core.config import MAX_CONFIG_BYTES, ModelConfig
+from core.errors import UserError
+from core.ranks import SPECIALS_BEFORE_IMAGE, read_ranks
+from export import names
+from export.check import download
+from export.check.findings import GB
+from export.checkpoint import EXPECTED, FORMATS, find_weights, fit, listed
+from export.progress import progress
+from export.readers import sharded
+
+VOCABULARY = "qwen.tiktoken"
+PUBLISHED = Path(__file__).parent.parent / "presets" / "7b.json"
+ASSUMED = {"no_bias": True, "rotary_pct": 1.0, "tie_word_embeddings": False, "scale_attn_weights": True}
+
+
+def pointers(folder, found):
+    """Names of Git LFS pointers among the checkpoint's files."""
+    sizes = {path.name: download.pointer_bytes(path) for path in sorted(folder.iterdir())}
+    sizes = {name: size for name, size in sizes.items() if size is not None}
+    if sizes:
+        found.problem(f"{len(sizes)} Git LFS pointers instead of files of {sum(sizes.values()) / GB:.1f} GB: "
+                      f"run `git lfs pull` in {folder}, for {listed(list(sizes))}")
+    return set(sizes)
+
+
+def config(folder, pointers, found):
+    """The ModelConfig, None when there is no usable one."""
+    if "config.json" in pointers:
+        return None
+    try:
+        config = ModelConfig.load(folder)
+    except UserError as e:
+        found.problem(str(e))
+        return None
+    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if "quantization_config" in raw:
+        found.problem("config.json: a quantised checkpoint (quantization_config); use the float16 or bfloat16 one")
+    for key, value in ASSUMED.items():
+        if raw.get(key, value) != value:
+            found.problem(f"config.json: {key} is {raw[key]!r}, only {value!r} is supported")
+    published = ModelConfig.from_dict(json.loads(PUBLISHED.read_text(encoding="utf-8")))
+    v = config.visual
+    kind = "the published 7B geometry" if config == published else (
+        f"{config.num_hidden_layers} layers of {config.hidden_size}, encoder {v.layers} layers of {v.width}, "
+        "not the published geometry")
+    found.ok(f"config.json: {kind}{_chat_format(folder)}")
+    return config
+
+
+def _chat_format(folder):
+    """What generation_config.json says of the prompts' format, to follow other words; "" when it says nothing."""
+    path = folder / "generation_config.json"
+    if not path.is_file() or path.stat().st_size > MAX_CONFIG_BYTES:
+        return ""
+    try:
+        form = json.loads(path.read_text(encoding="utf-8")).get("chat_format")
+    except (ValueError, RecursionError, AttributeError):
+        return ""
+    return f", chat_format {form}" if form in ("chatml", "raw") else ""
+
+
+def weights(folder, config, pointers, found):
+    """The tensors under their Hugging Face names; {} when something is missing or does not fit."""
+    first = find_weights(folder)
+    if first is None:
+        found.problem(f"no weights in {folder}: expected {EXPECTED}; download them")
+        return {}
+    file, read = first
+    if file.name in pointers:
+        return {}
+    others = [name for name, _ in FORMATS if name != file.name and (folder / name).exists()]
+    if others:
+        found.note(f"{file.name} is used, not {listed(others)}")
+    try:
+        places = sharded.places(file) if file.suffix == ".json" else None
+    except UserError as e:
+        found.problem(str(e))
+        return {}
+    stored, unread, whole = _read_files(folder, [file.name] if places is None else sorted(set(places.values())),
+                                        places, read, pointers, found)
+    if whole:
+        size = sum((folder / name).stat().st_size for name in whole)
+        found.ok(f"weights: {len(whole)} file{'s' * (len(whole) > 1)} complete ({file.name}), {size / GB:.2f} GB")
+    if config is None or not stored:
+        return {}
+    tensors, faults = fit(stored, config, unread)
+    for fault in faults:
+        found.problem(f"tensors: {fault}")
+    if faults or unread or len(tensors) < len(names.parameters(config)):
+        return {}
+    kinds = Counter(tensor.dtype for tensor in tensors.values())
+    values = sum(math.prod(tensor.shape) for tensor in tensors.values())
+    found.ok(f"tensors: {len(tensors)} with the names and shapes that config.json means, {values / 1e9:.2f} billion "
+             f"values, {', '.join(kind for kind, _ in kinds.most_common())}")
+    return tensors
+
+
+def _read_files(folder, files, places, read, pointers, found):
+    """(tensors, names in files that could not be read, names of files that are whole)."""
+    stored, whole, absent = {}, [], [name for name in files if not (folder / name).exists()]
+    if absent:
+        found.problem(f"{len(absent)} of {len(files)} files of weights missing, download them: {listed(absent)}")
+    for name in files:
+        if name in absent or name in pointers:
+            continue
+        try:
+            tensors = read(folder / name)
+        except UserError as e:
+            found.problem(f"{e}; download {name} again")
+            continue
+        whole.append(name)
+        wanted = tensors if places is None else {key for key, shard in places.items() if shard == name}
+        if lacking := sorted(key for key in wanted if key not in tensors):
+            found.problem(f"{name} lacks {len(lacking)} tensors that the index says it holds: {listed(lacking)}")
+        stored.update((key, tensors[key]) for key in wanted if key in tensors)
+    unread = {key for key in places or () if key not in stored}
+    return stored, unread, whole
+
+
+def vocabulary(folder, config, pointers, found):
+    """Compare the vocabulary's size with config.json."""
+    if VOCABULARY in pointers:
+        return
+    try:
+        ranks = len(read_ranks(folder / VOCABULARY))
+    except UserError as e:
+        found.problem(f"{e}; download it again" if (folder / VOCABULARY).exists() else str(e))
+        return
+    if config and ranks + SPECIALS_BEFORE_IMAGE != config.image_start_id:
+        found.problem(f"{VOCABULARY} has {ranks} ranks, config.json's image_start_id {config.image_start_id} needs "
+                      f"{config.image_start_id - SPECIALS_BEFORE_IMAGE}: it is cut off, or another model's")
+    else:
+        found.ok(f"{VOCABULARY}: {ranks} ranks")
+
+
+def hashes(folder, pointers, large, found):
+    """Compare files with their published hashes; those above 64 MiB only when `large` is true."""
+    given = {name: entry for name, entry in download.published_hashes(folder).items()
+             if name not in pointers and Path(name).name == name and (folder / name).is_file()}
+    sizes = {name: (folder / name).stat().st_size for name in given}
+    chosen = {name: entry for name, entry in given.items() if large or sizes[name] <= download.SMALL}
+    if large and chosen:
+        with progress("hashes", sum(sizes[name] for name in chosen)) as advance:
+            wrong = download.differing(folder, chosen, advance)
+    else:
+        wrong = download.differing(folder, chosen)
+    for name in wrong:
+        found.problem(f"{ascii(name)[1:-1]} is not the published file: its hash differs from {chosen[name][2]}; "
+                      "download it again")
+    if len(wrong) < len(chosen):
+        found.ok(f"hashes: {len(chosen) - len(wrong)} files as published")
+    if left := [name for name in given if name not in chosen]:
+        found.note(f"{len(left)} files have hashes that were not compared: HASHES=1 reads their "
+                   f"{sum(sizes[name] for name in left) / GB:.1f} GB")
