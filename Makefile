@@ -47,7 +47,11 @@ one_of = $(if $(filter-out 1,$(words $($1)))$(filter-out $2,$($1)),$(error $1=$(
 $(call one_of,PRESET,$(PRESETS))
 $(call one_of,DTYPE,float32 float16 bfloat16)
 $(call one_of,DEVICE,auto cpu gpu)
-$(call one_of,IMPL,fused native)
+$(call one_of,IMPL,fused native stock)
+ifeq ($(IMPL),stock)
+$(if $(filter export export-vision export-language compare regress replay,$(MAKECMDGOALS)),\
+  $(error IMPL=stock is for infer: export-stock makes its graphs))
+endif
 $(foreach name,CKPT OUT BUILD CASES BUDGET BATCHES LENGTHS VERDICT BASE PADDLE_PYTHON TORCH_PYTHON,$(if $(word 2,$($(name))),\
   $(error $(name)=$($(name)) holds a space, which make cannot handle: use another folder or a symbolic link)))
 
@@ -65,8 +69,8 @@ $(if $(BASE),,$(error BASE= is missing: give the git reference to compare with, 
 endif
 
 GOALS := $(or $(MAKECMDGOALS),help)
-OUT_GOALS := checkpoint convert export export-vision export-language baseline bench compare regress reproduce history \
-  report replay
+OUT_GOALS := checkpoint convert export export-vision export-language export-stock baseline bench compare regress \
+  reproduce history report replay
 ifneq ($(OUT),)
 ifneq ($(words $(filter $(OUT_GOALS),$(GOALS))),1)
 $(error OUT= says where one target writes to: give exactly one of $(OUT_GOALS))
@@ -93,6 +97,7 @@ endif
 CONVERTED := $(call out_or,convert,$(BUILD)/converted/$(NAME))
 EXPORTED_ROOT := $(BUILD)/exported/$(NAME)
 EXPORTED := $(call out_or,export export-vision export-language,$(EXPORTED_ROOT)/$(IMPL)-$(DTYPE))
+STOCK_EXPORTED := $(call out_or,export-stock,$(EXPORTED_ROOT)/stock-$(DTYPE))
 RESULTS := $(call out_or,baseline bench compare regress reproduce history report,results)
 STAMPS := $(BUILD)/stamps
 # The environments: .venv is made unless both interpreters are given.
@@ -114,17 +119,22 @@ HAS_GPU_WHEEL := $(findstring paddlepaddle-gpu,$(file <$(WHEELS)))
 USED_DEVICE := $(if $(filter auto,$(DEVICE)),$(if $(and $(wildcard /dev/nvidia0),$(HAS_GPU_WHEEL),$(filter-out float32,\
   $(DTYPE))),gpu,cpu),$(DEVICE))
 OPS_LIBRARY := $(BUILD)/ops/$(USED_DEVICE)/libqwen_vl_ops.so
+STOCK := $(BUILD)/stock/$(DEVICE)
+STOCK_PACKAGES := $(STOCK)/packages/VERSION
 export QWEN_VL_OPS := $(abspath $(OPS_LIBRARY))
+export QWEN_VL_STOCK := $(abspath $(STOCK)/packages)
 
 # What the steps are made from
 OPS_SOURCES := $(shell find ops/paddle ops/kernels -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh') \
   ops/build.py ops/toolchain.py
+STOCK_SOURCES := $(shell find ops/stock -name '*.cc' -o -name '*.h' -o -name '*.cu' -o -name '*.toml' -o -name '*.py') \
+  ops/kernels/common/vector.cuh ops/paddle/checks.h ops/build.py ops/toolchain.py
 SHARED_SOURCES := core/config.py core/files.py $(wildcard export/readers/*.py)
 CONVERT_SOURCES := export/convert.py $(SHARED_SOURCES)
-EXPORT_SOURCES := $(filter-out export/convert.py export/synthetic.py,$(wildcard export/*.py)) $(SHARED_SOURCES) \
-  ops/weights.py ops/functional.py
+EXPORT_SOURCES := $(filter-out export/convert.py export/synthetic.py export/stock.py,$(wildcard export/*.py)) \
+  $(SHARED_SOURCES) ops/weights.py ops/functional.py
 
-.PHONY: help setup ops check checkpoint convert export export-vision export-language infer baseline bench \
+.PHONY: help setup ops check checkpoint convert export export-vision export-language export-stock infer baseline bench \
   compare regress reproduce history report replay doctor test lint clean FORCE
 FORCE:
 
@@ -135,7 +145,7 @@ help: ## list the targets and variables
 	@echo "  CKPT=          folder of a real Qwen-VL checkpoint, used instead of PRESET"
 	@echo "  DTYPE=$(DTYPE)  float32, float16 or bfloat16 (the CPU computes in float32 only)"
 	@echo "  DEVICE=$(DEVICE)    auto, cpu or gpu; gpu also installs Paddle's GPU wheel"
-	@echo "  IMPL=$(IMPL)     fused (own operators) or native (Paddle's)"
+	@echo "  IMPL=$(IMPL)     fused (own operators) or native (Paddle's); for infer also stock (paddlenlp's own graph)"
 	@echo "  IMAGE= PROMPT= NEW_TOKENS=$(NEW_TOKENS)   for infer; NEW_TOKENS for bench as well"
 	@echo "  ALLOW_URL=1    images may be https addresses, which are downloaded"
 	@echo "  CUDA_ARCHS=    architectures of the GPU operators, for example \"80 90a\"; default: those of the cards here"
@@ -160,10 +170,15 @@ $(READY):
 $(WHEELS): | $(ENVIRONMENT)
 	@scripts/wheel_stamp.sh $(PADDLE_PYTHON) $@
 
-ops: $(OPS_LIBRARY) ## build the operator library
+ops: $(OPS_LIBRARY) $(STOCK_PACKAGES) ## build the operator library; install paddlenlp_ops and fused_ln
+	@$(PADDLE_PYTHON) -m ops.stock.install $(STOCK)/packages
 
 $(OPS_LIBRARY): $(OPS_SOURCES) $(WHEELS)
 	$(PADDLE_PYTHON) -m ops.build --device $(USED_DEVICE) --out $(@D)
+	@touch $@
+
+$(STOCK_PACKAGES): $(STOCK_SOURCES) $(WHEELS)
+	$(PADDLE_PYTHON) -m ops.stock.build --device $(DEVICE) --out $(STOCK)
 	@touch $@
 
 check: | $(ENVIRONMENT) ## say whether the downloaded checkpoint CKPT is whole, what it needs, what to do next
@@ -203,12 +218,32 @@ ifneq ($(EXPORTED),$(EXPORTED_ROOT)/$(IMPL)-$(DTYPE))
 $(foreach graph,$(GRAPHS),$(eval $(call export_rule,$(EXPORTED),$(IMPL),$(graph))))
 endif
 
+# paddlenlp's own language graph, and beside it the vision graph of Paddle's own layers
+export-stock: $(STOCK_EXPORTED)/language/manifest.json $(STOCK_EXPORTED)/vision/manifest.json ## export the stock graphs
+
+WITH_STOCK = PYTHONPATH=$(abspath $(STOCK)/packages)$${PYTHONPATH:+:$$PYTHONPATH}
+$(STOCK_EXPORTED)/language/manifest.json: $(CONVERTED)/model_state.pdparams export/stock.py $(EXPORT_SOURCES) $(STOCK_PACKAGES)
+	$(WITH_STOCK) $(PADDLE_PYTHON) -m export.stock $(CONVERTED) $(STOCK_EXPORTED) --dtype $(DTYPE)
+	@touch $@
+$(STOCK_EXPORTED)/vision/manifest.json: $(CONVERTED)/model_state.pdparams $(EXPORT_SOURCES) $(NEEDS_native) $(WHEELS)
+	$(PADDLE_PYTHON) -m export vision $(CONVERTED) $(STOCK_EXPORTED) --dtype $(DTYPE) --impl native
+	@touch $@
+
+ASKED := --max-new-tokens $(NEW_TOKENS) $${IMAGE:+--image "$$IMAGE"} $${PROMPT:+--prompt "$$PROMPT"}
+ifeq ($(IMPL),stock)
+infer: | $(ENVIRONMENT)
+	@$(PADDLE_PYTHON) -m infer.stock --check --device $(DEVICE)
+	$(MAKE) export-stock
+	$(WITH_STOCK) $(PADDLE_PYTHON) -m infer.stock --exported $(STOCK_EXPORTED) --device $(DEVICE) $(ASKED)
+else
 infer: export ## answer PROMPT about IMAGE (without both: the benchmark's)
-	$(PADDLE_PYTHON) -m infer --exported $(EXPORTED) --device $(USED_DEVICE) --max-new-tokens $(NEW_TOKENS) \
-	  $${IMAGE:+--image "$$IMAGE"} $${PROMPT:+--prompt "$$PROMPT"}
+	$(PADDLE_PYTHON) -m infer --exported $(EXPORTED) --device $(USED_DEVICE) $(ASKED)
+endif
 
 ARM_NAMES := $(if $(ARMS),$(subst $(comma),$(space),$(ARMS)),paddle-native paddle-fused)
 BENCH_IMPLS := $(foreach impl,native fused,$(if $(filter paddle-$(impl),$(ARM_NAMES)),$(impl)))
+# an arm of the stock graphs runs on what export-stock made, and is skipped where there is nothing
+BENCH_IMPLS_ALL := $(BENCH_IMPLS) $(if $(filter paddle-stock,$(ARM_NAMES)),stock)
 BENCH_EXPORTS := $(foreach impl,$(BENCH_IMPLS),$(GRAPHS:%=$(EXPORTED_ROOT)/$(impl)-$(DTYPE)/%/manifest.json))
 BENCH_OPTIONS := --checkpoint $(CHECKPOINT) --dtype $(DTYPE) --device $(USED_DEVICE) --new-tokens $(NEW_TOKENS) \
   $${IMAGE:+--image "$$IMAGE"} $${PROMPT:+--prompt "$$PROMPT"}
@@ -233,9 +268,10 @@ baseline: $(CHECKPOINT_FILES) | $(ENVIRONMENT) ## one pass of the PyTorch baseli
 	$(PADDLE_PYTHON) -m bench baseline $(BENCH_OPTIONS)
 
 bench: $(CHECKPOINT_FILES) $(BENCH_EXPORTS) | $(ENVIRONMENT) ## compare Paddle with PyTorch, write results/
-	$(PADDLE_PYTHON) -m bench run $(BENCH_OPTIONS) --out $(RESULTS) --preset $(NAME) $(if $(ARMS),--arms $(ARMS)) \
-	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BATCH),--batch $(BATCH)) $(BUDGET_OPTION) $(CASE_OPTIONS) \
-	  $(foreach impl,$(BENCH_IMPLS),--exported-$(impl) $(EXPORTED_ROOT)/$(impl)-$(DTYPE))
+	$(if $(filter stock,$(BENCH_IMPLS_ALL)),$(WITH_STOCK)) $(PADDLE_PYTHON) -m bench run $(BENCH_OPTIONS) --out $(RESULTS) \
+	  --preset $(NAME) $(if $(ARMS),--arms $(ARMS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BATCH),--batch $(BATCH)) \
+	  $(BUDGET_OPTION) $(CASE_OPTIONS) \
+	  $(foreach impl,$(BENCH_IMPLS_ALL),--exported-$(impl) $(EXPORTED_ROOT)/$(impl)-$(DTYPE))
 
 compare: $(CHECKPOINT_FILES) | $(ENVIRONMENT) ## measure HEAD beside the version BASE on this machine
 	$(PADDLE_PYTHON) -m bench compare $(BENCH_OPTIONS) --out $(RESULTS) --preset $(NAME) --impl $(IMPL) \
@@ -267,7 +303,7 @@ doctor: ## say what this machine has and what will work
 	[[ -n $$python ]] || { echo "error: no Python at all: apt install python3 python3-venv" >&2; exit 1; }; \
 	exec "$$python" -m scripts.doctor
 
-test: $(OPS_LIBRARY) | $(ENVIRONMENT) ## run the tests
+test: $(OPS_LIBRARY) $(STOCK_PACKAGES) | $(ENVIRONMENT) ## run the tests
 	$(PADDLE_PYTHON) -m pytest -q tests
 
 lint: | $(ENVIRONMENT) ## check the style of the Python files

@@ -72,6 +72,7 @@ def parse(argv):
     measured = commands.add_parser("run", parents=[shared], help="gate and measure the arms, write results")
     measured.add_argument("--exported-native", default="", help="exported folder of the native graphs")
     measured.add_argument("--exported-fused", default="", help="exported folder of the fused graphs")
+    measured.add_argument("--exported-stock", default="", help="exported folder of the stock graphs")
     measured.add_argument("--out", default="results")
     measured.add_argument("--preset", default="", help="name in the results (default: the checkpoint folder's)")
     measured.add_argument("--arms", type=arm_list, help=f"of {','.join(ARMS)} (default: all; torch-compile on a GPU)")

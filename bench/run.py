@@ -45,6 +45,7 @@ class Options:
     out: str
     exported_native: str = ""
     exported_fused: str = ""
+    exported_stock: str = ""
     arms: list = field(default_factory=list)
     preset: str = ""               # default: the checkpoint folder's name
     dtype: str = "float32"
@@ -89,7 +90,9 @@ def make_prompts(options, config):
 
 
 def missing_source(spec, options):
-    """Why an arm has nothing to load, or None."""
+    """Why an arm has nothing to load, or nothing to run on, or None."""
+    if spec.gpu_only and options.device == "cpu":
+        return f"needs a GPU: {spec.gpu_only}"
     source = getattr(options, spec.source)
     if not source:
         return f"no --{spec.source.replace('_', '-')} given"

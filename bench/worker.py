@@ -1,9 +1,9 @@
 """A worker process: one arm, driven by JSON lines on stdin, answering on stdout.
 
-Request {"call": name, "args": {…}}; answer {"ok": true, "result": …} or {"ok": false, "status": "failed" | "oom",
-"reason": one line}. The first line is an answer without a request, with "protocol". What libraries print to stdout
-goes to stderr. The worker ends with its stdin, and with its parent, even while it is stopped. Run as
-`python -m bench.worker module:Class`.
+Request {"call": name, "args": {…}}; answer {"ok": true, "result": …} or {"ok": false, "status": "failed" | "oom" |
+"skipped" (this machine cannot run the arm), "reason": one line}. The first line is an answer without a request, with
+"protocol". What libraries print to stdout goes to stderr. The worker ends with its stdin, and with its parent, even
+while it is stopped. Run as `python -m bench.worker module:Class`.
 """
 
 import ctypes
@@ -19,6 +19,7 @@ from importlib import metadata
 import numpy as np
 
 from bench.loaded import loaded_libraries
+from core.errors import NotHere, UserError
 from infer.tokenizer import Tokenizer
 
 PROTOCOL = 1           # of the calls below; the first answer states it, see bench/process.py
@@ -90,8 +91,9 @@ def answer(function, args):
         traceback.print_exc()
         lines = str(e).split("\n")
         reason = next((line.strip() for line in lines if line.strip()), "") or type(e).__name__
-        named = reason if type(e).__name__ == "UserError" else f"{type(e).__name__}: {reason}"
-        return {"ok": False, "status": "oom" if is_out_of_memory(e) else "failed", "reason": named[:500]}
+        named = reason if isinstance(e, UserError) else f"{type(e).__name__}: {reason}"
+        status = "oom" if is_out_of_memory(e) else "skipped" if isinstance(e, NotHere) else "failed"
+        return {"ok": False, "status": status, "reason": named[:500]}
 
 
 def serve(target, requests, answers):

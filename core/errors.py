@@ -8,6 +8,10 @@ class UserError(Exception):
     """A problem in what the user gave (a file, an option, a machine); str() is the one line to print."""
 
 
+class NotHere(UserError):
+    """What was asked for cannot run on this machine, whatever the user does; str() says why."""
+
+
 def run_cli(main):
     """Run `main()` and exit the process.
 

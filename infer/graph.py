@@ -87,6 +87,8 @@ class Graph:
         """Check and load `folder` (one exported graph) on `device` ("cpu" or "gpu")."""
         start = time.perf_counter()
         self.manifest = Manifest(folder)
+        if self.manifest.impl == "stock":
+            raise UserError(f"{folder} is a graph of the stock pipeline, which runs on its own: make infer IMPL=stock")
         if device == "cpu" and self.manifest.dtype != "float32":
             raise UserError(f"{folder} holds {self.manifest.dtype} weights, the CPU runs float32: "
                             "export with DTYPE=float32")

@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from core.errors import UserError, run_cli
@@ -31,9 +32,8 @@ def source_version():
     return digest.hexdigest()[:12]
 
 
-def ninja_file(march, compiler, paddle=None, cuda=None):
-    """The build description for ninja, as text: the operator library over `paddle`, with CUDA kernels if `cuda` is
-    given; without `paddle` the kernels alone."""
+def rule_lines(march, compiler, cuda=None):
+    """The rules `compile` (with $flags), `link` (with $libraries) and, with `cuda`, `device`, as lines for ninja."""
     lines = [
         f"compiler = {compiler}",
         f"common = -std=c++17 -fPIC -Wall -fopenmp -I{ROOT}",
@@ -47,12 +47,10 @@ def ninja_file(march, compiler, paddle=None, cuda=None):
         "  command = $compiler -shared -o $out $in $libraries",
         "  description = link $out",
     ]
-    device_objects, runtime = [], []
     if cuda is not None:
-        runtime = [f"-L{cuda.runtime}", "-l:libcudart_static.a", "-ldl", "-lrt", "-lpthread"]
         codes = " ".join(f"-gencode arch=compute_{a},code=sm_{a}" for a in cuda.architectures)
         lines += [
-            f"nvcc = {cuda.nvcc} -ccbin {compiler} -std=c++17 -O3 -Xcompiler -fPIC {codes}"
+            f"nvcc = {cuda.nvcc} -ccbin {compiler} -std=c++17 -O3 -I{ROOT} -Xcompiler -fPIC {codes}"
             f" {' '.join(f'-isystem {path}' for path in cuda.includes)}",
             "rule device",
             "  command = $nvcc -MMD -MF $out.d -c $in -o $out",
@@ -60,6 +58,39 @@ def ninja_file(march, compiler, paddle=None, cuda=None):
             "  deps = gcc",
             "  description = nvcc $in",
         ]
+    return lines
+
+
+def binding_flags(paddle, cuda=None):
+    """Compiler flags of a source that includes Paddle's headers."""
+    include = paddle.package / "include"
+    flags = ["-O2", "-DPADDLE_NO_PYTHON", "-D_GLIBCXX_USE_CXX11_ABI=1", f"-isystem {include}",
+             f"-isystem {include / 'third_party'}"]
+    if cuda is not None:
+        flags += ["-DPADDLE_WITH_CUDA", *(f"-isystem {path}" for path in cuda.includes)]
+    return flags
+
+
+def paddle_libraries(paddle, cuda=None):
+    """Linker flags of Paddle's own libraries."""
+    libraries = [f"-L{paddle.package / 'libs'}", f"-L{paddle.package / 'base'}", "-l:libpaddle.so"]
+    if cuda is not None:
+        libraries.append("-l:libphi.so")
+    # libiomp5 is Paddle's OpenMP runtime: a second one would fight it for the cores
+    return [*libraries, "-l:libiomp5.so"]
+
+
+def runtime_libraries(cuda=None):
+    """Linker flags of the CUDA runtime, none without CUDA."""
+    return [f"-L{cuda.runtime}", "-l:libcudart_static.a", "-ldl", "-lrt", "-lpthread"] if cuda is not None else []
+
+
+def ninja_file(march, compiler, paddle=None, cuda=None):
+    """The build description for ninja, as text: the operator library over `paddle`, with CUDA kernels if `cuda` is
+    given; without `paddle` the kernels alone."""
+    lines, device_objects = rule_lines(march, compiler, cuda), []
+    runtime = runtime_libraries(cuda)
+    if cuda is not None:
         for source in sources(KERNELS, ".cu"):
             device_objects.append(f"kernels.{source.stem}.o")
             lines.append(f"build {device_objects[-1]}: device {source}")
@@ -71,25 +102,34 @@ def ninja_file(march, compiler, paddle=None, cuda=None):
 
 def _operator_lines(paddle, cuda, device_objects, runtime):
     """Bindings, CPU kernels and the operator library itself."""
-    include = paddle.package / "include"
-    binding = ["-O2", "-DPADDLE_NO_PYTHON", "-D_GLIBCXX_USE_CXX11_ABI=1", f"-isystem {include}",
-               f"-isystem {include / 'third_party'}"]
-    libraries = [f"-L{paddle.package / 'libs'}", f"-L{paddle.package / 'base'}", "-l:libpaddle.so"]
-    if cuda is not None:
-        binding += ["-DPADDLE_WITH_CUDA", *(f"-isystem {path}" for path in cuda.includes)]
-        libraries.append("-l:libphi.so")
-    # libiomp5 is Paddle's OpenMP runtime: a second one would fight it for the cores
-    libraries += ["-l:libdnnl.so.3", "-l:libiomp5.so", *runtime]
+    libraries = [*paddle_libraries(paddle, cuda), "-l:libdnnl.so.3", *runtime]
     lines, objects = [], []
     for source in sources(BINDINGS, ".cc"):
         inside = source.relative_to(BINDINGS)
         objects.append(inside.with_suffix(".o").as_posix().replace("/", "."))
         lines += [f"build {objects[-1]}: compile {source}",
-                  f"  flags = {'$kernel' if 'cpu' in inside.parts else ' '.join(binding)}"]
+                  f"  flags = {'$kernel' if 'cpu' in inside.parts else ' '.join(binding_flags(paddle, cuda))}"]
         if source.stem == "version":
             lines[-1] += f" '-DQWEN_VL_OPS_VERSION=\"{source_version()}\"'"
     return [*lines, f"build {NAME}: link {' '.join(objects + device_objects)}",
             f"  libraries = {' '.join(libraries)}"]
+
+
+def run_ninja(text, out):
+    """Build in folder `out` what the description `text` says; raises UserError if that fails."""
+    try:
+        import ninja
+    except ImportError:
+        raise UserError(f"{sys.executable} has no ninja: {sys.executable} -m pip install ninja") from None
+
+    out.mkdir(parents=True, exist_ok=True)
+    description = out / "build.ninja"
+    if not description.exists() or description.read_text() != text:
+        description.write_text(text)
+    jobs = str(len(os.sched_getaffinity(0)))
+    done = subprocess.run([Path(ninja.BIN_DIR) / "ninja", "-C", out, "-j", jobs])
+    if done.returncode != 0:
+        raise UserError(f"building the operators failed (see the compiler's message above; folder {out})")
 
 
 def build(device, out, march="native", architectures=""):
@@ -105,17 +145,7 @@ def build(device, out, march="native", architectures=""):
     if device != "cpu":
         cuda = toolchain.cuda(architectures)
         print(f"kernels for {' '.join(f'sm_{a}' for a in cuda.architectures)}, CUDA {'.'.join(map(str, cuda.version))}")
-    import ninja
-
-    out.mkdir(parents=True, exist_ok=True)
-    text = ninja_file(march, compiler, paddle, cuda)
-    description = out / "build.ninja"
-    if not description.exists() or description.read_text() != text:
-        description.write_text(text)
-    jobs = str(len(os.sched_getaffinity(0)))
-    done = subprocess.run([Path(ninja.BIN_DIR) / "ninja", "-C", out, "-j", jobs])
-    if done.returncode != 0:
-        raise UserError(f"building the operators failed (see the compiler's message above; folder {out})")
+    run_ninja(ninja_file(march, compiler, paddle, cuda), out)
     return out / (KERNELS_NAME if paddle is None else NAME)
 
 

@@ -36,9 +36,14 @@ def check_operators(device, dtype):
                             f"{error:.2g}): rebuild it with `make ops` for this machine and run `make doctor`")
 
 
+def wrong_in_paddle(device):
+    """Names of Paddle's own operators, of those that the native graphs use, whose kernels compute wrong here."""
+    return [name for name, error in paddle_errors(device) if not error <= LIMITS["float32"]]
+
+
 def check_paddle(device):
     """Check Paddle's own kernels that the native graphs use; raises UserError naming the wrong ones."""
-    wrong = [name for name, error in paddle_errors(device) if not error <= LIMITS["float32"]]
+    wrong = wrong_in_paddle(device)
     if wrong:
         raise UserError(f"Paddle's own {', '.join(wrong)} give wrong results on this {device}: this Paddle wheel has "
                         "no kernels for it, so IMPL=native cannot run here; use IMPL=fused")

@@ -13,6 +13,7 @@ from core.errors import UserError
 
 OLDEST_GCC = 9
 OLDEST_CUDA = (11, 8)
+HEADERS = (("cuda_runtime_api.h", "nvidia-cuda-runtime"), ("cublasLt.h", "nvidia-cublas"))
 ARCHITECTURES = ("80", "86", "89", "90a")  # built for when no card is seen and CUDA_ARCHS= is not set
 
 
@@ -44,6 +45,10 @@ def compiler():
     version = _output(name, "-dumpversion").strip().split(".")[0]
     if Path(name).name.startswith("g++") and version.isdigit() and int(version) < OLDEST_GCC:
         raise UserError(f"{name} {version} is too old for Paddle's headers: apt install g++-12 and set CXX=g++-12")
+    probe = subprocess.run([name, "-std=c++17", "-fsyntax-only", "-x", "c++", "-"], input="#include <filesystem>\n",
+                           capture_output=True, text=True)
+    if probe.returncode:
+        raise UserError(f"{name} does not compile C++17 with its standard headers: apt install g++")
     return name
 
 
@@ -63,15 +68,22 @@ def paddle():
     return Paddle(package, version[1], cuda is not None and cuda[1] != "False")
 
 
-def cuda(wanted=""):
-    """The CUDA toolkit to build with; `wanted` names architectures ("80 90a"), else the cards seen, else all.
-
-    Raises UserError when nvcc or a header is missing, too old, or cannot build what is wanted.
-    """
+def find_nvcc():
+    """The CUDA compiler's path, or None."""
     home = os.environ.get("CUDA_HOME", "")
     candidates = [home and f"{home}/bin/nvcc", shutil.which("nvcc"), "/usr/local/cuda/bin/nvcc",
                   *(str(p) for root in _nvidia_packages() for p in root.glob("*/bin/nvcc"))]
-    nvcc = next((c for c in candidates if c and os.access(c, os.X_OK)), None)
+    return next((c for c in candidates if c and os.access(c, os.X_OK)), None)
+
+
+def cuda(wanted="", headers=HEADERS):
+    """The CUDA toolkit to build with; `wanted` names architectures ("80 90a"), else the cards seen, else all.
+
+    headers: (header, PyPI package that has it) of what the sources include.
+
+    Raises UserError when nvcc or a header is missing, too old, or cannot build what is wanted.
+    """
+    nvcc = find_nvcc()
     if nvcc is None:
         raise UserError("no nvcc: install the CUDA toolkit (apt install nvidia-cuda-toolkit) and set CUDA_HOME")
     release = re.search(r"release (\d+)\.(\d+)", _output(nvcc, "--version"))
@@ -82,7 +94,7 @@ def cuda(wanted=""):
     folders = [toolkit / "include", toolkit / "include" / "cccl", *toolkit.glob("targets/*/include"),
                *(p for root in _nvidia_packages() for p in root.glob("*/include"))]
     includes = [p for p in folders if p.is_dir()]
-    for header, package in (("cuda_runtime_api.h", "nvidia-cuda-runtime"), ("cublasLt.h", "nvidia-cublas")):
+    for header, package in headers:
         if not any((p / header).is_file() for p in includes):
             raise UserError(f"no {header} beside {nvcc}: pip install {package}"
                             + (f"-cu{version[0]}" if version[0] < 13 else ""))

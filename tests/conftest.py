@@ -3,6 +3,7 @@
 import base64
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,14 @@ def exported_tiny(tmp_path_factory):
                     ["export", "all", folder / "checkpoint", folder / "exported"]):
         subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return folder / "exported"
+
+
+@pytest.fixture(scope="session")
+def stock_packages():
+    """Folder that holds the built packages paddlenlp_ops and fused_ln; they are built where that is not done."""
+    given = os.environ.get("QWEN_VL_STOCK")
+    if given:
+        return given
+    done = subprocess.run([sys.executable, "-m", "ops.stock.build"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TARGETS = ("setup ops check checkpoint convert export-vision export-language export infer baseline bench compare "
-           "regress reproduce history report replay doctor test lint clean help").split()
+TARGETS = ("setup ops check checkpoint convert export-vision export-language export export-stock infer baseline bench "
+           "compare regress reproduce history report replay doctor test lint clean help").split()
 VARIABLES = ("MAKEFLAGS MAKELEVEL MFLAGS CKPT PRESET OUT DTYPE DEVICE IMPL ARMS CASES IMAGE PROMPT NEW_TOKENS"
              " BUDGET BASE UPDATE").split()
 
@@ -126,6 +126,20 @@ def test_replay_runs_the_cases(tmp_path):
     assert "-m infer.replay" in done.stdout and "--cases tests/data/tiny --out /out" in done.stdout
 
 
+def test_export_stock_makes_the_packages_and_both_graphs(tmp_path):
+    done = make(tmp_path, "-n", "export-stock", "PRESET=tiny", "DTYPE=float16").stdout
+    modules = re.findall(r"-m (ops\.stock\.\w+|export\.\w+|export \w+) ", done)
+    assert modules == ["export.synthetic", "export.convert", "ops.stock.build", "export.stock", "export vision"]
+    assert f"PYTHONPATH={tmp_path}/stock/auto/packages" in done and "--impl native" in done
+    assert "converted/small /elsewhere --dtype" in make(tmp_path, "-n", "export-stock", "OUT=/elsewhere").stdout
+
+
+def test_stock_is_refused_before_anything_is_made(tmp_path):
+    done = make(tmp_path, "infer", "IMPL=stock", "PRESET=tiny", "DEVICE=cpu")
+    assert done.returncode != 0 and not (tmp_path / "checkpoints").exists()
+    assert done.stderr.startswith("error: the stock graph needs an NVIDIA GPU")
+
+
 def test_check_takes_the_type_only_when_it_is_given(tmp_path):
     line, typed = (make(tmp_path, "-n", "check", "CKPT=/models/Qwen-VL", *more).stdout for more in
                    ([], ["DTYPE=bfloat16", "HASHES=1"]))
@@ -155,6 +169,7 @@ def test_doctor_needs_no_environment(tmp_path):
     (["export", "DTYPE=int4"], "use one of: float32 float16 bfloat16"),
     (["bench", "DEVICE=tpu"], "use one of: auto cpu gpu"),
     (["export", "IMPL=magic"], "use one of: fused native"),
+    (["export", "IMPL=stock"], "export-stock makes its graphs"),
     (["export", "PRESET=tiny small"], "use one of"),
     (["export", "CKPT=/no/such/folder"], "config.json"),
     (["export", "CKPT=/a b"], "space"),

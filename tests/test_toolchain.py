@@ -77,6 +77,20 @@ def test_no_compiler_and_an_old_one(monkeypatch, tmp_path):
         toolchain.compiler()
 
 
+def test_a_compiler_without_its_headers(monkeypatch, tmp_path):
+    compiler = executable(tmp_path / "g++-12", "#!/bin/sh\ncase $1 in -dumpversion) echo 12;; *) exit 1;; esac\n")
+    monkeypatch.setenv("CXX", str(compiler))
+    with pytest.raises(UserError, match=r"does not compile C\+\+17 with its standard headers: apt install g\+\+"):
+        toolchain.compiler()
+
+
+def test_only_the_headers_that_are_included_are_asked_for(toolkit):
+    toolkit(without=["include/cublasLt.h"])
+    assert toolchain.cuda(headers=[("cuda_runtime_api.h", "nvidia-cuda-runtime")]).version == (12, 4)
+    with pytest.raises(UserError, match=r"no thrust/complex\.h beside .*: pip install nvidia-cuda-cccl-cu12"):
+        toolchain.cuda(headers=[("thrust/complex.h", "nvidia-cuda-cccl")])
+
+
 def test_the_gpu_library_needs_the_gpu_wheel():
     if toolchain.paddle().gpu:
         pytest.skip("the GPU wheel is installed here")

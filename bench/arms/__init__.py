@@ -18,6 +18,7 @@ class ArmSpec:
     devices: tuple = ("cpu", "gpu")   # where it is among the arms unless they are named
     root: str = str(ROOT)             # the tree whose code runs it
     environment: dict = field(default_factory=dict)   # added to its worker's
+    gpu_only: str = ""        # why it runs on no CPU
 
 
 ARMS = {spec.name: spec for spec in (
@@ -26,6 +27,8 @@ ARMS = {spec.name: spec for spec in (
     ArmSpec("torch-compile", "torch", "bench.arms.torch_compile_arm:TorchCompileArm", "checkpoint", devices=("gpu",)),
     ArmSpec("paddle-native", "paddle", "bench.arms.paddle_arm:PaddleArm", "exported_native"),
     ArmSpec("paddle-fused", "paddle", "bench.arms.paddle_arm:PaddleArm", "exported_fused"),
+    ArmSpec("paddle-stock", "paddle", "bench.arms.stock_arm:StockArm", "exported_stock", devices=(),
+            gpu_only="Paddle has no CPU kernels for the stock graph's operators"),
 )}
 BASELINES = ("torch-eager", "torch-sdpa", "torch-compile")   # speed-ups are against these
 GATE_ARM = "torch-eager"   # in float32 the reference of half-precision runs; its own error there is the scale

@@ -53,10 +53,12 @@ class Arm(abc.ABC):
         return {"compile_ms": (time.perf_counter() - start) * 1e3 if compiled else None}
 
     def outputs(self):
-        """What the accuracy gate compares: image_features [B, 256, H], logits [B, new_tokens, V], tokens, as numpy."""
+        """What the accuracy gate compares, as numpy: image_features [B, 256, H], tokens, and logits [B, new_tokens, V]
+        of arms that have them."""
         features = self.vision(self.preprocess(self.images))
         tokens, logits = self.greedy_logits(features)
-        return {"image_features": self.to_numpy(features), "logits": logits, "tokens": np.array(tokens, np.int64)}
+        made = {"image_features": self.to_numpy(features), "tokens": np.array(tokens, np.int64)}
+        return made if logits is None else {**made, "logits": logits}
 
     def measure(self, cold=False):
         """One pass from the decoded image to the last token: {"stages": {stage: [ms]}, "tokens"}.
@@ -168,7 +170,7 @@ class Arm(abc.ABC):
 
     @abc.abstractmethod
     def greedy_logits(self, features):
-        """The same generation with logits: (tokens [B][n], logits float32 [B, n, V])."""
+        """The same generation with logits: (tokens [B][n], logits float32 [B, n, V], None if the arm keeps them)."""
 
     @abc.abstractmethod
     def to_numpy(self, features):

@@ -1,25 +1,12 @@
 #include "activation.h"
 
-#include "common/vector.cuh"
+#include "common/activations.cuh"
 #include "status.h"
 
 namespace qwen {
 namespace {
 
 constexpr int kThreads = 256;
-
-// x * Phi(x) from erfc's rational approximation (Abramowitz and Stegun 7.1.26, error below 1.5e-7): less than half
-// the instructions of erff, which would take longer than the memory traffic.
-__device__ __forceinline__ float gelu(float x) {
-    const float size = fabsf(x);
-    const float t = reciprocal_approx(fmaf(size, 0.3275911f * 0.70710678118654752f, 1.f));
-    float tail = fmaf(t, 0.5f * 1.061405429f, 0.5f * -1.453152027f);
-    tail = fmaf(tail, t, 0.5f * 1.421413741f);
-    tail = fmaf(tail, t, 0.5f * -0.284496736f);
-    tail = fmaf(tail, t, 0.5f * 0.254829592f);
-    tail *= t * exp2_approx(x * x * (-0.5f * 1.4426950408889634f));  // Phi(-|x|)
-    return fmaf(-size, tail, fmaxf(x, 0.f));
-}
 
 template <typename T> __global__ void gelu_kernel(T* x, long long vectors) {
     const long long first = static_cast<long long>(blockIdx.x) * 2 * kThreads + threadIdx.x;
@@ -46,8 +33,7 @@ template <typename T> __global__ void silu_mul_kernel(const T* __restrict__ gate
     load_vector(gate_row + width + column, up);
 #pragma unroll
     for (int j = 0; j < kVector; ++j) {
-        const float silu = __fdividef(gate[j], 1.f + __expf(-gate[j]));
-        up[j] *= rounded<T>(silu);
+        up[j] *= rounded<T>(silu(gate[j]));
     }
     store_vector(y + row * width + column, up);
 }

@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "activation.h"
 #include "attention.h"
 #include "common/arguments.h"
 #include "gemm.h"
@@ -56,7 +55,7 @@ extern "C" int qwen_vl_decoder_prefill(QwenVlContext* context, const QwenVlDecod
     const long long layer_cache = static_cast<long long>(a.batch) * a.heads * a.capacity * head_dim;
 
     auto gemm = [&](const void* weight, const void* bias, const void* x, long long in, void* y, long long out,
-                    bool residual, int layer) {
+                    bool residual, int layer, int activation = qwen::kNoActivation) {
         QwenVlGemm g{};
         g.weight = at(weight, layer * in * out);
         g.bias = bias ? at(bias, layer * out) : nullptr;
@@ -68,6 +67,8 @@ extern "C" int qwen_vl_decoder_prefill(QwenVlContext* context, const QwenVlDecod
         g.out = out;
         g.batch = 1;
         g.dtype = a.dtype;
+        g.activation = activation;
+        g.wide = buffers.gate_up;
         g.layer = layer;
         g.layers = a.layers;
         g.layer_stride = in * out;
@@ -129,8 +130,8 @@ extern "C" int qwen_vl_decoder_prefill(QwenVlContext* context, const QwenVlDecod
         QWEN_VL_TRY(gemm(a.out_weight, nullptr, buffers.normed, hidden, residual, hidden, true, layer));
         QWEN_VL_TRY(qwen_vl_rms_norm(residual, at(a.ln_2_weight, layer * hidden), buffers.normed, rows, a.hidden,
                                      a.epsilon, a.dtype, stream));
-        QWEN_VL_TRY(gemm(a.gate_up_weight, nullptr, buffers.normed, hidden, buffers.gate_up, 2 * mlp, false, layer));
-        QWEN_VL_TRY(qwen_vl_silu_mul(buffers.gate_up, buffers.product, rows, a.mlp_width, a.dtype, stream));
+        QWEN_VL_TRY(gemm(a.gate_up_weight, nullptr, buffers.normed, hidden, buffers.product, 2 * mlp, false, layer,
+                         qwen::kSiluMul));
         QWEN_VL_TRY(gemm(a.down_weight, nullptr, buffers.product, mlp, residual, hidden, true, layer));
     }
     if (a.batch > 1)

@@ -6,7 +6,8 @@
 #include "context.h"
 
 extern "C" {
-// y[b] = x[b] @ weight^T (+ bias) (+ addend[b]); every matrix is row-major.
+// y[b] = x[b] @ weight^T (+ bias) (+ addend[b]); every matrix is row-major. With kGelu, y = gelu(x @ weight^T + bias);
+// with kSiluMul the weight is gate over up and y [tokens, out / 2] = silu(gate) * up; both with batch 1, no addend.
 struct QwenVlGemm {
     const void* weight;              // [out, in]
     const void* x;                   // [batch, tokens, in], rows x_stride values apart
@@ -19,6 +20,8 @@ struct QwenVlGemm {
     long long x_batch, y_batch, addend_batch;  // values from one batch to the next
     int dtype;                       // kFloat16 or kBfloat16 of weight, x, bias
     int float_output;                // y (and addend) in fp32
+    int activation;                  // kNoActivation, kGelu or kSiluMul
+    void* wide;                      // kSiluMul: [tokens, out] of scratch memory
     long long layer_stride;          // values from this weight to the next layer's: timing then reads
     int layer, layers;               // other layers' weights too, so that they come from memory, not from L2
 };

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "activation.h"
 #include "attention.h"
 #include "common/arguments.h"
 #include "gemm.h"
@@ -46,7 +45,7 @@ extern "C" int qwen_vl_vision_encoder(QwenVlContext* context, const QwenVlVision
     if (rows == 0) return QWEN_VL_OK;
 
     auto gemm = [&](const void* weight, const void* bias, const void* x, long long in, void* y, long long out,
-                    bool residual, int layer) {
+                    bool residual, int layer, int activation = qwen::kNoActivation) {
         QwenVlGemm g{};
         g.weight = at(weight, layer * in * out);
         g.bias = at(bias, layer * out);
@@ -58,6 +57,7 @@ extern "C" int qwen_vl_vision_encoder(QwenVlContext* context, const QwenVlVision
         g.out = out;
         g.batch = 1;
         g.dtype = a.dtype;
+        g.activation = activation;
         g.layer = layer;
         g.layers = a.layers;
         g.layer_stride = in * out;
@@ -108,8 +108,8 @@ extern "C" int qwen_vl_vision_encoder(QwenVlContext* context, const QwenVlVision
         QWEN_VL_TRY(qwen_vl_attention(&attention, stream));
         QWEN_VL_TRY(gemm(a.out_weight, a.out_bias, buffers.normed, width, a.y, width, true, layer));
         QWEN_VL_TRY(layer_norm(a.y, a.ln_2_weight, a.ln_2_bias, buffers.normed, layer));
-        QWEN_VL_TRY(gemm(a.fc1_weight, a.fc1_bias, buffers.normed, width, buffers.wide, mlp, false, layer));
-        QWEN_VL_TRY(qwen_vl_gelu(buffers.wide, rows * mlp, a.dtype, stream));
+        QWEN_VL_TRY(gemm(a.fc1_weight, a.fc1_bias, buffers.normed, width, buffers.wide, mlp, false, layer,
+                         qwen::kGelu));
         QWEN_VL_TRY(gemm(a.fc2_weight, a.fc2_bias, buffers.wide, mlp, a.y, width, true, layer));
     }
     return QWEN_VL_OK;

@@ -88,6 +88,62 @@ def test_gemm(kernels, dtype, tokens, inner, outer):
     assert_as_good(wide, F.linear(x, weight), F.linear(x.float(), weight.float()))
 
 
+def activated(x, activation):
+    """What `activation` (QwenVlGemm's) makes of a product."""
+    if activation == 1:
+        return F.gelu(x)
+    if activation == 2:
+        gate, up = x.chunk(2, -1)
+        return F.silu(gate) * up
+    return x
+
+
+@BOTH
+@pytest.mark.parametrize("shape,activation", [(0, 0), (0, 1), (1, 2), (2, 0)])
+@pytest.mark.parametrize("tokens,inner,outer", [(1024, 1664, 4992), (286, 4096, 1536), (613, 968, 208)])
+def test_gemm_tile_shapes(kernels, dtype, shape, activation, tokens, inner, outer):
+    weight, x = normal(outer, inner, dtype=dtype, scale=inner ** -0.5), normal(tokens, inner, dtype=dtype)
+    bias, addend = normal(outer, dtype=dtype), normal(tokens, outer, dtype=dtype)
+    width = outer // 2 if activation == 2 else outer
+    y = torch.full((tokens + 64, width), math.nan, device="cuda", dtype=dtype)
+    values = dict(weight=weight, x=x, y=y, tokens=tokens, **{"in": inner}, out=outer, x_stride=inner, batch=1,
+                  dtype=DTYPES[dtype], activation=activation)
+
+    def run(**more):
+        arguments = kernels.struct("gemm", **values, **more)
+        status = kernels.so.qwen_vl_gemm_hopper(ctypes.byref(arguments), shape, kernels.stream())
+        if status and torch.cuda.get_device_capability()[0] != 9:
+            pytest.skip("needs sm_90a, where these shapes exist")
+        kernels._check(status)
+
+    with_bias = {} if activation == 2 else {"bias": bias}
+    run(**with_bias)
+    bias = None if activation == 2 else bias
+    same = activated(F.linear(x, weight, bias), activation)
+    exact = activated(F.linear(x.float(), weight.float(), None if bias is None else bias.float()), activation)
+    assert_as_good(y[:tokens], same, exact)
+    assert torch.isnan(y[tokens:]).all()
+    if not activation:
+        y[:tokens] = addend
+        run(addend=y, **with_bias)
+        assert_as_good(y[:tokens], same + addend, exact + addend.float())
+        assert torch.isnan(y[tokens:]).all()
+
+
+@BOTH
+@pytest.mark.parametrize("tokens,inner,outer", [(3, 256, 480), (286, 1664, 4992)])
+def test_gemm_activations(kernels, dtype, tokens, inner, outer):
+    weight, x = normal(outer, inner, dtype=dtype, scale=inner ** -0.5), normal(tokens, inner, dtype=dtype)
+    workspace = torch.empty(64 << 20, dtype=torch.uint8, device="cuda")
+    for activation, width in ((1, outer), (2, outer // 2)):
+        y = torch.full((tokens, width), math.nan, device="cuda", dtype=dtype)
+        kernels.gemm(workspace, weight=weight, x=x, y=y, tokens=tokens, **{"in": inner}, out=outer, x_stride=inner,
+                     batch=1, dtype=DTYPES[dtype], activation=activation,
+                     wide=torch.empty(tokens, outer, device="cuda", dtype=dtype))
+        assert_as_good(y, activated(F.linear(x, weight), activation),
+                       activated(F.linear(x.float(), weight.float()), activation))
+
+
 @BOTH
 @pytest.mark.parametrize("head_dim", [64, 104, 128])
 @pytest.mark.parametrize("lengths,past", [([1], [0]), ([64], [0]), ([37, 1, 130], [0, 70, 200]), ([1] * 11, range(11)),

@@ -34,6 +34,13 @@ __device__ __forceinline__ void load_matrix_x2_trans(uint32_t& r0, uint32_t& r1,
                  : "=r"(r0), "=r"(r1) : "r"(address) : "memory");
 }
 
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+__device__ __forceinline__ void store_matrix_x2_trans(uint32_t address, uint32_t r0, uint32_t r1) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1,%2};" ::"r"(address), "r"(r0), "r"(r1)
+                 : "memory");
+}
+#endif
+
 // d += a @ b for a 16 x 16 and b 16 x 8.
 template <typename T>
 __device__ __forceinline__ void multiply_add(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
@@ -55,6 +62,10 @@ __device__ __forceinline__ void multiply_add<__nv_bfloat16>(float (&d)[4], const
 template <typename T> __device__ __forceinline__ uint32_t pack_pair(float a, float b) {
     typename Pair<T>::type two = Pair<T>::pack(a, b);
     return *reinterpret_cast<uint32_t*>(&two);
+}
+
+template <typename T> __device__ __forceinline__ float2 unpack_pair(uint32_t two) {
+    return Pair<T>::unpack(*reinterpret_cast<typename Pair<T>::type*>(&two));
 }
 
 }  // namespace qwen

@@ -10,10 +10,12 @@
 
 namespace qwen {
 
-// A map of a [groups, heads, rows, columns] matrix of 2-byte values, strides in values, fetched in boxes of box_rows x 64
-// columns that land 128-byte swizzled; what lies outside is zero. False where the driver knows no such maps.
-inline bool make_tensor_map(CUtensorMap* map, bool half, const void* base, int columns, long long rows, long long row,
-                            int heads, long long head, int groups, long long group, int box_rows) {
+// A map of a matrix of 2-byte values with `rank` dimensions, the contiguous one first, fetched or stored in boxes whose
+// shared-memory image is swizzled over `swizzle` = 64 or 128 bytes, the length of a box's rows. Strides count values
+// and belong to the dimensions after the first. What lies outside reads as zero and is not written. False where the
+// driver knows no such maps or refuses this one.
+inline bool encode_tensor_map(CUtensorMap* map, bool half, const void* base, int rank, const long long* sizes,
+                              const long long* strides, const int* box, int swizzle) {
     using Encode = decltype(&cuTensorMapEncodeTiled);
     static const Encode encode = [] {
         void* found = nullptr;
@@ -26,18 +28,31 @@ inline bool make_tensor_map(CUtensorMap* map, bool half, const void* base, int c
         return result == cudaDriverEntryPointSuccess ? reinterpret_cast<Encode>(found) : nullptr;
     }();
     if (!encode) return false;
-    const cuuint64_t sizes[4] = {cuuint64_t(columns), cuuint64_t(rows), cuuint64_t(heads), cuuint64_t(groups)};
-    const cuuint64_t strides[3] = {cuuint64_t(row) * 2, cuuint64_t(head) * 2, cuuint64_t(groups > 1 ? group : row) * 2};
-    const cuuint32_t box[4] = {64, cuuint32_t(box_rows), 1, 1}, steps[4] = {1, 1, 1, 1};
-    return encode(map, half ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4,
-                  const_cast<void*>(base), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                  CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+    cuuint64_t extents[5], steps_bytes[4];
+    cuuint32_t lengths[5], steps[5];
+    for (int i = 0; i < rank; ++i) {
+        extents[i] = cuuint64_t(sizes[i]);
+        lengths[i] = cuuint32_t(box[i]);
+        steps[i] = 1;
+        if (i > 0) steps_bytes[i - 1] = cuuint64_t(strides[i - 1]) * 2;
+    }
+    return encode(map, half ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, rank,
+                  const_cast<void*>(base), extents, steps_bytes, lengths, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                  swizzle == 128 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
+                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}
+
+// A map of a [groups, heads, rows, columns] matrix, strides in values, fetched in boxes of box_rows x 64 columns.
+inline bool make_tensor_map(CUtensorMap* map, bool half, const void* base, int columns, long long rows, long long row,
+                            int heads, long long head, int groups, long long group, int box_rows) {
+    const long long sizes[4] = {columns, rows, heads, groups}, strides[3] = {row, head, groups > 1 ? group : row};
+    const int box[4] = {64, box_rows, 1, 1};
+    return encode_tensor_map(map, half, base, 4, sizes, strides, box, 128);
 }
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-__device__ __forceinline__ void barrier_init(uint32_t barrier) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier) : "memory");
+__device__ __forceinline__ void barrier_init(uint32_t barrier, uint32_t arrivals = 1) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
 // Makes the initialised barriers visible to the copies.
 __device__ __forceinline__ void barrier_init_fence() {

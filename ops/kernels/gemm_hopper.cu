@@ -1,0 +1,113 @@
+#include "gemm_hopper.h"
+
+#include <algorithm>
+
+#include "gemm_hopper.cuh"
+#include "status.h"
+
+#if CUDART_VERSION >= 12000
+namespace qwen {
+namespace {
+
+bool aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; }
+
+// A row-major [rows, columns] matrix in boxes of box_rows x box_columns.
+bool matrix_map(CUtensorMap* map, bool half, const void* base, long long rows, long long columns, long long stride,
+                int box_rows, int box_columns) {
+    const long long sizes[2] = {columns, rows}, strides[1] = {stride};
+    const int box[2] = {box_columns, box_rows};
+    return encode_tensor_map(map, half, base, 2, sizes, strides, box, box_columns * 2);
+}
+
+// gate over up, each [rows / 2, columns], in boxes that alternate between 8 rows of the one and 8 of the other.
+bool interleaved_map(CUtensorMap* map, bool half, const void* base, long long rows, long long columns, int box_rows) {
+    const long long sizes[4] = {columns, 8, 2, rows / 16}, strides[3] = {columns, rows / 2 * columns, 8 * columns};
+    const int box[4] = {64, 8, 2, box_rows / 16};
+    return encode_tensor_map(map, half, base, 4, sizes, strides, box, 128);
+}
+
+template <typename T, typename S, int ACTIVATION> bool launch(const QwenVlGemm& g, cudaStream_t stream, int* status) {
+    const auto kernel = gemm_kernel<T, S, ACTIVATION>;
+    // The code of a target without the instructions is bounded to one thread a block, which tells it apart here.
+    static const int processors = [&] {
+        cudaFuncAttributes attributes;
+        int device = 0, count = 0;
+        const bool usable =
+            cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.maxThreadsPerBlock >= S::kThreads &&
+            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kBytes) == cudaSuccess &&
+            cudaGetDevice(&device) == cudaSuccess &&
+            cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) == cudaSuccess;
+        if (!usable) cudaGetLastError();
+        return usable ? count : 0;
+    }();
+    if (processors < 2) return false;
+
+    constexpr bool kHalf = std::is_same<T, __half>::value, kSilu = ACTIVATION == kSiluMul;
+    GemmSize size{};
+    size.out = static_cast<int>(g.out);
+    size.steps = ceil_div(g.in, 64);
+    size.tiles_m = ceil_div(g.out, S::kM);
+    size.tiles_n = ceil_div(g.tokens, S::kN);
+    if (size.steps < 2 * S::kStages) return false;  // short products gain nothing; the epilogue relies on full stages
+    size.units = S::kCommon == Common::kWeights ? size.tiles_m * ceil_div(size.tiles_n, 2)
+                 : S::kCommon == Common::kTokens ? ceil_div(size.tiles_m, 2) * size.tiles_n
+                                              : size.tiles_m * size.tiles_n;
+    const long long width = kSilu ? g.out / 2 : g.out;
+    CUtensorMap weight, x, addend, y;
+    const bool mapped =
+        (kSilu ? interleaved_map(&weight, kHalf, g.weight, g.out, g.in, S::kWeightRows)
+               : matrix_map(&weight, kHalf, g.weight, g.out, g.in, g.in, S::kWeightRows, 64)) &&
+        matrix_map(&x, kHalf, g.x, g.tokens, g.in, g.x_stride, S::kTokenRows, 64) &&
+        matrix_map(&y, kHalf, g.y, g.tokens, width, width, S::kChunk, kSilu ? 32 : 64) &&
+        matrix_map(&addend, kHalf, g.addend ? g.addend : g.y, g.tokens, width, width, S::kChunk, kSilu ? 32 : 64);
+    if (!mapped) return false;
+
+    cudaLaunchAttribute cluster{};
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim.x = 2;
+    cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(2 * (S::kSplit ? size.units : std::min(size.units, processors / 2)));
+    config.blockDim = dim3(S::kThreads);
+    config.dynamicSmemBytes = S::kBytes;
+    config.stream = stream;
+    config.attrs = &cluster;
+    config.numAttrs = 1;
+    *status = cudaLaunchKernelEx(&config, kernel, weight, x, addend, y, static_cast<const T*>(g.bias),
+                                 g.addend != nullptr, size);
+    return true;
+}
+
+// Each fills 132 processors once or twice at some shapes of the published 7B model; which one is fastest is timed.
+using Wide = GemmShape<2, 256, 4, 128, Common::kTokens, true>;      // 128 x 256
+using Prompt = GemmShape<3, 144, 5, 144, Common::kWeights, false>;  // 192 x 144
+using Half = GemmShape<2, 144, 6, 72, Common::kDepth, true>;        // 128 x 144, half of the depth a block
+
+template <typename T> bool choose(const QwenVlGemm& g, int shape, cudaStream_t stream, int* status) {
+    if (g.activation == kGelu) return shape == 0 && launch<T, Wide, kGelu>(g, stream, status);
+    if (g.activation == kSiluMul) return shape == 1 && launch<T, Prompt, kSiluMul>(g, stream, status);
+    if (shape == 0) return launch<T, Wide, kNoActivation>(g, stream, status);
+    return shape == 2 && launch<T, Half, kNoActivation>(g, stream, status);
+}
+
+}  // namespace
+
+bool hopper_gemm(const QwenVlGemm& g, int shape, cudaStream_t stream, int* status) {
+    constexpr int kFewestTokens = 64;  // below, a tile would be mostly empty
+    const int unit = g.activation == kSiluMul ? 16 : 8;
+    if (g.batch != 1 || g.float_output || g.in % 8 || g.x_stride % 8 || g.out % unit || g.tokens < kFewestTokens ||
+        g.tokens > 1 << 24 || !aligned(g.weight) || !aligned(g.x) || !aligned(g.y) || !aligned(g.addend) ||
+        (g.activation != kNoActivation && g.addend) || (g.activation == kSiluMul && g.bias))
+        return false;
+    return with_dtype(g.dtype, [&](auto type) { return choose<decltype(type)>(g, shape, stream, status); });
+}
+
+}  // namespace qwen
+#else
+bool qwen::hopper_gemm(const QwenVlGemm&, int, cudaStream_t, int*) { return false; }
+#endif
+
+extern "C" int qwen_vl_gemm_hopper(const QwenVlGemm* gemm, int shape, cudaStream_t stream) {
+    int status = QWEN_VL_OK;
+    return qwen::hopper_gemm(*gemm, shape, stream, &status) ? status : QWEN_VL_UNSUPPORTED;
+}

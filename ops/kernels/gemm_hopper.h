@@ -1,0 +1,20 @@
+// The matrix product in kernels of our own for sm_90a, as alternatives to cuBLASLt's.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "gemm.h"
+
+namespace qwen {
+
+constexpr int kHopperGemms = 3;  // tile shapes
+
+// Launches the product with one of the tile shapes and sets `status`; false where this shape, build or device cannot.
+bool hopper_gemm(const QwenVlGemm& gemm, int shape, cudaStream_t stream, int* status);
+
+}  // namespace qwen
+
+extern "C" {
+// One tile shape alone; QWEN_VL_UNSUPPORTED where it cannot.
+int qwen_vl_gemm_hopper(const QwenVlGemm* gemm, int shape, cudaStream_t stream);
+}
