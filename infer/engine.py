@@ -7,7 +7,7 @@ import numpy as np
 
 from core.config import QUERIES
 from core.errors import UserError
-from infer.graph import Graph, import_paddle
+from infer.graph import Graph, Manifest, import_paddle
 from infer.image import NORMALISED, resize_table, resizes_columns_first, to_pixels
 from infer.inputs import DeviceInputs
 from infer.prompt import image_spans
@@ -35,19 +35,18 @@ class Engine:
         self.device = ("gpu" if has_gpu else "cpu") if device == "auto" else device
         self._paddle.set_device(self.device)
         self._inputs = DeviceInputs(self._paddle, self.device)
+        from ops import selfcheck  # imports Paddle, which must have its settings first
+
+        if self.device == "gpu" and Manifest(Path(exported) / "language").impl == "native":
+            selfcheck.check_paddle("gpu")
         self._vision = Graph(Path(exported) / "vision", self.device)
         self._language = Graph(Path(exported) / "language", self.device)
         vision, language = self._vision.manifest, self._language.manifest
         if (vision.config, vision.dtype, vision.checkpoint) != (language.config, language.dtype, language.checkpoint):
             raise UserError(f"the two graphs in {exported} come from different exports: run `make export` again")
         self.config, self.dtype, self.impl = language.config, language.dtype, language.impl
-        if self.device == "gpu":
-            from ops import selfcheck  # imports Paddle, which must have its settings first
-
-            if self.impl == "fused":
-                selfcheck.check_operators("gpu", self.dtype)
-            else:
-                selfcheck.check_paddle("gpu")
+        if self.device == "gpu" and self.impl == "fused":
+            selfcheck.check_operators("gpu", self.dtype)
         self._caches = {}
         self._running = None
         # The fused operators never read what was not written; zeroing would need a kernel of Paddle's.

@@ -13,7 +13,7 @@ import paddle
 import paddle.nn.functional as F
 
 from core.config import QUERIES, ModelConfig, VisionConfig
-from core.errors import UserError, run_cli
+from core.errors import NotHere, UserError, run_cli
 from ops import functional, library
 from ops.weights import STAGES
 
@@ -42,10 +42,10 @@ def wrong_in_paddle(device):
 
 
 def check_paddle(device):
-    """Check Paddle's own kernels that the native graphs use; raises UserError naming the wrong ones."""
+    """Check Paddle's own kernels that the native graphs use; raises NotHere naming the wrong ones."""
     wrong = wrong_in_paddle(device)
     if wrong:
-        raise UserError(f"Paddle's own {', '.join(wrong)} give wrong results on this {device}: this Paddle wheel has "
+        raise NotHere(f"Paddle's own {', '.join(wrong)} give wrong results on this {device}: this Paddle wheel has "
                         "no kernels for it, so IMPL=native cannot run here; use IMPL=fused")
 
 
@@ -142,24 +142,31 @@ def _language_errors(rng, weights, device, dtype):
         positions = positions + np.array(lengths, np.int32)
 
     for name, columns, lengths in (("all logits", [[0, 8], [1, 3]], [9, 4]), ("prefill", [[8], [3]], [9, 4]),
-                                   ("decode", [[0], [0]], [1, 1])):
+                                   ("decode", [[0], [0]], [1, 1]), ("sampled", [[0], [0]], [1, 1])):
         hidden = rng.standard_normal([ROWS, max(lengths), GEOMETRY.hidden_size]).astype(np.float32)
         yield f"lm_head ({name})", _lm_head_error(places, weights, hidden, np.array(columns, np.int32),
-                                                  np.array(lengths, np.int32))
+                                                  np.array(lengths, np.int32), name == "sampled")
 
 
-def _lm_head_error(places, weights, hidden, columns, lengths):
-    """Error of the head's logits; infinite where the state that it leaves does not follow from them."""
+def _lm_head_error(places, weights, hidden, columns, lengths, sampled):
+    """Error of the head's logits; infinite where the state that it leaves does not follow from them.
+
+    sampled: the fused operator draws its token, but among the likeliest one alone.
+    """
+    record = np.array([(1.0, 1.0, 1, 1.0, 0, 0)], "<f4, <f4, <i4, <f4, <i4, <u8").view(np.int32)  # top_k = 1
+    record = np.tile(np.pad(record, (0, -(-GEOMETRY.vocab_size // 32))), (ROWS, 1))
     results, states = [], []
     for place, kind, impl in places:
         state = [_tensor(array, place) for array in (
             np.zeros([ROWS], np.int32), np.zeros([ROWS, 1], np.int64), np.zeros([ROWS, 4], np.int64),
             np.zeros([ROWS], np.int32), np.zeros([ROWS], np.int32))]
+        if sampled and impl == "fused":
+            state.append(_tensor(record, place))
         results.append(functional.lm_head(
             *_move([hidden], place, kind), _tensor(lengths, place), _tensor(columns, place),
             _tensor(np.array([-1], np.int64), place), _move(weights["lm_head"], place, kind), *state, eps=1e-6,
             impl=impl))
-        states.append([tensor.numpy() for tensor in state])
+        states.append([tensor.numpy() for tensor in state[:5]])
     # Of the device's own logits: rounding may decide a near tie.
     chosen = results[0].numpy()[:, -1].argmax(-1)[:, None]
     expected = [lengths, chosen, np.pad(chosen, ((0, 0), (0, 3))), np.ones([ROWS]), np.zeros([ROWS])]
