@@ -186,11 +186,11 @@ class Contest:
             if made:
                 entry.samples["first_run"] = made["stages"]["end_to_end"]
 
-    def warm_up(self, most):
+    def warm_up(self, most, device):
         """Passes of each arm until it is warm (bench.stopping.is_warm), `most` at most."""
         for i in range(most):
             for entry in self.running:
-                if is_warm(entry.warmup):
+                if is_warm(entry.warmup, device):
                     continue
                 self.progress.doing(f"{entry.name}: warm-up {i + 1}, {most} at most")
                 entry.warmup += self._pass(entry).get("end_to_end", [])
@@ -258,7 +258,7 @@ class Contest:
             try:
                 self._add_compile(result, entry.attempt("prepare", **prepare))
                 result.add({"first_run": entry.attempt("measure")["stages"]["end_to_end"]})
-                while len(result.warmup) < warmup and not is_warm(result.warmup):
+                while len(result.warmup) < warmup and not is_warm(result.warmup, case.device):
                     result.warmup += entry.attempt("measure")["stages"]["end_to_end"]
                 for _ in range(rounds):
                     measured = entry.attempt("measure")

@@ -111,9 +111,9 @@ def further_cases(case, options):
     return [other for other in dict.fromkeys(made) if other != case]
 
 
-def rounds_of(result, asked, done, interrupted):
+def rounds_of(result, case, asked, done, interrupted):
     """What provenance says about an arm's rounds in one case."""
-    return {**asked, "done": done, "warmup": len(result.warmup), "warm": is_warm(result.warmup),
+    return {**asked, "done": done, "warmup": len(result.warmup), "warm": is_warm(result.warmup, case.device),
             "stopped": result.stopped, "interrupted": interrupted}
 
 
@@ -125,11 +125,11 @@ def arm_rows(entry, case, conditions, rounds):
     asked = conditions["rounds"]
     interrupted = asked["interrupted"]
     conditions = {**conditions, "versions": entry.versions,
-                  "rounds": rounds_of(entry, asked, entry.rounds, interrupted)}
+                  "rounds": rounds_of(entry, case, asked, entry.rounds, interrupted)}
     rows = []
     for at, result, stages in ((case, entry, STAGES), *((at, made, CASE_STAGES) for at, made in entry.cases.items())):
         if at != case:
-            made_rounds = rounds_of(result, {"asked": rounds}, len(result.samples.get("end_to_end", [])), False)
+            made_rounds = rounds_of(result, at, {"asked": rounds}, len(result.samples.get("end_to_end", [])), False)
             conditions = {**conditions, "rounds": made_rounds, "work": conditions["work_of"][at.slug]}
         stored = {key: value for key, value in conditions.items() if key != "work_of"}
         for stage in stages:
@@ -313,7 +313,7 @@ def measure_group(contest, session, case, others, judge, memory, config, stoppin
         if session.options.warmup:
             contest.first_run()
         contest.pass_gate(judge)
-        contest.warm_up(session.options.warmup)
+        contest.warm_up(session.options.warmup, case.device)
         contest.measure(stopping)
         contest.peak_memory()
     finally:

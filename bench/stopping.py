@@ -8,13 +8,15 @@ NARROW = 0.02          # half width of a 95 % interval over its centre
 ROUNDS_AT_LEAST = 8    # below, an interval of a median says little
 CHECK_EVERY = 8        # rounds between two looks at a verdict's intervals
 STABLE = 0.05          # a pass that beats the fastest before it by less is warm
+# On a GPU work is recorded when the same memory comes up again, and two passes may take turns at the memory.
+LEAST_PASSES = {"cpu": 2, "gpu": 4}
 STOPPED = ("narrow", "budget", "rounds", "deadline", "interrupted")
 
 
-def is_warm(passes):
-    """Whether an arm's end-to-end times (ms, in order) have stopped getting faster: the last of two or more passes is
+def is_warm(passes, device="cpu"):
+    """Whether an arm's end-to-end times (ms, in order) have stopped getting faster: the last of LEAST_PASSES or more is
     not more than STABLE faster than the fastest one before it."""
-    return len(passes) >= 2 and passes[-1] > (1 - STABLE) * min(passes[:-1])
+    return len(passes) >= LEAST_PASSES[device] and passes[-1] > (1 - STABLE) * min(passes[:-1])
 
 
 def medians_narrow(samples_of_arms):

@@ -10,6 +10,7 @@ import psutil
 from core.config import ModelConfig
 from core.errors import UserError
 from core.files import file_hash
+from infer.parameters import load_parameters, weights_as_inputs
 
 SCHEMA = 3
 MAX_MANIFEST_BYTES = 1 << 20
@@ -106,8 +107,14 @@ class Graph:
                                 f"here is {built}: run `make export` again")
         from paddle import inference
 
-        files = (str(self.manifest.folder / name) for name in ("model.pdmodel", "model.pdiparams"))
-        config = inference.Config(*files)
+        model, parameters = (self.manifest.folder / name for name in ("model.pdmodel", "model.pdiparams"))
+        if self.manifest.impl == "fused":
+            program, weights = weights_as_inputs(model.read_bytes())
+            config = inference.Config()
+            config.set_model_buffer(program, len(program), b"", 0)
+            config.switch_ir_optim(False)  # there is nothing to fuse
+        else:
+            config, weights = inference.Config(str(model), str(parameters)), []
         config.disable_glog_info()
         if device == "gpu":
             config.enable_use_gpu(64, 0)
@@ -116,21 +123,22 @@ class Graph:
             config.disable_mkldnn()  # oneDNN prepares kernels for every new shape, and each decode step has one
             config.set_cpu_math_library_num_threads(cpu_threads())
         config.enable_memory_optim(True)
-        if self.manifest.impl == "fused":
-            config.switch_ir_optim(False)  # nothing to fuse, and the passes' handling of the weights takes its time
         self._predictor = inference.create_predictor(config)
         self._bound = {}  # Paddle shares the memory of what is bound but does not keep it alive
-        self.inputs = frozenset(self._predictor.get_input_names())
-        self._inputs = {name: self._predictor.get_input_handle(name) for name in self.inputs}
+        self._inputs = {name: self._predictor.get_input_handle(name) for name in self._predictor.get_input_names()}
+        self.inputs = frozenset(self._inputs) - frozenset(weights)
         (output,) = self._predictor.get_output_names()
         self._output = self._predictor.get_output_handle(output)
+        if weights:
+            self.bind(**load_parameters(parameters, weights, device))
         self.load_seconds = time.perf_counter() - start
 
     def bind(self, **tensors):
         """Bind inputs by name; each tensor's memory is used as it is until another one is bound."""
         for name, tensor in tensors.items():
-            self._inputs[name].share_external_data(tensor)
-            self._bound[name] = tensor
+            if self._bound.get(name) is not tensor:
+                self._inputs[name].share_external_data(tensor)
+                self._bound[name] = tensor
 
     def run(self):
         """Launch the graph once on what is bound."""

@@ -45,7 +45,7 @@ def test_summary_of_a_run():
     gpu = sampler.summary()["gpu"]
     assert all(set(gpu[name]) == {"min", "median", "max"} for name in FIGURES), gpu
     assert isinstance(gpu["throttled"], bool) and all(0 < share <= 1 for share in gpu["events"].values())
-    assert sampler.summary()["looks"] >= 5
+    assert sampler.summary()["looks"] >= 2
 
 
 def test_memory_is_that_of_nvidia_smi():
