@@ -184,12 +184,15 @@ def history_figure(series, machine, case, stage="end_to_end"):
 
 
 def write_history(out):
-    """Write history.md and a history.png beside the results of each case; returns (Markdown, [written paths])."""
+    """Write history.md and, beside the results of cases with two runs and more, history.png.
+
+    Returns (Markdown, [written paths]).
+    """
     series, others = read(out)
     text, written = history_markdown(series, others), [Path(out) / "history.md"]
     with atomic_file(written[0], "w") as f:
         f.write(text)
-    for machine, case in dict.fromkeys((key.machine, key.case) for key in series):
+    for machine, case in dict.fromkeys((key.machine, key.case) for key, runs in series.items() if len(runs) > 1):
         written.append(Path(out) / machine / case / "history.png")
         with atomic_file(written[-1]) as f:
             history_figure(series, machine, case).savefig(f, format="png", dpi=150)
