@@ -54,7 +54,10 @@ def test_gpu_times_lie_within_the_hosts(worker):
 
 
 def test_work_is_on_the_watched_stream(worker):
-    """On another stream the events would be as far apart as the launches, whose time does not follow the batch."""
+    """On another stream the events would be as far apart as the launches, whose time does not follow the batch.
+
+    The card must have nothing else to do meanwhile: work of other processes hides the difference.
+    """
     few, many = measure(worker, 1), measure(worker, 64)
     assert median(many, "prefill_gpu") > 3 * median(few, "prefill_gpu")
 
