@@ -10,8 +10,8 @@ from bench.report import arm_state, by_arm, conditions_line, markdown_table
 from bench.statistics import summary
 
 ARM_STYLES = {"torch-eager": ("#D55E00", "o"), "torch-sdpa": ("#E69F00", "s"), "torch-compile": ("#009E73", "^"),
-              "paddle-native": ("#56B4E9", "v"), "paddle-fused": ("#0072B2", "D")}
-SPARE_STYLES = (("#CC79A7", "P"), ("#000000", "X"), ("#999999", "*"))   # of arms that are not named above, in order
+              "paddle-native": ("#56B4E9", "v"), "paddle-fused": ("#0072B2", "D"), "paddle-stock": ("#CC79A7", "P")}
+SPARE_STYLES = (("#000000", "X"), ("#999999", "*"), ("#882255", "h"))   # of arms that are not named above, in order
 CAPTION_WIDTH = 110
 FIGURES = {"end_to_end": "end to end (ms)", "ttft": "TTFT (ms)", "token": "decode / token (ms)"}
 
