@@ -11,6 +11,7 @@ import pytest
 from core.errors import UserError
 from infer import chat
 from infer.image import default_image
+from tests.ctrl_c import heed_ctrl_c
 
 OPTIONS = ["--device", "cpu", "--min-new-tokens", "4", "--temperature", "1"]
 
@@ -58,7 +59,7 @@ def test_help_names_the_commands(talk):
 def test_ctrl_c_stops_the_answer_and_not_the_program(exported_tiny):
     command = [sys.executable, "-m", "infer.chat", "--exported", exported_tiny, *OPTIONS]
     with subprocess.Popen([*command, "--max-new-tokens", "6000", "--min-new-tokens", "6000"], stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_ctrl_c) as process:
         assert process.stdout.readline().startswith(b"loaded in")
         process.stdin.write(b"Hello\n")
         process.stdin.flush()

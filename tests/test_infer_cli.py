@@ -14,6 +14,7 @@ from infer.image import default_image
 from infer.model import QwenVL
 from infer.prompt import BENCHMARK_PROMPT, images_of
 from infer.sampling import Sampling
+from tests.ctrl_c import heed_ctrl_c
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_text_comes_piece_by_piece(exported_tiny):
     arguments = ["--exported", exported_tiny, "--device", "cpu", "--prompt", "x", "--min-new-tokens", "8000",
                  "--max-new-tokens", "8000", "--temperature", "1"]
     with subprocess.Popen([sys.executable, "-m", "infer", *arguments], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE) as process:
+                          stderr=subprocess.PIPE, preexec_fn=heed_ctrl_c) as process:
         assert process.stdout.readline().startswith(b"loaded in")
         assert process.stdout.read(1) and process.poll() is None
         process.send_signal(signal.SIGINT)
