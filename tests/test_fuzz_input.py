@@ -15,7 +15,7 @@ from PIL import Image
 from core.config import QUERIES
 from infer import drawing, grounding
 from infer.fetch import fetch, is_public
-from infer.graph import Manifest
+from infer.graph import SCHEMA, Manifest
 from infer.image import FORMATS, load_image
 from infer.prompt import from_list_format, image_spans, make_context, to_list_format
 
@@ -24,7 +24,7 @@ TAGS = ["<img>", "</img>", "<ref>", "</ref>", "<box>", "</box>", "<quad>", "</qu
 MARKUP = st.lists(st.one_of(st.sampled_from(TAGS), st.text(max_size=6)), max_size=16).map("".join)
 
 CONTEXT = ssl.create_default_context()
-MANIFEST = {"schema": 1, "graph": "vision", "config": golden_config(), "dtype": "float32", "impl": "fused",
+MANIFEST = {"schema": SCHEMA, "graph": "vision", "config": golden_config(), "dtype": "float32", "impl": "fused",
             "operators": "a", "paddle": "2.6.2", "checkpoint": {"hash": "x", "synthetic": True},
             "files": {"model.pdmodel": {"bytes": 1, "xxh3_128": "0"}}}
 
