@@ -35,10 +35,11 @@ class Engine:
         self.device = ("gpu" if has_gpu else "cpu") if device == "auto" else device
         self._paddle.set_device(self.device)
         self._inputs = DeviceInputs(self._paddle, self.device)
-        from ops import selfcheck  # imports Paddle, which must have its settings first
+        if self.device == "gpu":
+            from ops import selfcheck  # imports Paddle, which must have its settings first
 
-        if self.device == "gpu" and Manifest(Path(exported) / "language").impl == "native":
-            selfcheck.check_paddle("gpu")
+            if Manifest(Path(exported) / "language").impl == "native":
+                selfcheck.check_paddle("gpu")
         self._vision = Graph(Path(exported) / "vision", self.device)
         self._language = Graph(Path(exported) / "language", self.device)
         vision, language = self._vision.manifest, self._language.manifest

@@ -1,6 +1,6 @@
 """The weights of a graph, copied to the device by this program instead of by Paddle.
 
-Paddle Inference takes 1.3 to 1.7 s/GB for it on a GPU (measured with 2.6.2). A graph whose weights are inputs, bound
+Paddle Inference takes 1.5 to 1.9 s/GB for it on a GPU (measured with 2.6.2). A graph whose weights are inputs, bound
 once, runs as fast, and the copies from the mapped file go at the speed of the bus.
 """
 

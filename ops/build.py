@@ -149,15 +149,22 @@ def build(device, out, march="native", architectures=""):
     return out / (KERNELS_NAME if paddle is None else NAME)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=["cpu", "gpu", "kernels"], default="cpu")
-    parser.add_argument("--out", type=Path, help="folder, default build/ops/<device>")
+def command_line(description, build, devices, folder):
+    """Run `build(device, out, march, architectures)` as the command line says and print what it returns.
+
+    devices: what --device may be, the default first; folder: where --out lies by default, a folder per device.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=devices, default=devices[0])
+    parser.add_argument("--out", type=Path, help=f"folder, default {folder.relative_to(ROOT)}/<device>")
     parser.add_argument("--march", default="native", help="processor to compile for (g++ -march)")
     parser.add_argument("--cuda-archs", default=os.environ.get("CUDA_ARCHS", ""), help='for example "80 90a"')
     args = parser.parse_args()
-    out = args.out or ROOT / "build" / "ops" / args.device
-    print(build(args.device, out.resolve(), args.march, args.cuda_archs))
+    print(build(args.device, (args.out or folder / args.device).resolve(), args.march, args.cuda_archs))
+
+
+def main():
+    command_line(__doc__, build, ["cpu", "gpu", "kernels"], ROOT / "build" / "ops")
 
 
 if __name__ == "__main__":

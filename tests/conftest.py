@@ -76,3 +76,12 @@ def stock_packages():
     done = subprocess.run([sys.executable, "-m", "ops.stock.build"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def limited_memory():
+    """Readers may take little more memory than the process has already, see fuzzing.limited_memory."""
+    from fuzzing import limited_memory
+
+    with limited_memory():
+        yield

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoint_files import golden_config
-from fuzzing import JSON, changed, damaged, fuzz, limited_memory, survives
+from fuzzing import JSON, changed, damaged, fuzz, survives
 from hypothesis import example, given
 from hypothesis import strategies as st
 from published_checkpoint import state_dict_pickle, write_bin, write_safetensors
@@ -30,12 +30,7 @@ GLOBALS = [b"cnumpy\nndarray\n", b"cnumpy\ndtype\n", b"cbuiltins\ntuple\n", b"cc
 PICKLES = st.lists(st.one_of(st.sampled_from(WORDS), st.sampled_from(GLOBALS), st.binary(max_size=4),
                              st.sampled_from([b"K\x01", b"X\x01\x00\x00\x00a", b"C\x02xy", b"q\x00", b"h\x00"])),
                    max_size=30).map(lambda parts: b"\x80\x04" + b"".join(parts) + b".")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def memory():
-    with limited_memory():
-        yield
+pytestmark = pytest.mark.usefixtures("limited_memory")
 
 
 @pytest.fixture(scope="module")

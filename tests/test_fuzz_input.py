@@ -7,7 +7,7 @@ import ssl
 import numpy as np
 import pytest
 from checkpoint_files import golden_config
-from fuzzing import JSON, changed, damaged, fuzz, limited_memory, survives
+from fuzzing import JSON, changed, damaged, fuzz, survives
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -27,12 +27,7 @@ CONTEXT = ssl.create_default_context()
 MANIFEST = {"schema": SCHEMA, "graph": "vision", "config": golden_config(), "dtype": "float32", "impl": "fused",
             "operators": "a", "paddle": "2.6.2", "checkpoint": {"hash": "x", "synthetic": True},
             "files": {"model.pdmodel": {"bytes": 1, "xxh3_128": "0"}}}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def memory():
-    with limited_memory():
-        yield
+pytestmark = pytest.mark.usefixtures("limited_memory")
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,8 @@ DIR/packages is then a project that pip installs, and a folder for PYTHONPATH. `
 GPU wheel and nvcc are found, else kernels for the CPU alone. Nothing is done when DIR is up to date.
 """
 
-import argparse
 import hashlib
 import importlib.metadata
-import os
 import shutil
 import subprocess
 import sys
@@ -114,14 +112,7 @@ def build(device, out, march="native", architectures=""):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=["auto", "cpu", "gpu"], default="auto")
-    parser.add_argument("--out", type=Path, help="folder, default build/stock/<device>")
-    parser.add_argument("--march", default="native", help="processor to compile for (g++ -march)")
-    parser.add_argument("--cuda-archs", default=os.environ.get("CUDA_ARCHS", ""), help='for example "80 90a"')
-    args = parser.parse_args()
-    out = args.out or ROOT / "build" / "stock" / args.device
-    print(build(args.device, out.resolve(), args.march, args.cuda_archs))
+    operators.command_line(__doc__, build, ["auto", "cpu", "gpu"], ROOT / "build" / "stock")
 
 
 if __name__ == "__main__":

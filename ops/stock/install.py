@@ -7,8 +7,10 @@ import argparse
 import importlib.metadata
 import importlib.util
 import shutil
+import site
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -18,11 +20,9 @@ NAME = "paddlenlp_ops"
 
 
 def installed():
-    """Version of paddlenlp_ops in this environment, or None."""
-    try:
-        return importlib.metadata.version(NAME)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    """Version of paddlenlp_ops in this environment itself, or None: one that only a .pth file brings does not count."""
+    own = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), site.getusersitepackages()}
+    return next((found.version for found in importlib.metadata.distributions(name=NAME, path=list(own))), None)
 
 
 def install(packages):

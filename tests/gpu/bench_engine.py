@@ -1,0 +1,68 @@
+"""Times decode steps of exported graphs, greedy and sampled, and reads the device's memory with 2048 positions in use.
+
+    python -m tests.gpu.bench_engine EXPORTED [--device gpu|cpu] [--steps 300]
+
+Memory is that of the whole device by nvidia-smi, without the weights' own bytes; a CPU has none to read.
+"""
+
+import argparse
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from core.config import QUERIES
+from infer.engine import Engine
+from infer.image import default_image, load_image
+from infer.sampling import Sampling
+
+PROMPT, POSITIONS, WARM_UP = 286, 2048, 40
+KINDS = {"greedy": Sampling(), "temperature": Sampling(1.0, seed=3), "top_p": Sampling(1.0, 0.9, seed=1),
+         "all filters": Sampling(0.8, 0.9, 50, 1.1, 4, 5)}
+
+
+def run(engine, features, prompt_tokens, new_tokens, steps, sampling):
+    """A prompt of one image and `steps` decode steps; returns the generation, its device still at work."""
+    image = engine.config.visual.image_start_id
+    prompt = [image, *[image + 2] * QUERIES, image + 1]  # <img>, <imgpad> …, </img>
+    generation = engine.start([prompt + [1] * (prompt_tokens - len(prompt))], features, new_tokens, sampling=[sampling])
+    generation.prefill()
+    for _ in range(steps):
+        generation.step()
+    return generation
+
+
+def beyond_weights(exported):
+    """MiB that nvidia-smi counts on the device beyond the bytes of both graphs' parameters."""
+    done = subprocess.run(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"], check=True,
+                          capture_output=True, text=True)
+    weights = sum((exported / graph / "model.pdiparams").stat().st_size for graph in ("vision", "language"))
+    return int(done.stdout.splitlines()[0]) - weights / 2**20
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("exported", type=Path)
+    parser.add_argument("--device", choices=["gpu", "cpu"], default="gpu")
+    parser.add_argument("--steps", type=int, default=300)
+    args = parser.parse_args()
+    engine = Engine(args.exported, args.device)
+    print(f"loaded in {engine.load_seconds:.2f} s")
+    features = engine.vision(engine.preprocess([load_image(default_image())]))
+    if args.device == "gpu" and shutil.which("nvidia-smi"):
+        for prompt in (PROMPT, POSITIONS - 4):
+            run(engine, features, prompt, POSITIONS - prompt, 3, Sampling()).tokens()
+            print(f"prompt of {prompt}, {POSITIONS} positions: {beyond_weights(args.exported):.0f} MiB beyond the "
+                  "weights")
+    for kind, sampling in KINDS.items():
+        generation = run(engine, features, PROMPT, WARM_UP + args.steps + 1, WARM_UP, sampling)
+        engine.synchronize()
+        start = time.perf_counter()
+        for _ in range(args.steps):
+            generation.step()
+        engine.synchronize()
+        print(f"{kind}: {(time.perf_counter() - start) / args.steps * 1e3:.3f} ms a step")
+
+
+if __name__ == "__main__":
+    main()
