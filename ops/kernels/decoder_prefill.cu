@@ -1,5 +1,6 @@
 #include "decoder_prefill.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "attention.h"
@@ -12,8 +13,16 @@
 
 namespace {
 
+// The MLP takes its rows in equal blocks of at most so many: its intermediate values are the largest ones of a prompt.
+constexpr long long kMlpRows = 1024;
+
+long long mlp_rows(long long rows) {
+    const long long blocks = std::max(1ll, (rows + kMlpRows - 1) / kMlpRows);
+    return ((rows + blocks - 1) / blocks + 15) / 16 * 16;
+}
+
 struct Buffers {
-    void *gemm, *packed, *normed, *qkv, *gate_up, *product;
+    void *packed, *normed, *qkv, *gate_up, *product;
     int *offsets;
     int2* places;
     float2* table;
@@ -22,15 +31,15 @@ struct Buffers {
     Buffers(const QwenVlDecoder& a, void* workspace) {
         const size_t rows = a.tokens;
         qwen::Slices slices(workspace);
-        gemm = slices.take(QWEN_VL_GEMM_WORKSPACE);
         offsets = slices.take<int>(a.batch * sizeof(int));
         places = slices.take<int2>(rows * sizeof(int2));
         table = slices.take<float2>(rows * (a.hidden / a.heads / 2) * sizeof(float2));
         packed = a.batch == 1 ? nullptr : slices.take(rows * a.hidden * 2);
         normed = slices.take(rows * a.hidden * 2);
-        qkv = slices.take(rows * a.hidden * 6);
-        gate_up = slices.take(rows * a.mlp_width * 4);
-        product = slices.take(rows * a.mlp_width * 2);
+        const size_t qkv_bytes = rows * a.hidden * 6, product_bytes = mlp_rows(rows) * a.mlp_width * 2;
+        // The MLP begins where attention has done with q, k and v. A product's bytes are a multiple of 256.
+        qkv = gate_up = slices.take(std::max(qkv_bytes, 3 * product_bytes));
+        product = workspace ? static_cast<char*>(gate_up) + 2 * product_bytes : nullptr;
         bytes = slices.used();
     }
 };
@@ -55,14 +64,14 @@ extern "C" int qwen_vl_decoder_prefill(QwenVlContext* context, const QwenVlDecod
     const long long layer_cache = static_cast<long long>(a.batch) * a.heads * a.capacity * head_dim;
 
     auto gemm = [&](const void* weight, const void* bias, const void* x, long long in, void* y, long long out,
-                    bool residual, int layer, int activation = qwen::kNoActivation) {
+                    long long tokens, bool residual, int layer, int activation = qwen::kNoActivation) {
         QwenVlGemm g{};
         g.weight = at(weight, layer * in * out);
         g.bias = bias ? at(bias, layer * out) : nullptr;
         g.x = x;
         g.y = y;
         g.addend = residual ? y : nullptr;
-        g.tokens = rows;
+        g.tokens = tokens;
         g.in = g.x_stride = in;
         g.out = out;
         g.batch = 1;
@@ -72,7 +81,7 @@ extern "C" int qwen_vl_decoder_prefill(QwenVlContext* context, const QwenVlDecod
         g.layer = layer;
         g.layers = a.layers;
         g.layer_stride = in * out;
-        return qwen_vl_gemm(context, &g, buffers.gemm, stream);
+        return qwen_vl_gemm(context, &g, stream);
     };
 
     QWEN_VL_TRY(qwen_vl_pack_index(a.lengths, buffers.offsets, buffers.places, a.batch, a.tokens, stream));
@@ -120,19 +129,24 @@ extern "C" int qwen_vl_decoder_prefill(QwenVlContext* context, const QwenVlDecod
     for (int layer = 0; layer < a.layers; ++layer) {
         QWEN_VL_TRY(qwen_vl_rms_norm(residual, at(a.ln_1_weight, layer * hidden), buffers.normed, rows, a.hidden,
                                      a.epsilon, a.dtype, stream));
-        QWEN_VL_TRY(gemm(a.qkv_weight, a.qkv_bias, buffers.normed, hidden, buffers.qkv, 3 * hidden, false, layer));
+        QWEN_VL_TRY(gemm(a.qkv_weight, a.qkv_bias, buffers.normed, hidden, buffers.qkv, 3 * hidden, rows, false,
+                         layer));
         rope.k_cache = at(a.k_cache, layer * layer_cache);
         rope.v_cache = at(a.v_cache, layer * layer_cache);
         QWEN_VL_TRY(qwen_vl_rope_cache(&rope, stream));
         attention.k = rope.k_cache;
         attention.v = rope.v_cache;
         QWEN_VL_TRY(qwen_vl_attention(&attention, stream));
-        QWEN_VL_TRY(gemm(a.out_weight, nullptr, buffers.normed, hidden, residual, hidden, true, layer));
+        QWEN_VL_TRY(gemm(a.out_weight, nullptr, buffers.normed, hidden, residual, hidden, rows, true, layer));
         QWEN_VL_TRY(qwen_vl_rms_norm(residual, at(a.ln_2_weight, layer * hidden), buffers.normed, rows, a.hidden,
                                      a.epsilon, a.dtype, stream));
-        QWEN_VL_TRY(gemm(a.gate_up_weight, nullptr, buffers.normed, hidden, buffers.product, 2 * mlp, false, layer,
-                         qwen::kSiluMul));
-        QWEN_VL_TRY(gemm(a.down_weight, nullptr, buffers.product, mlp, residual, hidden, true, layer));
+        for (long long first = 0, block = mlp_rows(rows); first < rows; first += block) {
+            const long long count = std::min(block, rows - first);
+            QWEN_VL_TRY(gemm(a.gate_up_weight, nullptr, at(buffers.normed, first * hidden), hidden, buffers.product,
+                             2 * mlp, count, false, layer, qwen::kSiluMul));
+            QWEN_VL_TRY(gemm(a.down_weight, nullptr, buffers.product, mlp, at(residual, first * hidden), hidden, count,
+                             true, layer));
+        }
     }
     if (a.batch > 1)
         QWEN_VL_TRY(qwen_vl_unpack_rows(residual, buffers.places, a.y, a.tokens, a.seq, a.hidden, stream));

@@ -148,9 +148,10 @@ struct Choice {
 struct QwenVlContext {
     Library lt;
     cublasLtHandle_t handle = nullptr;
+    void* workspace = nullptr;
     std::map<Key, Choice> chosen;
 
-    int run(const Plan& plan, const QwenVlGemm& g, const Choice& choice, void* workspace, cudaStream_t stream) const {
+    int run(const Plan& plan, const QwenVlGemm& g, const Choice& choice, cudaStream_t stream) const {
         int status = QWEN_VL_UNSUPPORTED;
         if (choice.shape >= 0) {
             qwen::hopper_gemm(g, choice.shape, stream, &status);
@@ -192,8 +193,8 @@ struct QwenVlContext {
 
     // The fastest candidate by its median over kTimedRuns; the kFinalists fastest are timed again in turns, since the
     // clock moves and the luckiest of many is not the fastest. Results go to a scratch buffer, so that y stays as it is.
-    int fastest(const Plan& plan, const QwenVlGemm& g, const std::vector<Choice>& found, void* workspace,
-                cudaStream_t stream, Choice* best) const {
+    int fastest(const Plan& plan, const QwenVlGemm& g, const std::vector<Choice>& found, cudaStream_t stream,
+                Choice* best) const {
         const long long rows = g.batch == 1 ? g.tokens * g.out : (g.batch - 1) * g.y_batch + g.tokens * g.out;
         void* scratch = nullptr;
         cudaError_t error = cudaMalloc(&scratch, rows * (g.float_output ? 4 : 2));
@@ -209,7 +210,7 @@ struct QwenVlContext {
                 const long long other = g.layers > 0 ? (g.layer + i + 1) % g.layers - g.layer : 0;
                 timed.weight = static_cast<const char*>(g.weight) + other * g.layer_stride * 2;
                 if (i <= 0) cudaEventRecord(events[0], stream);
-                if (run(plan, timed, choice, workspace, stream) != QWEN_VL_OK) return kNever;
+                if (run(plan, timed, choice, stream) != QWEN_VL_OK) return kNever;
                 if (i >= 0) cudaEventRecord(events[i + 1], stream);
             }
             if (cudaStreamSynchronize(stream) != cudaSuccess) {
@@ -236,8 +237,9 @@ struct QwenVlContext {
     }
 };
 
-extern "C" int qwen_vl_context_create(QwenVlContext** context) {
+extern "C" int qwen_vl_context_create(QwenVlContext** context, void* workspace) {
     auto* made = new QwenVlContext;
+    made->workspace = workspace;
     if (!made->lt.load() || made->lt.create(&made->handle) != CUBLAS_STATUS_SUCCESS) {
         delete made;
         return QWEN_VL_BLAS_MISSING;
@@ -252,7 +254,7 @@ extern "C" void qwen_vl_context_destroy(QwenVlContext* context) {
     delete context;
 }
 
-extern "C" int qwen_vl_gemm(QwenVlContext* context, const QwenVlGemm* gemm, void* workspace, cudaStream_t stream) {
+extern "C" int qwen_vl_gemm(QwenVlContext* context, const QwenVlGemm* gemm, cudaStream_t stream) {
     const QwenVlGemm& g = *gemm;
     if (g.tokens == 0) return QWEN_VL_OK;
     const Plan plan(context->lt, g);
@@ -277,10 +279,10 @@ extern "C" int qwen_vl_gemm(QwenVlContext* context, const QwenVlGemm* gemm, void
         choice = found[0];
         if (timed) {
             for (int shape = 0; shape < qwen::kHopperGemms; ++shape) found.push_back({shape, {}});
-            const int status = context->fastest(plan, g, found, workspace, stream, &choice);
+            const int status = context->fastest(plan, g, found, stream, &choice);
             if (status) return status;
             context->chosen[key] = choice;
         }
     }
-    return context->run(plan, g, choice, workspace, stream);
+    return context->run(plan, g, choice, stream);
 }

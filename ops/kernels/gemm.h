@@ -1,8 +1,6 @@
 // Matrix products through cuBLASLt, with the algorithm timed once per shape and remembered.
 #pragma once
 
-#include <cstddef>
-
 #include "context.h"
 
 extern "C" {
@@ -26,10 +24,7 @@ struct QwenVlGemm {
     int layer, layers;               // other layers' weights too, so that they come from memory, not from L2
 };
 
-// `workspace` is QWEN_VL_GEMM_WORKSPACE bytes of device memory, 256-byte aligned. The first call of a shape outside a
-// stream capture times the candidate algorithms on `stream`, which allocates and synchronises; inside a capture
-// an unseen shape takes cuBLASLt's first suggestion.
-int qwen_vl_gemm(QwenVlContext* context, const QwenVlGemm* gemm, void* workspace, cudaStream_t stream);
+// The first call of a shape outside a stream capture times the candidate algorithms on `stream`, which allocates and
+// synchronises; inside a capture an unseen shape takes cuBLASLt's first suggestion.
+int qwen_vl_gemm(QwenVlContext* context, const QwenVlGemm* gemm, cudaStream_t stream);
 }
-
-constexpr size_t QWEN_VL_GEMM_WORKSPACE = size_t(64) << 20;

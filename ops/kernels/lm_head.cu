@@ -24,13 +24,12 @@ struct Peak {
 };
 
 struct Buffers {
-    void *gemm, *rows;
+    void* rows;
     Peak* peaks;
     size_t bytes;
 
     Buffers(const QwenVlLmHead& a, void* workspace) {
         Slices slices(workspace);
-        gemm = slices.take(QWEN_VL_GEMM_WORKSPACE);
         rows = slices.take(size_t(a.batch) * a.columns * a.hidden * 2);
         peaks = slices.take<Peak>(a.batch * kParts * sizeof(Peak));
         bytes = slices.used();
@@ -114,7 +113,7 @@ extern "C" int qwen_vl_lm_head(QwenVlContext* context, const QwenVlLmHead* argum
     g.batch = 1;
     g.dtype = a.dtype;
     g.float_output = 1;
-    QWEN_VL_TRY(qwen_vl_gemm(context, &g, buffers.gemm, stream));
+    QWEN_VL_TRY(qwen_vl_gemm(context, &g, stream));
     if (a.leave_choice) return QWEN_VL_OK;
     partial_peak_kernel<<<dim3(kParts, a.batch), kThreads, 0, stream>>>(a.logits, buffers.peaks, a.columns, a.vocab);
     QWEN_VL_TRY(cudaGetLastError());

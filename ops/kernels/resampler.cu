@@ -11,13 +11,12 @@
 namespace {
 
 struct Buffers {
-    void *gemm, *kv, *keys, *values, *attended, *mixed;
+    void *kv, *keys, *values, *attended, *mixed;
     size_t bytes;
 
     Buffers(const QwenVlResampler& a, void* workspace) {
         const size_t row = size_t(a.embed) * 2, keys_bytes = row * a.images * a.patches;
         qwen::Slices slices(workspace);
-        gemm = slices.take(QWEN_VL_GEMM_WORKSPACE);
         kv = slices.take(keys_bytes);
         keys = slices.take(keys_bytes);
         values = slices.take(keys_bytes);
@@ -53,7 +52,7 @@ extern "C" int qwen_vl_resampler(QwenVlContext* context, const QwenVlResampler* 
         g.out = embed;
         g.batch = 1;
         g.dtype = a.dtype;
-        return qwen_vl_gemm(context, &g, buffers.gemm, stream);
+        return qwen_vl_gemm(context, &g, stream);
     };
     QWEN_VL_TRY(gemm(a.kv_proj_weight, nullptr, a.x, key_rows, a.width, buffers.kv));
     QWEN_VL_TRY(qwen_vl_layer_norm(buffers.kv, a.ln_kv_weight, a.ln_kv_bias, buffers.kv, key_rows, a.embed, a.epsilon,
@@ -69,7 +68,7 @@ extern "C" int qwen_vl_resampler(QwenVlContext* context, const QwenVlResampler* 
     keys.batch = a.images;
     keys.x_batch = keys.y_batch = a.patches * embed;
     keys.dtype = a.dtype;
-    QWEN_VL_TRY(qwen_vl_gemm(context, &keys, buffers.gemm, stream));
+    QWEN_VL_TRY(qwen_vl_gemm(context, &keys, stream));
     const void* value_weight = static_cast<const char*>(a.key_value_weight) + embed * embed * 2;
     QWEN_VL_TRY(gemm(value_weight, a.value_bias, buffers.kv, key_rows, embed, buffers.values));
 

@@ -13,13 +13,12 @@
 namespace {
 
 struct Buffers {
-    void *gemm, *normed, *qkv, *wide;
+    void *normed, *qkv, *wide;
     size_t bytes;
 
     Buffers(const QwenVlVisionEncoder& a, void* workspace) {
         const size_t grid = a.image_size / a.patch_size, rows = a.images * grid * grid;
         qwen::Slices slices(workspace);
-        gemm = slices.take(QWEN_VL_GEMM_WORKSPACE);
         normed = slices.take(rows * a.width * 2);
         qkv = slices.take(rows * a.width * 6);
         wide = slices.take(rows * std::max(a.mlp_width, a.patch_columns) * 2);  // patches, then the MLP
@@ -61,7 +60,7 @@ extern "C" int qwen_vl_vision_encoder(QwenVlContext* context, const QwenVlVision
         g.layer = layer;
         g.layers = a.layers;
         g.layer_stride = in * out;
-        return qwen_vl_gemm(context, &g, buffers.gemm, stream);
+        return qwen_vl_gemm(context, &g, stream);
     };
     auto layer_norm = [&](const void* x, const void* weight, const void* bias, void* y, int layer) {
         return qwen_vl_layer_norm(x, at(weight, layer * width), at(bias, layer * width), y, rows, a.width, a.epsilon,
@@ -82,7 +81,7 @@ extern "C" int qwen_vl_vision_encoder(QwenVlContext* context, const QwenVlVision
     embed.x_batch = patches * a.patch_columns;
     embed.y_batch = patches * width;
     embed.dtype = a.dtype;
-    QWEN_VL_TRY(qwen_vl_gemm(context, &embed, buffers.gemm, stream));
+    QWEN_VL_TRY(qwen_vl_gemm(context, &embed, stream));
     QWEN_VL_TRY(layer_norm(a.y, a.ln_pre_weight, a.ln_pre_bias, a.y, 0));
 
     QwenVlAttention attention{};

@@ -42,10 +42,19 @@ cudaGraphExec_t record(cudaStream_t stream, const std::function<int()>& call) {
 }  // namespace
 
 QwenVlContext* context(const paddle::Tensor& tensor) {
-  thread_local std::map<int, QwenVlContext*> contexts;  // kept until the process ends, as CUDA's own state is
-  QwenVlContext*& context = contexts[tensor.place().GetDeviceId()];
-  if (context == nullptr) check_status(qwen_vl_context_create(&context), "cuBLASLt");
-  return context;
+  struct Held {
+    QwenVlContext* context = nullptr;
+    paddle::Tensor workspace;
+  };
+  // Kept until the process ends, as CUDA's own state is; Paddle's allocator may be gone by then.
+  thread_local auto& contexts = *new std::map<int, Held>();
+  Held& held = contexts[tensor.place().GetDeviceId()];
+  if (held.context == nullptr) {
+    const int64_t bytes = QWEN_VL_GEMM_WORKSPACE;
+    held.workspace = paddle::empty({bytes}, paddle::DataType::UINT8, tensor.place());
+    check_status(qwen_vl_context_create(&held.context, held.workspace.data()), "cuBLASLt");
+  }
+  return held.context;
 }
 
 void* workspace(const paddle::Tensor& on, size_t bytes) {

@@ -10,6 +10,7 @@ from tests.gpu.kernels import library_path
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADERS = ROOT / "ops" / "kernels"
+GEMM_WORKSPACE = 32 << 20  # bytes, QWEN_VL_GEMM_WORKSPACE
 DTYPES = {torch.float16: 0, torch.bfloat16: 1}
 SCALARS = {"int": ctypes.c_int, "long long": ctypes.c_longlong, "float": ctypes.c_float}
 
@@ -37,7 +38,8 @@ class Library:
         self.so = ctypes.CDLL(str(library_path()))
         self.so.qwen_vl_status_text.restype = ctypes.c_char_p
         self.context = ctypes.c_void_p()
-        self._check(self.so.qwen_vl_context_create(ctypes.byref(self.context)))
+        self.workspace = torch.empty(GEMM_WORKSPACE, dtype=torch.uint8, device="cuda")
+        self._check(self.so.qwen_vl_context_create(ctypes.byref(self.context), self.address(self.workspace)))
         self.structs = {}
 
     def close(self):
@@ -58,16 +60,15 @@ class Library:
 
     def plain(self, name, *arguments):
         """A launcher without a struct; floats must come as ctypes.c_float."""
-        converted = [ctypes.c_void_p(a.data_ptr()) if isinstance(a, torch.Tensor) else a for a in arguments]
+        converted = [self.address(a) if isinstance(a, torch.Tensor) else a for a in arguments]
         self._check(getattr(self.so, "qwen_vl_" + name)(*converted, self.stream()))
 
     def kernel(self, header, **values):
         """A launcher that takes its struct and a stream."""
         self._check(getattr(self.so, "qwen_vl_" + header)(ctypes.byref(self.struct(header, **values)), self.stream()))
 
-    def gemm(self, workspace, **values):
-        self._check(self.so.qwen_vl_gemm(self.context, ctypes.byref(self.struct("gemm", **values)),
-                                         ctypes.c_void_p(workspace.data_ptr()), self.stream()))
+    def gemm(self, **values):
+        self._check(self.so.qwen_vl_gemm(self.context, ctypes.byref(self.struct("gemm", **values)), self.stream()))
 
     def prepare_stage(self, header, **values):
         """A stage with its workspace allocated, as a callable that launches it."""
@@ -78,7 +79,7 @@ class Library:
         launch = getattr(self.so, "qwen_vl_" + header)
 
         def run():
-            self._check(launch(self.context, ctypes.byref(arguments), ctypes.c_void_p(workspace.data_ptr()),
+            self._check(launch(self.context, ctypes.byref(arguments), self.address(workspace),
                                ctypes.c_size_t(workspace.numel()), self.stream()))
         run.tensors = [v for v in values.values() if isinstance(v, torch.Tensor)]
         run.workspace_bytes = workspace.numel()
@@ -86,6 +87,10 @@ class Library:
 
     def stage(self, header, **values):
         self.prepare_stage(header, **values)()
+
+    @staticmethod
+    def address(tensor):
+        return ctypes.c_void_p(tensor.data_ptr())
 
     @staticmethod
     def stream():

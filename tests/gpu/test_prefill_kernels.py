@@ -72,19 +72,18 @@ def test_silu_mul(kernels, dtype):
 def test_gemm(kernels, dtype, tokens, inner, outer):
     weight, x = normal(outer, inner, dtype=dtype, scale=inner ** -0.5), normal(tokens, inner, dtype=dtype)
     bias, addend = normal(outer, dtype=dtype), normal(tokens, outer, dtype=dtype)
-    workspace = torch.empty(64 << 20, dtype=torch.uint8, device="cuda")
     common = dict(weight=weight, x=x, tokens=tokens, **{"in": inner}, out=outer, x_stride=inner, batch=1,
                   dtype=DTYPES[dtype])
     plain = torch.empty(tokens, outer, device="cuda", dtype=dtype)
-    kernels.gemm(workspace, y=plain, **common)
+    kernels.gemm(y=plain, **common)
     assert_as_good(plain, F.linear(x, weight), F.linear(x.float(), weight.float()))
-    kernels.gemm(workspace, y=plain, bias=bias, **common)
+    kernels.gemm(y=plain, bias=bias, **common)
     assert_as_good(plain, F.linear(x, weight, bias), F.linear(x.float(), weight.float(), bias.float()))
     in_place = addend.clone()
-    kernels.gemm(workspace, y=in_place, addend=in_place, **common)
+    kernels.gemm(y=in_place, addend=in_place, **common)
     assert_as_good(in_place, F.linear(x, weight) + addend, F.linear(x.float(), weight.float()) + addend.float())
     wide = torch.empty(tokens, outer, device="cuda")
-    kernels.gemm(workspace, y=wide, float_output=1, **common)
+    kernels.gemm(y=wide, float_output=1, **common)
     assert_as_good(wide, F.linear(x, weight), F.linear(x.float(), weight.float()))
 
 
@@ -134,10 +133,9 @@ def test_gemm_tile_shapes(kernels, dtype, shape, activation, tokens, inner, oute
 @pytest.mark.parametrize("tokens,inner,outer", [(3, 256, 480), (286, 1664, 4992)])
 def test_gemm_activations(kernels, dtype, tokens, inner, outer):
     weight, x = normal(outer, inner, dtype=dtype, scale=inner ** -0.5), normal(tokens, inner, dtype=dtype)
-    workspace = torch.empty(64 << 20, dtype=torch.uint8, device="cuda")
     for activation, width in ((1, outer), (2, outer // 2)):
         y = torch.full((tokens, width), math.nan, device="cuda", dtype=dtype)
-        kernels.gemm(workspace, weight=weight, x=x, y=y, tokens=tokens, **{"in": inner}, out=outer, x_stride=inner,
+        kernels.gemm(weight=weight, x=x, y=y, tokens=tokens, **{"in": inner}, out=outer, x_stride=inner,
                      batch=1, dtype=DTYPES[dtype], activation=activation,
                      wide=torch.empty(tokens, outer, device="cuda", dtype=dtype))
         assert_as_good(y, activated(F.linear(x, weight), activation),
