@@ -71,25 +71,32 @@ __device__ void compute_step(const Params& p, Ring ring, BlockState& block, char
     const unsigned tag = grid.tag(layer);
     {
       load_normed<T>(p, layer_of(a.ln_1_weight, layer, a.hidden), activations, block);
+      end_exchange(block);
       WholeInput input(activations, a.hidden, a.batch);
       QkvEpilogue<T> epilogue{p, block, rotary, layer, tag};
       multiply<T>(ring, qkv_matrix(a, layer), turn_of(layer, 0), a.batch, input, reduction, epilogue);
     }
+    begin_exchange(block);
     attend<T, Pieces>(p, ring, layer, block, reinterpret_cast<float*>(activations), tag);
     {
       load_attended(p, activations, tag);
+      end_exchange(block);
       WholeInput input(activations, a.hidden, a.batch);
       ResidualEpilogue<T> epilogue(p);
       multiply<T>(ring, out_matrix(a, layer), turn_of(layer, 1), a.batch, input, reduction, epilogue);
+      begin_exchange(block);
       meet_with_squares(grid, p, block, epilogue.squares);
     }
     {
       load_normed<T>(p, layer_of(a.ln_2_weight, layer, a.hidden), activations, block);
+      end_exchange(block);
       WholeInput input(activations, a.hidden, a.batch);
       MlpEpilogue<T> epilogue{p};
       multiply<T>(ring, gate_up_matrix(a, layer), turn_of(layer, 2), a.batch, input, reduction, epilogue);
+      begin_exchange(block);
       grid.arrive();
       grid.wait();
+      end_exchange(block);
     }
     {
       const Matrix<false> matrix = down_matrix(a, layer);
@@ -97,6 +104,7 @@ __device__ void compute_step(const Params& p, Ring ring, BlockState& block, char
       WindowInput input(activations, p.mlp, a.mlp_width, a.batch, share(matrix.units, turn).pieces(matrix.kGroupUnits));
       ResidualEpilogue<T> epilogue(p);
       multiply<T>(ring, matrix, turn, a.batch, input, reduction, epilogue);
+      begin_exchange(block);
       meet_with_squares(grid, p, block, epilogue.squares);
     }
   }
@@ -105,6 +113,7 @@ __device__ void compute_step(const Params& p, Ring ring, BlockState& block, char
     return;
   }
   load_normed<T>(p, a.ln_f_weight, activations, block);
+  end_exchange(block);
   WholeInput input(activations, a.hidden, a.batch);
   LogitsEpilogue epilogue(p);
   multiply<T>(ring, head_matrix(a), turn_of(a.layers, 0), a.batch, input, reduction, epilogue);
@@ -137,12 +146,15 @@ __global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant
   __shared__ uint64_t full[kMaxStages], empty[kMaxStages];
   const SharedLayout layout(p.stages, p.args.batch, p.args.hidden, p.args.head_dim);
   float* rotary = reinterpret_cast<float*>(shared + layout.rotary);
-  if (threadIdx.x == 0) Ring::init(full, empty, p.stages);
+  if (threadIdx.x == 0) {
+    Ring::init(full, empty, p.stages);
+    block.in_flight = kInFlightInExchange;
+  }
   begin_step(p, block, rotary);
   __syncthreads();
   const Ring ring{shared, full, empty, p.stages};
   if (threadIdx.x >= kComputeThreads) {
-    stream_step(p, ring, block.lengths);
+    stream_step(p, ring, block.lengths, &block.in_flight);
   } else {
     compute_step<T, Pieces>(p, ring, block, shared + layout.activations,
                             reinterpret_cast<float*>(shared + layout.reduction), rotary);

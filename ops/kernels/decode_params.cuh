@@ -26,9 +26,10 @@ constexpr int kStageRowBytes = kChunk * 2 + kRowPadding;
 constexpr int kStageBytes = kStageRows * kStageRowBytes;
 constexpr int kMinStages = 3;
 constexpr int kMaxStages = 24;
-// Stages on their way at a time. The ring is deep to bridge waits of the computing warps; if all of it were requested
-// at once, the queues in front of memory would slow down every other access, and with them the grid barriers.
-constexpr int kInFlight = 2;
+// Stages on their way at a time: more of them keep memory busier, but the queues in front of it slow down every other
+// access. So there are fewer while blocks exchange results; the ring is deep to bridge these times.
+constexpr int kInFlight = 3;
+constexpr int kInFlightInExchange = 2;
 constexpr int kWindow = 4;                 // chunks of activations in flight where they do not fit as a whole
 constexpr int kMaxHeadDim = 256;
 constexpr int kMaxSplits = 4;              // parts of one row's context that different blocks attend to

@@ -46,8 +46,9 @@ class Filler {
  public:
   static constexpr int kRowLanes = 32 / kWarpRows;
 
-  __device__ explicit Filler(const Ring& ring)
-      : ring_(ring), oldest_(ring), warp_((threadIdx.x - kComputeThreads) / 32), lane_(threadIdx.x & 31) {
+  // `limit`: of stages on their way, in shared memory; others change it.
+  __device__ Filler(const Ring& ring, const volatile int* limit)
+      : ring_(ring), oldest_(ring), limit_(limit), warp_((threadIdx.x - kComputeThreads) / 32), lane_(threadIdx.x & 31) {
 #if DECODE_BULK_COPY
     policy_ = evict_first_policy();
 #endif
@@ -88,12 +89,11 @@ class Filler {
 
  private:
   __device__ void begin(uint32_t bytes) {
-    if (in_flight_ == min(kInFlight, ring_.count)) {
+    for (const int limit = *limit_; in_flight_ >= limit; --in_flight_) {
       oldest_.wait_full();
       oldest_.advance();
-    } else {
-      ++in_flight_;
     }
+    ++in_flight_;
     mbarrier_wait(&ring_.empty[ring_.stage], ring_.parity ^ 1);
 #if DECODE_BULK_COPY
     if (lane_ == 0) mbarrier_expect(&ring_.full[ring_.stage], bytes);
@@ -109,6 +109,7 @@ class Filler {
   }
 
   Ring ring_, oldest_;
+  const volatile int* limit_;
   int warp_, lane_;
   int in_flight_ = 0;
 #if DECODE_BULK_COPY
@@ -159,10 +160,11 @@ __device__ inline void prefetch_vector(const char* from, size_t bytes) {
 }
 
 // The whole step in the order in which the computing warps take it.
-__device__ inline void stream_step(const Params& p, const Ring& ring, const int* lengths) {
+__device__ inline void stream_step(const Params& p, const Ring& ring, const int* lengths,
+                                   const volatile int* in_flight) {
   const QwenVlDecodeArgs& a = p.args;
   const size_t hidden_bytes = size_t(a.hidden) * 2;
-  Filler filler(ring);
+  Filler filler(ring, in_flight);
   for (int layer = 0; layer < a.layers; ++layer) {
     prefetch_vector(layer_of(a.ln_1_weight, layer, a.hidden), hidden_bytes);
     prefetch_vector(layer_of(a.qkv_bias, layer, size_t{3} * a.hidden), 3 * hidden_bytes);
