@@ -59,50 +59,33 @@ class Filler {
 
   // `row_bytes` of each of `rows` rows; `from` is where this lane's row comes from.
   __device__ void rows(const char* from, int rows, int row_bytes) {
-    begin(min(max(rows - warp_ * kWarpRows, 0), kWarpRows) * row_bytes);
-    char* to = ring_.data() + own_row() * kStageRowBytes;
-    if (own_row() < rows) {
-#if DECODE_BULK_COPY
-      if (lane_ % kRowLanes == 0) bulk_copy(to, from, row_bytes, &ring_.full[ring_.stage], policy_);
-#else
-#pragma unroll 8
-      for (int i = lane_ % kRowLanes * 16; i < row_bytes; i += kRowLanes * 16) copy16(to + i, from + i);
-#endif
-    }
-    end();
+    fill(from, own_row() * kStageRowBytes, own_row() < rows ? row_bytes : 0,
+         min(max(rows - warp_ * kWarpRows, 0), kWarpRows) * row_bytes);
   }
 
   // Two pieces of `bytes` each, the second one to `second_at`.
   __device__ void two(const char* first, const char* second, int bytes, int second_at) {
-    begin(warp_ < 2 ? bytes : 0);
-    if (warp_ < 2) {
-      char* to = ring_.data() + warp_ * second_at;
-      const char* from = warp_ ? second : first;
-#if DECODE_BULK_COPY
-      if (lane_ == 0) bulk_copy(to, from, bytes, &ring_.full[ring_.stage], policy_);
-#else
-      for (int i = lane_ * 16; i < bytes; i += 512) copy16(to + i, from + i);
-#endif
-    }
-    end();
+    const bool own = warp_ < 2 && lane_ < kRowLanes;
+    fill(warp_ ? second : first, warp_ * second_at, own ? bytes : 0, warp_ < 2 ? bytes : 0);
   }
 
  private:
-  __device__ void begin(uint32_t bytes) {
+  // The next stage: kRowLanes neighbouring lanes together copy `bytes` to `at`, the warp as a whole `warp_bytes`.
+  __device__ void fill(const char* from, int at, int bytes, int warp_bytes) {
     for (const int limit = *limit_; in_flight_ >= limit; --in_flight_) {
       oldest_.wait_full();
       oldest_.advance();
     }
     ++in_flight_;
     mbarrier_wait(&ring_.empty[ring_.stage], ring_.parity ^ 1);
+    char* to = ring_.data() + at;
 #if DECODE_BULK_COPY
-    if (lane_ == 0) mbarrier_expect(&ring_.full[ring_.stage], bytes);
+    if (lane_ == 0) mbarrier_expect(&ring_.full[ring_.stage], warp_bytes);
     __syncwarp();
-#endif
-  }
-
-  __device__ void end() {
-#if !DECODE_BULK_COPY
+    if (bytes > 0 && lane_ % kRowLanes == 0) bulk_copy(to, from, bytes, &ring_.full[ring_.stage], policy_);
+#else
+#pragma unroll 8
+    for (int i = lane_ % kRowLanes * 16; i < bytes; i += kRowLanes * 16) copy16(to + i, from + i);
     mbarrier_arrive_after_copies(&ring_.full[ring_.stage]);
 #endif
     ring_.advance();
@@ -118,24 +101,19 @@ class Filler {
 };
 
 // Stages of half tiles, in the order: group of tiles, chunk of columns, tile, half.
-template <bool Paired>
-__device__ void stream_matrix(Filler& filler, const Matrix<Paired>& m, int turn) {
-  constexpr int units = Matrix<Paired>::kTileUnits;
-  const Range range = share(m.units, turn);
-  for (int group = range.begin; group < range.end; group += Matrix<Paired>::kGroupUnits) {
-    const char* from[2 * kGroupTiles];
-    int rows[2 * kGroupTiles];
-#pragma unroll
-    for (int i = 0; i < 2 * kGroupTiles; ++i) {
-      const int first = m.half_unit(group + i / 2 * units, i % 2, 0);
-      rows[i] = min(range.end - first, kStageRows);
-      from[i] = m.row_data(min(first + filler.own_row(), range.end - 1), i % 2);
-    }
+__device__ inline void stream_product(Filler& filler, const Product& m) {
+  static_assert(kGroupTiles == 2, "a group has a first and a second tile");
+  const size_t to_second_half = size_t(m.half_rows()) * m.columns * 2;
+  for (int group = m.units.begin; group < m.units.end; group += m.group_units()) {
+    const char* first_tile = m.row_data(group + filler.own_row());
+    const char* second_tile = m.row_data(group + m.tile_units() + filler.own_row());
     for (int k0 = 0; k0 < m.columns; k0 += kChunk) {
       const int bytes = min(kChunk, m.columns - k0) * 2;
-#pragma unroll
+#pragma unroll 1
       for (int i = 0; i < 2 * kGroupTiles; ++i) {
-        if (rows[i] > 0) filler.rows(from[i] + k0 * 2, rows[i], bytes);
+        const int rows = min(m.units.end - m.half_unit(group, i), kStageRows);
+        const char* from = (i < 2 ? first_tile : second_tile) + (i % 2 ? to_second_half : 0) + size_t(k0) * 2;
+        if (rows > 0) filler.rows(from, rows, bytes);
       }
     }
   }
@@ -165,19 +143,18 @@ __device__ inline void stream_step(const Params& p, const Ring& ring, const int*
   const QwenVlDecodeArgs& a = p.args;
   const size_t hidden_bytes = size_t(a.hidden) * 2;
   Filler filler(ring, in_flight);
-  for (int layer = 0; layer < a.layers; ++layer) {
-    prefetch_vector(layer_of(a.ln_1_weight, layer, a.hidden), hidden_bytes);
-    prefetch_vector(layer_of(a.qkv_bias, layer, size_t{3} * a.hidden), 3 * hidden_bytes);
-    prefetch_vector(layer_of(a.ln_2_weight, layer, a.hidden), hidden_bytes);
-    stream_matrix(filler, qkv_matrix(a, layer), turn_of(layer, 0));
-    stream_cache(filler, p, layer, lengths);
-    stream_matrix(filler, out_matrix(a, layer), turn_of(layer, 1));
-    stream_matrix(filler, gate_up_matrix(a, layer), turn_of(layer, 2));
-    stream_matrix(filler, down_matrix(a, layer), turn_of(layer, 3));
+#pragma unroll 1
+  for (int n = 0; n < products_of(a); ++n) {
+    const Product m = product_of(a, n);
+    if (m.role == kQkv) {
+      prefetch_vector(layer_of(a.ln_1_weight, m.layer, a.hidden), hidden_bytes);
+      prefetch_vector(layer_of(a.qkv_bias, m.layer, size_t{3} * a.hidden), 3 * hidden_bytes);
+      prefetch_vector(layer_of(a.ln_2_weight, m.layer, a.hidden), hidden_bytes);
+    }
+    if (m.role == kOut) stream_cache(filler, p, m.layer, lengths);
+    if (m.role == kHead) prefetch_vector(static_cast<const char*>(a.ln_f_weight), hidden_bytes);
+    stream_product(filler, m);
   }
-  if (a.hidden_out) return;
-  prefetch_vector(static_cast<const char*>(a.ln_f_weight), hidden_bytes);
-  stream_matrix(filler, head_matrix(a), turn_of(a.layers, 0));
 }
 
 }  // namespace decode

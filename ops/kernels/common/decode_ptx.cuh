@@ -21,13 +21,20 @@ __device__ inline unsigned long long nanoseconds() {
   return t;
 }
 
+// Called now and then while a wait goes on since `start` (0: not known yet); returns when it began. Out of line, as the
+// waits are many and their code is better small.
+__device__ __noinline__ inline unsigned long long still_waiting(unsigned long long start) {
+  const unsigned long long now = nanoseconds();
+  if (start == 0) return now;
+  if (now - start > kHangNanoseconds) __trap();
+  return start;
+}
+
 // Ends the kernel with an error when a spin loop has run for too long.
 class HangGuard {
  public:
   __device__ void spin() {
-    if ((++spins_ & 0xfff) != 0) return;
-    if (start_ == 0) start_ = nanoseconds();
-    if (nanoseconds() - start_ > kHangNanoseconds) __trap();
+    if ((++spins_ & 0xfff) == 0) start_ = still_waiting(start_);
   }
 
  private:
