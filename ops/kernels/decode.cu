@@ -54,7 +54,7 @@ __device__ Input take_input(const Params& p, const Product& m, Ring& ring, Block
   if (m.role == kDown) {
     input.open_window(p.mlp, m.groups());
   } else if (m.role == kOut) {
-    attend<T, Pieces>(p, ring, m.layer, block, reinterpret_cast<float*>(activations), tag);
+    attend<T, Pieces>(p, ring, m.layer, block, activations, tag);
     load_attended(p, activations, tag);
   } else {
     const void* weight = m.role == kQkv ? layer_of(a.ln_1_weight, m.layer, a.hidden)

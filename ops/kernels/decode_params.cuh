@@ -28,7 +28,7 @@ constexpr int kMinStages = 3;
 constexpr int kMaxStages = 24;
 // Stages on their way at a time: more of them keep memory busier, but the queues in front of it slow down every other
 // access. So there are fewer while blocks exchange results; the ring is deep to bridge these times.
-constexpr int kInFlight = 3;
+constexpr int kInFlight = 4;
 constexpr int kInFlightInExchange = 2;
 constexpr int kWindow = 4;                 // chunks of activations in flight where they do not fit as a whole
 constexpr int kMaxHeadDim = 256;
@@ -43,6 +43,11 @@ __host__ __device__ inline int activation_stride(int columns) {
   return static_cast<int>(align_up(columns * 2, 128)) + kRowPadding;
 }
 
+// Bytes that the attention works in: a partial result per warp; the query, key and value of the step's token.
+__host__ __device__ inline int attention_scratch(int head_dim) {
+  return kWarps * (head_dim + 2) * static_cast<int>(sizeof(float)) + 8 * head_dim;
+}
+
 // Offsets in dynamic shared memory; the ring of stages is first.
 struct SharedLayout {
   int activations, reduction, rotary, total;
@@ -50,9 +55,8 @@ struct SharedLayout {
   __host__ __device__ SharedLayout(int stages, int rows, int hidden, int head_dim) {
     const int whole = rows * activation_stride(hidden);
     const int window = kWindow * rows * kStageRowBytes;
-    const int merge = kWarps * (head_dim + 2) * static_cast<int>(sizeof(float));
     int bytes = whole > window ? whole : window;
-    if (merge > bytes) bytes = merge;
+    if (attention_scratch(head_dim) > bytes) bytes = attention_scratch(head_dim);
     activations = stages * kStageBytes;
     reduction = activations + static_cast<int>(align_up(bytes, 128));
     rotary = reduction + 2 * kWarps * kGroupTiles * kTileRows * rows * static_cast<int>(sizeof(float));
