@@ -9,7 +9,7 @@
 
 namespace decode {
 
-// Per-row constants of the step, before anything streams.
+// Per-row constants of the step, by the computing warps.
 __device__ void begin_step(const Params& p, BlockState& block, float* rotary) {
   const QwenVlDecodeArgs& a = p.args;
   const int half = a.head_dim / 2;
@@ -22,11 +22,13 @@ __device__ void begin_step(const Params& p, BlockState& block, float* rotary) {
     block.lengths[row] = a.finished && a.finished[row] ? 0 : min(position + 1, a.cache_slots);
     block.query_scale[row] = log_n * 1.4426950408889634f / sqrtf(float(a.head_dim));  // scores in powers of two
   }
-  for (int i = threadIdx.x; a.layers > 0 && i < a.batch * half; i += kThreads) {
+  for (int i = threadIdx.x; a.layers > 0 && i < a.batch * half; i += kComputeThreads) {
     float sine, cosine;
     sincosf(a.positions[i / half] * a.inv_freq[i], &sine, &cosine);
     reinterpret_cast<float2*>(rotary)[i] = make_float2(cosine, sine);
   }
+  sync_compute();
+  if (a.layers > 0) named_barrier_arrive<kBegunBarrier, kThreads>();
 }
 
 // The tokens' embeddings, or the rows given instead, become the residual.
@@ -138,12 +140,12 @@ __global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant
     Ring::init(full, empty, p.stages);
     block.in_flight = kInFlightInExchange;
   }
-  begin_step(p, block, rotary);
   __syncthreads();
   const Ring ring{shared, full, empty, p.stages};
   if (threadIdx.x >= kComputeThreads) {
     stream_step(p, ring, block.lengths, &block.in_flight);
   } else {
+    begin_step(p, block, rotary);
     compute_step<T, Pieces>(p, ring, block, shared + layout.activations,
                             reinterpret_cast<float*>(shared + layout.reduction), rotary);
   }

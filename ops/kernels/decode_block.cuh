@@ -14,7 +14,7 @@ __device__ inline int thread_index() {
   return index;
 }
 
-__device__ inline void sync_compute() { named_barrier<1, kComputeThreads>(); }
+__device__ inline void sync_compute() { named_barrier<kComputeBarrier, kComputeThreads>(); }
 
 // Small arrays that the computing threads share.
 struct BlockState {

@@ -13,6 +13,7 @@ constexpr int kWarps = 8;                  // warps that compute
 constexpr int kStreamWarps = 4;            // warps that fill the ring; issuing copies is too slow for one
 constexpr int kComputeThreads = kWarps * 32;
 constexpr int kThreads = kComputeThreads + kStreamWarps * 32;
+constexpr int kComputeBarrier = 1, kBegunBarrier = 2;  // numbers of barriers among a block's warps
 constexpr int kMaxRows = 8;                // batch rows of one launch: the columns of one tensor-core tile
 constexpr int kTileRows = 16;              // weight rows of one tensor-core tile
 constexpr int kStageRows = kTileRows / 2;  // weight rows of one stage of the ring: half a tile
@@ -26,10 +27,10 @@ constexpr int kStageRowBytes = kChunk * 2 + kRowPadding;
 constexpr int kStageBytes = kStageRows * kStageRowBytes;
 constexpr int kMinStages = 3;
 constexpr int kMaxStages = 24;
-// Stages on their way at a time: more of them keep memory busier, but the queues in front of it slow down every other
-// access. So there are fewer while blocks exchange results; the ring is deep to bridge these times.
-constexpr int kInFlight = 4;
-constexpr int kInFlightInExchange = 2;
+// Rows of stages on their way at a time: more of them keep memory busier, but the queues in front of it slow down every
+// other access. So there are fewer while blocks exchange results; the ring is deep to bridge these times.
+constexpr int kInFlight = 40;
+constexpr int kInFlightInExchange = 20;
 constexpr int kWindow = 4;                 // chunks of activations in flight where they do not fit as a whole
 constexpr int kMaxHeadDim = 256;
 constexpr int kMaxSplits = 4;              // parts of one row's context that different blocks attend to
@@ -124,9 +125,9 @@ struct Range {
   int begin, end;
 };
 
-// This block's share of `units`. `turn` rotates which blocks take one unit more, so that bytes even out over a step.
-__device__ inline Range share(int units, int turn) {
-  const int blocks = gridDim.x, place = (blockIdx.x + turn) % blocks;
+// This block's share of `units`; the blocks from `first` on take one unit more where they do not divide evenly.
+__device__ inline Range share(int units, int first) {
+  const int blocks = gridDim.x, place = (blockIdx.x + blocks - first) % blocks;
   const int each = units / blocks, more = units % blocks;
   const int begin = place * each + min(place, more);
   return {begin, begin + each + (place < more)};
@@ -168,6 +169,10 @@ __device__ inline const char* layer_of(const void* stack, int layer, size_t valu
 
 __device__ inline int products_of(const QwenVlDecodeArgs& a) { return 4 * a.layers + (a.hidden_out ? 0 : 1); }
 
+__device__ inline int units_of(const QwenVlDecodeArgs& a, Role role) {
+  return role == kQkv ? 3 * a.hidden / 2 : role == kGateUp ? a.mlp_width : role == kHead ? a.vocab : a.hidden;
+}
+
 // The step's n-th product.
 __device__ inline Product product_of(const QwenVlDecodeArgs& a, int n) {
   Product m{};
@@ -176,12 +181,17 @@ __device__ inline Product product_of(const QwenVlDecodeArgs& a, int n) {
   m.columns = m.role == kDown ? a.mlp_width : a.hidden;
   m.paired = m.role == kQkv || m.role == kGateUp;
   m.span = m.role == kQkv ? a.head_dim / 2 : a.mlp_width;
-  const int rows = m.role == kQkv ? 3 * a.hidden : m.role == kGateUp ? 2 * a.mlp_width
-                   : m.role == kHead ? a.vocab : a.hidden;
+  const int units = units_of(a, m.role);
   const void* stack = m.role == kQkv ? a.qkv_weight : m.role == kOut ? a.out_weight
                       : m.role == kGateUp ? a.gate_up_weight : m.role == kDown ? a.down_weight : a.lm_head_weight;
-  m.weight = layer_of(stack, m.role == kHead ? 0 : m.layer, size_t(rows) * m.columns);
-  m.units = share(m.paired ? rows / 2 : rows, static_cast<int>(n * 37u % gridDim.x));
+  m.weight = layer_of(stack, m.role == kHead ? 0 : m.layer, size_t(m.paired ? 2 * units : units) * m.columns);
+  // The blocks that take one unit more follow on each other from product to product, so that none gets ahead.
+  unsigned first = 0, before = 0;
+  for (int role = kQkv; role <= kDown; ++role) {
+    if (role == m.role) before = first;
+    first += units_of(a, static_cast<Role>(role)) % gridDim.x;
+  }
+  m.units = share(units, static_cast<int>((m.layer * first + before) % gridDim.x));
   return m;
 }
 

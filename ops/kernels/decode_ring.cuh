@@ -45,10 +45,12 @@ struct Ring {
 class Filler {
  public:
   static constexpr int kRowLanes = 32 / kWarpRows;
+  static constexpr int kRowBits = 4;
+  static_assert(kStageRows < 1 << kRowBits, "rows_ has the rows of a stage");
 
-  // `limit`: of stages on their way, in shared memory; others change it.
+  // `limit`: of rows on their way, in shared memory; others change it.
   __device__ Filler(const Ring& ring, const volatile int* limit)
-      : ring_(ring), oldest_(ring), limit_(limit), warp_((threadIdx.x - kComputeThreads) / 32), lane_(threadIdx.x & 31) {
+      : ring_(ring), oldest_(ring), limit_(limit), max_stages_(min(ring.count, 64 / kRowBits)), warp_((threadIdx.x - kComputeThreads) / 32), lane_(threadIdx.x & 31) {
 #if DECODE_BULK_COPY
     policy_ = evict_first_policy();
 #endif
@@ -60,23 +62,28 @@ class Filler {
   // `row_bytes` of each of `rows` rows; `from` is where this lane's row comes from.
   __device__ void rows(const char* from, int rows, int row_bytes) {
     fill(from, own_row() * kStageRowBytes, own_row() < rows ? row_bytes : 0,
-         min(max(rows - warp_ * kWarpRows, 0), kWarpRows) * row_bytes);
+         min(max(rows - warp_ * kWarpRows, 0), kWarpRows) * row_bytes, rows);
   }
 
   // Two pieces of `bytes` each, the second one to `second_at`.
   __device__ void two(const char* first, const char* second, int bytes, int second_at) {
     const bool own = warp_ < 2 && lane_ < kRowLanes;
-    fill(warp_ ? second : first, warp_ * second_at, own ? bytes : 0, warp_ < 2 ? bytes : 0);
+    fill(warp_ ? second : first, warp_ * second_at, own ? bytes : 0, warp_ < 2 ? bytes : 0, kStageRows);
   }
 
  private:
-  // The next stage: kRowLanes neighbouring lanes together copy `bytes` to `at`, the warp as a whole `warp_bytes`.
-  __device__ void fill(const char* from, int at, int bytes, int warp_bytes) {
-    for (const int limit = *limit_; in_flight_ >= limit; --in_flight_) {
+  // The next stage, worth `rows` rows: kRowLanes neighbouring lanes together copy `bytes` to `at`, the warp as a whole
+  // `warp_bytes`.
+  __device__ void fill(const char* from, int at, int bytes, int warp_bytes, int rows) {
+    const int limit = *limit_ - rows;
+    for (; stages_ > 0 && (in_flight_ > limit || stages_ == max_stages_); --stages_) {
       oldest_.wait_full();
       oldest_.advance();
+      in_flight_ -= rows_ >> (stages_ - 1) * kRowBits & ((1 << kRowBits) - 1);
     }
-    ++in_flight_;
+    rows_ = rows_ << kRowBits | rows;
+    in_flight_ += rows;
+    ++stages_;
     mbarrier_wait(&ring_.empty[ring_.stage], ring_.parity ^ 1);
     char* to = ring_.data() + at;
 #if DECODE_BULK_COPY
@@ -94,7 +101,9 @@ class Filler {
   Ring ring_, oldest_;
   const volatile int* limit_;
   int warp_, lane_;
-  int in_flight_ = 0;
+  int in_flight_ = 0;  // rows, of the newest stages_ stages; rows_ has the rows of each, the newest lowest
+  int stages_ = 0, max_stages_;
+  uint64_t rows_ = 0;
 #if DECODE_BULK_COPY
   uint64_t policy_;
 #endif
@@ -137,7 +146,7 @@ __device__ inline void prefetch_vector(const char* from, size_t bytes) {
   for (size_t i = (threadIdx.x - kComputeThreads) * 128; i < bytes; i += kStreamWarps * 32 * 128) prefetch_l2(from + i);
 }
 
-// The whole step in the order in which the computing warps take it.
+// The whole step in the order in which the computing warps take it. `lengths` are there after the barrier kBegunBarrier.
 __device__ inline void stream_step(const Params& p, const Ring& ring, const int* lengths,
                                    const volatile int* in_flight) {
   const QwenVlDecodeArgs& a = p.args;
@@ -151,7 +160,10 @@ __device__ inline void stream_step(const Params& p, const Ring& ring, const int*
       prefetch_vector(layer_of(a.qkv_bias, m.layer, size_t{3} * a.hidden), 3 * hidden_bytes);
       prefetch_vector(layer_of(a.ln_2_weight, m.layer, a.hidden), hidden_bytes);
     }
-    if (m.role == kOut) stream_cache(filler, p, m.layer, lengths);
+    if (m.role == kOut) {
+      if (m.layer == 0) named_barrier<kBegunBarrier, kThreads>();
+      stream_cache(filler, p, m.layer, lengths);
+    }
     if (m.role == kHead) prefetch_vector(static_cast<const char*>(a.ln_f_weight), hidden_bytes);
     stream_product(filler, m);
   }

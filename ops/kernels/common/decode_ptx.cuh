@@ -128,4 +128,10 @@ __device__ inline void named_barrier() {
   asm volatile("bar.sync %0, %1;" ::"n"(Id), "n"(Threads) : "memory");
 }
 
+// Without waiting for the others.
+template <int Id, int Threads>
+__device__ inline void named_barrier_arrive() {
+  asm volatile("bar.arrive %0, %1;" ::"n"(Id), "n"(Threads) : "memory");
+}
+
 }  // namespace decode
