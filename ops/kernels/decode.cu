@@ -121,11 +121,8 @@ __device__ void compute_step(const Params& p, Ring ring, BlockState& block, char
     begin_exchange(block);
     residual = m.role == kOut || m.role == kDown;
   }
-  if (a.hidden_out) {  // which is where the last epilogue has put the residual
-    meet(grid, p, block, residual, epilogue.squares);
-  } else if (!a.leave_choice) {
-    choose(grid, p, block, epilogue.best);
-  }
+  // (the last epilogue has put the residual where hidden_out is)
+  if (!a.hidden_out && !a.leave_choice) choose(grid, p, block, epilogue.best);
   if (blockIdx.x == 0 && threadIdx.x == 0) grid.leave_ready();
 }
 
