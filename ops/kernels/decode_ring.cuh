@@ -50,7 +50,8 @@ class Filler {
 
   // `limit`: of rows on their way, in shared memory; others change it.
   __device__ Filler(const Ring& ring, const volatile int* limit)
-      : ring_(ring), oldest_(ring), limit_(limit), max_stages_(min(ring.count, 64 / kRowBits)), warp_((threadIdx.x - kComputeThreads) / 32), lane_(threadIdx.x & 31) {
+      : ring_(ring), oldest_(ring), limit_(limit), warp_((threadIdx.x - kComputeThreads) / 32),
+        lane_(threadIdx.x & 31), max_stages_(min(ring.count, 64 / kRowBits)) {
 #if DECODE_BULK_COPY
     policy_ = evict_first_policy();
 #endif
@@ -59,22 +60,23 @@ class Filler {
   // The row of a stage that this lane takes care of, together with its neighbours.
   __device__ int own_row() const { return warp_ * kWarpRows + lane_ / kRowLanes; }
 
-  // `row_bytes` of each of `rows` rows; `from` is where this lane's row comes from.
-  __device__ void rows(const char* from, int rows, int row_bytes) {
-    fill(from, own_row() * kStageRowBytes, own_row() < rows ? row_bytes : 0,
-         min(max(rows - warp_ * kWarpRows, 0), kWarpRows) * row_bytes, rows);
+  // `row_bytes` of each of `rows` rows; `from` is where this lane's row comes from, which has `rest` bytes from there on.
+  __device__ void rows(const char* from, int rows, int row_bytes, int rest) {
+    const bool own = own_row() < rows;
+    fill(from, own_row() * kStageRowBytes, own ? row_bytes : 0,
+         min(max(rows - warp_ * kWarpRows, 0), kWarpRows) * row_bytes, rows, own ? rest : 0);
   }
 
   // Two pieces of `bytes` each, the second one to `second_at`.
   __device__ void two(const char* first, const char* second, int bytes, int second_at) {
     const bool own = warp_ < 2 && lane_ < kRowLanes;
-    fill(warp_ ? second : first, warp_ * second_at, own ? bytes : 0, warp_ < 2 ? bytes : 0, kStageRows);
+    fill(warp_ ? second : first, warp_ * second_at, own ? bytes : 0, warp_ < 2 ? bytes : 0, kStageRows, 0);
   }
 
  private:
   // The next stage, worth `rows` rows: kRowLanes neighbouring lanes together copy `bytes` to `at`, the warp as a whole
-  // `warp_bytes`.
-  __device__ void fill(const char* from, int at, int bytes, int warp_bytes, int rows) {
+  // `warp_bytes`. `rest` bytes at `from` will be needed.
+  __device__ void fill(const char* from, int at, int bytes, int warp_bytes, int rows, int rest) {
     const int limit = *limit_ - rows;
     for (; stages_ > 0 && (in_flight_ > limit || stages_ == max_stages_); --stages_) {
       oldest_.wait_full();
@@ -84,6 +86,12 @@ class Filler {
     rows_ = rows_ << kRowBits | rows;
     in_flight_ += rows;
     ++stages_;
+#if DECODE_BULK_COPY
+    if (rest > 0 && lane_ % kRowLanes == 0 && !mbarrier_test(&ring_.empty[ring_.stage], ring_.parity ^ 1)) {
+      bulk_prefetch(from, min(rest, kAheadBytes));
+    }
+    __syncwarp();
+#endif
     mbarrier_wait(&ring_.empty[ring_.stage], ring_.parity ^ 1);
     char* to = ring_.data() + at;
 #if DECODE_BULK_COPY
@@ -122,7 +130,7 @@ __device__ inline void stream_product(Filler& filler, const Product& m) {
       for (int i = 0; i < 2 * kGroupTiles; ++i) {
         const int rows = min(m.units.end - m.half_unit(group, i), kStageRows);
         const char* from = (i < 2 ? first_tile : second_tile) + (i % 2 ? to_second_half : 0) + size_t(k0) * 2;
-        if (rows > 0) filler.rows(from, rows, bytes);
+        if (rows > 0) filler.rows(from, rows, bytes, (m.columns - k0) * 2);
       }
     }
   }

@@ -76,6 +76,13 @@ __device__ inline void mbarrier_wait(uint64_t* bar, uint32_t parity) {
 }
 
 #if DECODE_BULK_COPY
+__device__ inline bool mbarrier_test(uint64_t* bar, uint32_t parity) {
+  uint32_t done;
+  asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+               : "=r"(done) : "r"(shared_address(bar)), "r"(parity) : "memory");
+  return done;
+}
+
 __device__ inline void mbarrier_expect(uint64_t* bar, uint32_t bytes) {
   asm volatile("{ .reg .b64 state; mbarrier.arrive.expect_tx.shared.b64 state, [%0], %1; }"
                ::"r"(shared_address(bar)), "r"(bytes) : "memory");
@@ -92,6 +99,11 @@ __device__ inline void bulk_copy(void* to, const void* from, uint32_t bytes, uin
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
                "[%0], [%1], %2, [%3], %4;"
                ::"r"(shared_address(to)), "l"(from), "r"(bytes), "r"(shared_address(bar)), "l"(policy) : "memory");
+}
+
+// Bring `bytes` (a multiple of 16) into the L2 cache.
+__device__ inline void bulk_prefetch(const void* from, uint32_t bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
 }
 #else
 // This thread's arrival on `bar` happens once its copies so far are complete.
