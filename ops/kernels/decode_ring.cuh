@@ -77,33 +77,43 @@ class Filler {
   // The next stage, worth `rows` rows: kRowLanes neighbouring lanes together copy `bytes` to `at`, the warp as a whole
   // `warp_bytes`. `rest` bytes at `from` will be needed.
   __device__ void fill(const char* from, int at, int bytes, int warp_bytes, int rows, int rest) {
-    const int limit = *limit_ - rows;
-    for (; stages_ > 0 && (in_flight_ > limit || stages_ == max_stages_); --stages_) {
-      oldest_.wait_full();
-      oldest_.advance();
-      in_flight_ -= rows_ >> (stages_ - 1) * kRowBits & ((1 << kRowBits) - 1);
+    const uint32_t parity = ring_.parity ^ 1;
+    uint64_t* full = &ring_.full[ring_.stage];
+    char* to = ring_.data() + at;
+#if DECODE_BULK_COPY
+    if (!mbarrier_test(&ring_.empty[ring_.stage], parity)) {
+      if (rest > 0 && lane_ % kRowLanes == 0) bulk_prefetch(from, min(rest, kAheadBytes));
+      __syncwarp();
+      mbarrier_wait(&ring_.empty[ring_.stage], parity);
     }
+    if (lane_ == 0) mbarrier_expect(full, warp_bytes);
+    __syncwarp();
+    wait_for_others(rows);
+    if (bytes > 0 && lane_ % kRowLanes == 0) bulk_copy(to, from, bytes, full, policy_);
+#else
+    mbarrier_wait(&ring_.empty[ring_.stage], parity);
+    wait_for_others(rows);
+#pragma unroll 8
+    for (int i = lane_ % kRowLanes * 16; i < bytes; i += kRowLanes * 16) copy16(to + i, from + i);
+    mbarrier_arrive_after_copies(full);
+#endif
     rows_ = rows_ << kRowBits | rows;
     in_flight_ += rows;
     ++stages_;
-#if DECODE_BULK_COPY
-    if (rest > 0 && lane_ % kRowLanes == 0 && !mbarrier_test(&ring_.empty[ring_.stage], ring_.parity ^ 1)) {
-      bulk_prefetch(from, min(rest, kAheadBytes));
-    }
-    __syncwarp();
-#endif
-    mbarrier_wait(&ring_.empty[ring_.stage], ring_.parity ^ 1);
-    char* to = ring_.data() + at;
-#if DECODE_BULK_COPY
-    if (lane_ == 0) mbarrier_expect(&ring_.full[ring_.stage], warp_bytes);
-    __syncwarp();
-    if (bytes > 0 && lane_ % kRowLanes == 0) bulk_copy(to, from, bytes, &ring_.full[ring_.stage], policy_);
-#else
-#pragma unroll 8
-    for (int i = lane_ % kRowLanes * 16; i < bytes; i += kRowLanes * 16) copy16(to + i, from + i);
-    mbarrier_arrive_after_copies(&ring_.full[ring_.stage]);
-#endif
     ring_.advance();
+  }
+
+  // Until `rows` more may be on their way. This comes last before they are requested: whatever stands between costs
+  // memory's time.
+  __device__ void wait_for_others(int rows) {
+    const int limit = *limit_ - rows;
+    while (stages_ > 0 && (in_flight_ > limit || stages_ == max_stages_)) {
+      --stages_;
+      in_flight_ -= rows_ >> stages_ * kRowBits & ((1 << kRowBits) - 1);
+      const Ring stage = oldest_;
+      oldest_.advance();
+      stage.wait_full();
+    }
   }
 
   Ring ring_, oldest_;
