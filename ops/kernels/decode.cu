@@ -9,7 +9,7 @@
 
 namespace decode {
 
-// Per-row constants of the step, before anything streams.
+// Per-row constants of the step, by the computing warps.
 __device__ void begin_step(const Params& p, BlockState& block, float* rotary) {
   const QwenVlDecodeArgs& a = p.args;
   const int half = a.head_dim / 2;
@@ -22,37 +22,58 @@ __device__ void begin_step(const Params& p, BlockState& block, float* rotary) {
     block.lengths[row] = a.finished && a.finished[row] ? 0 : min(position + 1, a.cache_slots);
     block.query_scale[row] = log_n * 1.4426950408889634f / sqrtf(float(a.head_dim));  // scores in powers of two
   }
-  for (int i = threadIdx.x; a.layers > 0 && i < a.batch * half; i += kThreads) {
+  for (int i = threadIdx.x; a.layers > 0 && i < a.batch * half; i += kComputeThreads) {
     float sine, cosine;
     sincosf(a.positions[i / half] * a.inv_freq[i], &sine, &cosine);
     reinterpret_cast<float2*>(rotary)[i] = make_float2(cosine, sine);
   }
+  sync_compute();
+  if (a.layers > 0) named_barrier_arrive<kBegunBarrier, kThreads>();
 }
 
-// The tokens' embeddings, or the rows given instead, become the residual; returns this thread's sum of squares for
-// row thread % 8.
+// The tokens' embeddings, or the rows given instead, become the residual.
 template <typename T>
-__device__ float embed(const Params& p) {
+__device__ void embed(const Params& p, Epilogue<T>& epilogue) {
   const QwenVlDecodeArgs& a = p.args;
   const int row = threadIdx.x % kMaxRows;
-  if (row >= a.batch) return 0;
+  epilogue.squares = 0;
+  if (row >= a.batch) return;
   const int64_t token = a.hidden_in ? row : min(max(a.next_tokens[row], int64_t{0}), int64_t{a.vocab} - 1);
   const T* from = static_cast<const T*>(a.hidden_in ? a.hidden_in : a.token_embedding) + token * a.hidden;
   const Range range = share(a.hidden, 0);
-  ResidualEpilogue<T> residual(p);
+#pragma unroll 1
   for (int i = range.begin + threadIdx.x / kMaxRows; i < range.end; i += kComputeThreads / kMaxRows) {
-    residual.store(i, row, to_float(from[i]));
+    epilogue.store_residual(i, row, to_float(from[i]));
   }
-  return residual.squares;
 }
 
-// The grid barrier after the residual changed: this block's share of the sum of squares goes out with it.
-__device__ void meet_with_squares(GridBarrier& grid, const Params& p, BlockState& block, float squares) {
+// The input of product `m`, once all blocks have left their part of it.
+template <typename T, int Pieces>
+__device__ Input take_input(const Params& p, const Product& m, Ring& ring, BlockState& block, char* activations,
+                            unsigned tag) {
+  const QwenVlDecodeArgs& a = p.args;
+  Input input(activations, m.columns, a.batch);
+  if (m.role == kDown) {
+    input.open_window(p.mlp, m.groups());
+  } else if (m.role == kOut) {
+    attend<T, Pieces>(p, ring, m.layer, block, activations, tag);
+    load_attended(p, activations, tag);
+  } else {
+    const void* weight = m.role == kQkv ? layer_of(a.ln_1_weight, m.layer, a.hidden)
+                         : m.role == kGateUp ? layer_of(a.ln_2_weight, m.layer, a.hidden) : a.ln_f_weight;
+    load_normed<T>(p, weight, activations, block);
+  }
+  return input;
+}
+
+// The grid barrier after the residual or the MLP's activations changed: with the residual, this block's share of the
+// sum of squares goes out.
+__device__ void meet(GridBarrier& grid, const Params& p, BlockState& block, bool residual, float squares) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
   squares = sum_rows(squares);
   if (lane < kMaxRows) block.squares[warp][lane] = squares;
   grid.arrive([&] {
-    if (lane >= kMaxRows) return;
+    if (lane >= kMaxRows || !residual) return;
     float sum = 0;
 #pragma unroll
     for (int i = 0; i < kWarps; ++i) sum += block.squares[i][lane];
@@ -61,60 +82,10 @@ __device__ void meet_with_squares(GridBarrier& grid, const Params& p, BlockState
   grid.wait();
 }
 
-template <typename T, int Pieces>
-__device__ void compute_step(const Params& p, Ring ring, BlockState& block, char* activations, float* reduction,
-                             const float* rotary) {
-  const QwenVlDecodeArgs& a = p.args;
-  GridBarrier grid(p.barrier);
-  meet_with_squares(grid, p, block, embed<T>(p));
-  for (int layer = 0; layer < a.layers; ++layer) {
-    const unsigned tag = grid.tag(layer);
-    {
-      load_normed<T>(p, layer_of(a.ln_1_weight, layer, a.hidden), activations, block);
-      WholeInput input(activations, a.hidden, a.batch);
-      QkvEpilogue<T> epilogue{p, block, rotary, layer, tag};
-      multiply<T>(ring, qkv_matrix(a, layer), turn_of(layer, 0), a.batch, input, reduction, epilogue);
-    }
-    attend<T, Pieces>(p, ring, layer, block, reinterpret_cast<float*>(activations), tag);
-    {
-      load_attended(p, activations, tag);
-      WholeInput input(activations, a.hidden, a.batch);
-      ResidualEpilogue<T> epilogue(p);
-      multiply<T>(ring, out_matrix(a, layer), turn_of(layer, 1), a.batch, input, reduction, epilogue);
-      meet_with_squares(grid, p, block, epilogue.squares);
-    }
-    {
-      load_normed<T>(p, layer_of(a.ln_2_weight, layer, a.hidden), activations, block);
-      WholeInput input(activations, a.hidden, a.batch);
-      MlpEpilogue<T> epilogue{p};
-      multiply<T>(ring, gate_up_matrix(a, layer), turn_of(layer, 2), a.batch, input, reduction, epilogue);
-      grid.arrive();
-      grid.wait();
-    }
-    {
-      const Matrix<false> matrix = down_matrix(a, layer);
-      const int turn = turn_of(layer, 3);
-      WindowInput input(activations, p.mlp, a.mlp_width, a.batch, share(matrix.units, turn).pieces(matrix.kGroupUnits));
-      ResidualEpilogue<T> epilogue(p);
-      multiply<T>(ring, matrix, turn, a.batch, input, reduction, epilogue);
-      meet_with_squares(grid, p, block, epilogue.squares);
-    }
-  }
-  if (a.hidden_out) {  // which is where the last epilogue has put the residual
-    if (blockIdx.x == 0 && threadIdx.x == 0) grid.leave_ready();
-    return;
-  }
-  load_normed<T>(p, a.ln_f_weight, activations, block);
-  WholeInput input(activations, a.hidden, a.batch);
-  LogitsEpilogue epilogue(p);
-  multiply<T>(ring, head_matrix(a), turn_of(a.layers, 0), a.batch, input, reduction, epilogue);
-  if (a.leave_choice) {
-    if (blockIdx.x == 0 && threadIdx.x == 0) grid.leave_ready();
-    return;
-  }
-
+// After the head: every block leaves its best tokens, one of them chooses.
+__device__ void choose(GridBarrier& grid, const Params& p, BlockState& block, Best best) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
-  const Best best = best_rows(epilogue.best);
+  best = best_rows(best);
   if (lane < kMaxRows) block.best[warp][lane] = best;
   grid.arrive([&] {
     if (lane >= kMaxRows) return;
@@ -127,7 +98,32 @@ __device__ void compute_step(const Params& p, Ring ring, BlockState& block, char
   if (blockIdx.x != 0) return;
   grid.wait();
   choose_tokens(p);
-  if (threadIdx.x == 0) grid.leave_ready();
+}
+
+template <typename T, int Pieces>
+__device__ void compute_step(const Params& p, Ring ring, BlockState& block, char* activations, float* reduction,
+                             const float* rotary) {
+  const QwenVlDecodeArgs& a = p.args;
+  GridBarrier grid(p.barrier);
+  Epilogue<T> epilogue(p, block, rotary);
+  embed<T>(p, epilogue);
+  bool residual = true;  // the last product changed it
+#pragma unroll 1
+  for (int n = 0; n < products_of(a); ++n) {
+    const Product m = product_of(a, n);
+    const unsigned tag = grid.tag(m.layer);
+    // (what the attention needs of qkv, and the out-projection of the attention, comes as words with tags)
+    if (m.role != kOut) meet(grid, p, block, residual, epilogue.squares);
+    Input input = take_input<T, Pieces>(p, m, ring, block, activations, tag);
+    end_exchange(block);
+    epilogue.begin(m, tag);
+    multiply<T>(ring, m, a.batch, input, reduction, epilogue);
+    begin_exchange(block);
+    residual = m.role == kOut || m.role == kDown;
+  }
+  // (the last epilogue has put the residual where hidden_out is)
+  if (!a.hidden_out && !a.leave_choice) choose(grid, p, block, epilogue.best);
+  if (blockIdx.x == 0 && threadIdx.x == 0) grid.leave_ready();
 }
 
 template <typename T, int Pieces>
@@ -137,13 +133,16 @@ __global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant
   __shared__ uint64_t full[kMaxStages], empty[kMaxStages];
   const SharedLayout layout(p.stages, p.args.batch, p.args.hidden, p.args.head_dim);
   float* rotary = reinterpret_cast<float*>(shared + layout.rotary);
-  if (threadIdx.x == 0) Ring::init(full, empty, p.stages);
-  begin_step(p, block, rotary);
+  if (threadIdx.x == 0) {
+    Ring::init(full, empty, p.stages);
+    block.in_flight = kInFlightInExchange;
+  }
   __syncthreads();
   const Ring ring{shared, full, empty, p.stages};
   if (threadIdx.x >= kComputeThreads) {
-    stream_step(p, ring, block.lengths);
+    stream_step(p, ring, block.lengths, &block.in_flight);
   } else {
+    begin_step(p, block, rotary);
     compute_step<T, Pieces>(p, ring, block, shared + layout.activations,
                             reinterpret_cast<float*>(shared + layout.reduction), rotary);
   }

@@ -19,13 +19,16 @@ __device__ void load_normed(const Params& p, const void* weight, char* to, Block
   const QwenVlDecodeArgs& a = p.args;
   const int pieces = a.hidden / 8, stride = activation_stride(a.hidden);
   const int thread = thread_index(), warp = thread / 32, lane = thread & 31;
+#pragma unroll 1
   for (int row = 0; row < a.batch; ++row) {
     const T* from = static_cast<const T*>(p.rounded) + size_t(row) * a.hidden;
+#pragma unroll 2
     for (int piece = thread; piece < pieces; piece += kComputeThreads) {
       copy16(to + row * stride + piece * 16, from + piece * 8);
     }
   }
   copy_commit();
+#pragma unroll 1
   for (int start = 0; start < pieces; start += kScaleBatch * kComputeThreads) {
     uint4 scale[kScaleBatch];
 #pragma unroll
@@ -36,6 +39,7 @@ __device__ void load_normed(const Params& p, const void* weight, char* to, Block
     if (start == 0) {
       if (warp < a.batch) {
         float sum = 0;
+#pragma unroll 4
         for (int i = lane; i < static_cast<int>(gridDim.x); i += 32) sum += __ldcg(p.squares + i * kMaxRows + warp);
 #pragma unroll
         for (int distance = 16; distance > 0; distance /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, distance);
@@ -50,6 +54,7 @@ __device__ void load_normed(const Params& p, const void* weight, char* to, Block
       if (piece >= pieces) continue;
       float w[8];
       unpack<T>(scale[i], w);
+#pragma unroll 1
       for (int row = 0; row < a.batch; ++row) {
         uint4* at = reinterpret_cast<uint4*>(to + row * stride + piece * 16);
         float x[8];

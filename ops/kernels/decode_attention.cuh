@@ -65,15 +65,6 @@ struct RunningSoftmax {
   }
 };
 
-// The words of one head's 8-value piece.
-__device__ inline void unpack_words(const WordPair* words, float (&to)[8]) {
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    to[2 * i] = float_payload(words[i].first);
-    to[2 * i + 1] = float_payload(words[i].second);
-  }
-}
-
 template <typename T>
 __device__ void publish_attended(const Params& p, const AttentionUnit& u, int dim, float2 value, float sum,
                                  unsigned tag) {
@@ -84,97 +75,125 @@ __device__ void publish_attended(const Params& p, const AttentionUnit& u, int di
   publish(p.attended + (u.row * p.args.hidden + u.head * p.args.head_dim + dim) / 2, make_word(packed, tag));
 }
 
-// The blocks of one head's splits each put together a slice of its dimensions.
+// The blocks of one head's splits each put together a slice of its dimensions: the lanes of a warp take eight pairs of
+// dimensions of four splits.
 template <typename T>
 __device__ void merge_splits(const Params& p, const AttentionUnit& u, int unit, unsigned tag) {
+  static_assert(kMaxSplits == 4, "a lane's split is lane / 8");
+  const int thread = thread_index(), warp = thread / 32, lane = thread & 31, split = lane / 8;
   const int head_dim = p.args.head_dim, pairs = head_dim / 2;
-  const int dim = 2 * (pairs * u.split / p.splits + static_cast<int>(threadIdx.x));
-  if (dim >= 2 * (pairs * (u.split + 1) / p.splits)) return;
-  const int first = unit - u.split;
-  const WordPair* weight_from = reinterpret_cast<const WordPair*>(p.part_weight) + first;
-  const WordPair* part_from = reinterpret_cast<const WordPair*>(p.part + size_t(first) * head_dim + dim);
-  WordPair words[2 * kMaxSplits];  // of each split: maximum and sum; two values
-  receive(words, [&](int i) -> const WordPair* {
-    if (i / 2 >= p.splits) return nullptr;
-    return i % 2 == 0 ? weight_from + i / 2 : part_from + i / 2 * pairs;
-  }, tag);
-  float top = -INFINITY, sum = 0;
-  float2 value = make_float2(0, 0);
+  const int pair = pairs * u.split / p.splits + warp * 8 + lane % 8, end = pairs * (u.split + 1) / p.splits;
+  if (pair - lane % 8 >= end) return;
+  const bool valid = pair < end && split < p.splits;
+  WordPair words[2];  // maximum and sum; two values
+  const WordPair* weight_from = reinterpret_cast<const WordPair*>(p.part_weight) + unit - u.split + split;
+  const WordPair* value_from =
+      reinterpret_cast<const WordPair*>(p.part + size_t(unit - u.split + split) * head_dim) + pair;
+  receive(words, [&](int i) { return !valid ? nullptr : i == 0 ? weight_from : value_from; }, tag);
+  float maximum = valid ? float_payload(words[0].first) : -INFINITY;
+  float top = maximum;
 #pragma unroll
-  for (int s = 0; s < kMaxSplits; ++s) {
-    if (s < p.splits) top = fmaxf(top, float_payload(words[2 * s].first));
+  for (int distance = 8; distance <= 16; distance *= 2) {
+    top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, distance));
   }
+  const float weight = maximum == -INFINITY ? 0.0f : exp2f(maximum - top);
+  float sum = valid ? weight * float_payload(words[0].second) : 0.0f;
+  float2 value = valid ? make_float2(weight * float_payload(words[1].first), weight * float_payload(words[1].second))
+                       : make_float2(0, 0);
 #pragma unroll
-  for (int s = 0; s < kMaxSplits; ++s) {
-    if (s >= p.splits) continue;
-    const float maximum = float_payload(words[2 * s].first);
-    const float w = maximum == -INFINITY ? 0.0f : exp2f(maximum - top);
-    sum += w * float_payload(words[2 * s].second);
-    value.x += w * float_payload(words[2 * s + 1].first);
-    value.y += w * float_payload(words[2 * s + 1].second);
+  for (int distance = 8; distance <= 16; distance *= 2) {
+    sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+    value.x += __shfl_xor_sync(0xffffffffu, value.x, distance);
+    value.y += __shfl_xor_sync(0xffffffffu, value.y, distance);
   }
-  publish_attended<T>(p, u, dim, value, sum, tag);
+  if (valid && split == 0) publish_attended<T>(p, u, 2 * pair, value, sum, tag);
 }
 
-// Pieces: ceil(head_dim / 64). `scratch` holds kWarps * (head_dim + 2) floats.
+// What this step's token brings, in shared memory.
+template <typename T>
+struct Fresh {
+  float* query;  // [head_dim] each
+  T *key, *value;
+
+  __device__ Fresh(char* at, int head_dim)
+      : query(reinterpret_cast<float*>(at)), key(reinterpret_cast<T*>(query + head_dim)), value(key + head_dim) {}
+};
+
+// Bring the query of the unit's row and head and, where the unit has the step's own slot (which comes as words, since
+// its cache slot is being written), its key and value.
+template <typename T>
+__device__ void receive_fresh(const Params& p, const AttentionUnit& u, const Fresh<T>& fresh, unsigned tag) {
+  const int head_dim = p.args.head_dim, pairs = head_dim / 2;
+  const size_t head_at = u.row * p.args.hidden + u.head * head_dim;
+  const int wanted = u.cached_end < u.end ? 3 * pairs : pairs;
+#pragma unroll 1
+  for (int i = thread_index(); i < wanted; i += kComputeThreads) {
+    const int array = i / pairs, dim = i % pairs * 2;
+    const Word* from = array == 0 ? p.query : array == 1 ? p.key : p.value;
+    WordPair words[1];
+    receive(words, [&](int) { return reinterpret_cast<const WordPair*>(from + head_at + dim); }, tag);
+    const float x = float_payload(words[0].first), y = float_payload(words[0].second);
+    if (array == 0) {
+      fresh.query[dim] = x;
+      fresh.query[dim + 1] = y;
+    } else {
+      T* to = array == 1 ? fresh.key : fresh.value;
+      to[dim] = from_float<T>(x);
+      to[dim + 1] = from_float<T>(y);
+    }
+  }
+  sync_compute();
+}
+
+// Pieces: ceil(head_dim / 64). `scratch` holds attention_scratch(head_dim) bytes.
 template <typename T, int Pieces>
-__device__ void attend(const Params& p, Ring& ring, int layer, const BlockState& block, float* scratch, unsigned tag) {
+__device__ void attend(const Params& p, Ring& ring, int layer, const BlockState& block, char* scratch, unsigned tag) {
   using Softmax = RunningSoftmax<T, Pieces>;
   const QwenVlDecodeArgs& a = p.args;
   const int thread = thread_index(), warp = thread / 32, lane = thread & 31, group = thread / 8;
   const int slots = stage_slots(a.head_dim), values_at = slots * a.head_dim * 2;
+  float* partial = reinterpret_cast<float*>(scratch);  // [kWarps, head_dim + 2]
+  const Fresh<T> fresh(reinterpret_cast<char*>(partial + kWarps * (a.head_dim + 2)), a.head_dim);
+#pragma unroll 1
   for (int unit = blockIdx.x; unit < a.batch * a.heads * p.splits; unit += gridDim.x) {
     const AttentionUnit u = attention_unit(unit, a.heads, p.splits, block.lengths);
-    const size_t head_at = u.row * a.hidden + u.head * a.head_dim;
+    receive_fresh(p, u, fresh, tag);
     float query[Pieces][8];
-    uint4 key[Pieces], value[Pieces];
-    {
-      WordPair words[Pieces * 4] = {};
-      receive(words, [&](int i) -> const WordPair* {
-        const int offset = Softmax::piece_offset(i / 4);
-        return offset < a.head_dim ? reinterpret_cast<const WordPair*>(p.query + head_at + offset) + i % 4 : nullptr;
-      }, tag);
 #pragma unroll
-      for (int j = 0; j < Pieces; ++j) unpack_words(words + 4 * j, query[j]);
+    for (int j = 0; j < Pieces; ++j) {
+      const int offset = Softmax::piece_offset(j);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) query[j][i] = offset < a.head_dim ? fresh.query[offset + i] : 0.0f;
     }
     Softmax softmax;
-    // The slot of this step's token comes as words, not through the ring: its cache slot is being written.
-    if (u.cached_end < u.end && group == kComputeThreads / 8 - 1) {
-      WordPair words[2 * Pieces * 4] = {};
-      receive(words, [&](int i) -> const WordPair* {
-        const int offset = Softmax::piece_offset(i / 4 % Pieces);
-        const Word* from = i / 4 < Pieces ? p.key : p.value;
-        return offset < a.head_dim ? reinterpret_cast<const WordPair*>(from + head_at + offset) + i % 4 : nullptr;
-      }, tag);
-#pragma unroll
-      for (int j = 0; j < Pieces; ++j) {
-        float fresh[8];
-        unpack_words(words + 4 * j, fresh);
-        key[j] = pack<T>(fresh);
-        unpack_words(words + 4 * (Pieces + j), fresh);
-        value[j] = pack<T>(fresh);
-      }
-      softmax.add(query, key, value);
-    }
-    __syncwarp();
-    for (int begin = u.begin; begin < u.cached_end; begin += slots) {
-      const int count = min(slots, u.cached_end - begin);
-      ring.wait_full();
+    // First the slots in the ring, stage by stage, then the step's own.
+#pragma unroll 1
+    for (int begin = u.begin; begin < u.end;) {
+      const bool cached = begin < u.cached_end;
+      const int count = cached ? min(slots, u.cached_end - begin) : 1;
+      if (cached) ring.wait_full();
+#pragma unroll 1
       for (int slot = group; slot < count; slot += kComputeThreads / 8) {
-        const char* from = ring.data() + slot * a.head_dim * 2;
+        const char* keys = cached ? ring.data() + slot * a.head_dim * 2 : reinterpret_cast<const char*>(fresh.key);
+        const char* values = cached ? ring.data() + slot * a.head_dim * 2 + values_at
+                                    : reinterpret_cast<const char*>(fresh.value);
+        uint4 key[Pieces], value[Pieces];
 #pragma unroll
         for (int j = 0; j < Pieces; ++j) {
-          if (Softmax::piece_offset(j) >= a.head_dim) continue;
-          key[j] = *reinterpret_cast<const uint4*>(from + Softmax::piece_offset(j) * 2);
-          value[j] = *reinterpret_cast<const uint4*>(from + values_at + Softmax::piece_offset(j) * 2);
+          const int offset = Softmax::piece_offset(j);
+          key[j] = value[j] = make_uint4(0, 0, 0, 0);
+          if (offset >= a.head_dim) continue;
+          key[j] = *reinterpret_cast<const uint4*>(keys + offset * 2);
+          value[j] = *reinterpret_cast<const uint4*>(values + offset * 2);
         }
         softmax.add(query, key, value);
       }
-      ring.release();
+      if (cached) ring.release();
+      begin += count;
     }
 
     softmax.merge_warp();
-    float* own = scratch + warp * (a.head_dim + 2);
+    float* own = partial + warp * (a.head_dim + 2);
     if (lane < 8) {
 #pragma unroll
       for (int j = 0; j < Pieces; ++j) {
@@ -193,10 +212,10 @@ __device__ void attend(const Params& p, Ring& ring, int layer, const BlockState&
       float top = -INFINITY, sum = 0;
       float2 result = make_float2(0, 0);
 #pragma unroll
-      for (int w = 0; w < kWarps; ++w) top = fmaxf(top, scratch[w * (a.head_dim + 2) + a.head_dim]);
+      for (int w = 0; w < kWarps; ++w) top = fmaxf(top, partial[w * (a.head_dim + 2) + a.head_dim]);
 #pragma unroll
       for (int w = 0; w < kWarps; ++w) {
-        const float* from = scratch + w * (a.head_dim + 2);
+        const float* from = partial + w * (a.head_dim + 2);
         const float weight = from[a.head_dim] == -INFINITY ? 0.0f : exp2f(from[a.head_dim] - top);
         sum += weight * from[a.head_dim + 1];
         result.x += weight * from[dim];
@@ -212,9 +231,9 @@ __device__ void attend(const Params& p, Ring& ring, int layer, const BlockState&
           publish(p.part_weight + 2 * unit, make_word(top, tag));
           publish(p.part_weight + 2 * unit + 1, make_word(sum, tag));
         }
-        merge_splits<T>(p, u, unit, tag);  // one unit a block, so nobody waits for a block that waits
       }
     }
+    if (p.splits > 1) merge_splits<T>(p, u, unit, tag);  // one unit a block: nobody waits for a block that waits
     sync_compute();
   }
 }

@@ -14,17 +14,26 @@ __device__ inline int thread_index() {
   return index;
 }
 
-__device__ inline void sync_compute() { named_barrier<1, kComputeThreads>(); }
+__device__ inline void sync_compute() { named_barrier<kComputeBarrier, kComputeThreads>(); }
 
 // Small arrays that the computing threads share.
 struct BlockState {
   float inverse_rms[kMaxRows];
   float query_scale[kMaxRows];
+  volatile int in_flight;   // stages that may be on their way
   int lengths[kMaxRows];    // context with this step's token; 0: the row is finished
   int positions[kMaxRows];
   float squares[kWarps][kMaxRows];
   Best best[kWarps][kMaxRows];
 };
+
+// Around the times in which blocks wait for each other's results.
+__device__ inline void begin_exchange(BlockState& block) {
+  if (threadIdx.x == 0) block.in_flight = kInFlightInExchange;
+}
+__device__ inline void end_exchange(BlockState& block) {
+  if (threadIdx.x == 0) block.in_flight = kInFlight;
+}
 
 // Sums over each batch row (thread % 8) in a fixed order; lanes 0-7 hold the warp's sums afterwards.
 __device__ inline float sum_rows(float v) {

@@ -1,4 +1,4 @@
-// What becomes of a matrix product's results; `prepare` starts the loads that `finish` needs.
+// What becomes of the matrix products' results.
 #pragma once
 
 #include <math.h>
@@ -8,28 +8,67 @@
 
 namespace decode {
 
-// qkv: bias, rotation, scaling; the results go to the attention, keys and values into the cache as well.
+// For the product of one role: `prepare` starts the loads that `finish` needs.
 template <typename T>
-struct QkvEpilogue {
+struct Epilogue {
   const Params& p;
   const BlockState& block;
   const float* rotary;  // [rows, head_dim / 2] of (cos, sin)
+  Role role;
   int layer;
   unsigned tag;
-  T bias[2];
+  float squares;  // of the residual's new values
+  Best best;      // the largest logit seen by this thread (the first of equals, since units ascend)
+  float early[2];
 
-  __device__ void prepare(int unit, int) {
-    const int half = p.args.head_dim / 2, first = unit / half * (2 * half) + unit % half;
-    const T* from = static_cast<const T*>(p.args.qkv_bias) + size_t(layer) * 3 * p.args.hidden + first;
-    bias[0] = from[0];
-    bias[1] = from[half];
+  __device__ Epilogue(const Params& params, const BlockState& state, const float* turns)
+      : p(params), block(state), rotary(turns), best{-INFINITY, 0x7fffffff} {}
+
+  __device__ void begin(const Product& m, unsigned layer_tag) {
+    role = m.role;
+    layer = m.layer;
+    tag = layer_tag;
+    squares = 0;
+  }
+
+  __device__ void prepare(int unit, int row) {
+    if (role == kOut || role == kDown) early[0] = __ldcg(p.residual + row * p.args.hidden + unit);
+    if (role == kQkv) {
+      const int half = p.args.head_dim / 2, first = unit / half * (2 * half) + unit % half;
+      const T* bias = static_cast<const T*>(p.args.qkv_bias) + size_t(layer) * 3 * p.args.hidden + first;
+      early[0] = to_float(bias[0]);
+      early[1] = to_float(bias[half]);
+    }
   }
 
   __device__ void finish(int unit, int row, float value, float partner) {
+    switch (role) {
+      case kQkv: return finish_qkv(unit, row, value + early[0], partner + early[1]);
+      case kOut:
+      case kDown: return store_residual(unit, row, early[0] + value);
+      case kGateUp: {
+        const float x = partner * value / (1.0f + expf(-value));
+        static_cast<T*>(p.mlp)[size_t(row) * p.args.mlp_width + unit] = from_float<T>(x);
+        return;
+      }
+      case kHead:
+        p.args.logits[size_t(row) * p.args.vocab + unit] = value;
+        if (value > best.value) best = {value, unit};
+    }
+  }
+
+  __device__ void store_residual(int unit, int row, float x) {
+    p.residual[row * p.args.hidden + unit] = x;
+    static_cast<T*>(p.rounded)[row * p.args.hidden + unit] = from_float_finite<T>(x);
+    squares += x * x;
+  }
+
+ private:
+  // Rotation, scaling; the results go to the attention, keys and values into the cache as well.
+  __device__ void finish_qkv(int unit, int row, float x, float y) {
     const QwenVlDecodeArgs& a = p.args;
     const int half = a.head_dim / 2, i = unit % half;
     const int section = unit / half / a.heads, head = unit / half % a.heads;
-    float x = value + to_float(bias[0]), y = partner + to_float(bias[1]);
     if (section < 2) {
       const float2 turn = reinterpret_cast<const float2*>(rotary)[row * half + i];
       const float rotated = x * turn.x - y * turn.y;
@@ -52,48 +91,6 @@ struct QkvEpilogue {
       to[0] = stored[0];
       to[half] = stored[1];
     }
-  }
-};
-
-// Adds to the residual and gathers the sum of its squares for the next norm.
-template <typename T>
-struct ResidualEpilogue {
-  const Params& p;
-  float old;
-  float squares = 0;
-
-  __device__ explicit ResidualEpilogue(const Params& params) : p(params) {}
-  __device__ void prepare(int unit, int row) { old = __ldcg(p.residual + row * p.args.hidden + unit); }
-  __device__ void finish(int unit, int row, float value, float) { store(unit, row, old + value); }
-  __device__ void store(int unit, int row, float x) {
-    p.residual[row * p.args.hidden + unit] = x;
-    static_cast<T*>(p.rounded)[row * p.args.hidden + unit] = from_float_finite<T>(x);
-    squares += x * x;
-  }
-};
-
-// gate|up: up * silu(gate).
-template <typename T>
-struct MlpEpilogue {
-  const Params& p;
-
-  __device__ void prepare(int, int) {}
-  __device__ void finish(int unit, int row, float gate, float up) {
-    const float x = up * gate / (1.0f + expf(-gate));
-    static_cast<T*>(p.mlp)[size_t(row) * p.args.mlp_width + unit] = from_float<T>(x);
-  }
-};
-
-// lm_head: logits, and the largest one seen by this thread (the first of equals, since units ascend).
-struct LogitsEpilogue {
-  const Params& p;
-  Best best = {-INFINITY, 0x7fffffff};
-
-  __device__ explicit LogitsEpilogue(const Params& params) : p(params) {}
-  __device__ void prepare(int, int) {}
-  __device__ void finish(int unit, int row, float value, float) {
-    p.args.logits[size_t(row) * p.args.vocab + unit] = value;
-    if (value > best.value) best = {value, unit};
   }
 };
 

@@ -8,46 +8,48 @@
 
 namespace decode {
 
-// Activations that are in shared memory as a whole.
-class WholeInput {
+// The activations of one product: in shared memory as a whole or, where they are too wide for that, a window on them
+// that each warp fills with the columns that it multiplies, kWindow chunks ahead.
+class Input {
  public:
-  __device__ WholeInput(const char* from, int columns, int rows)
-      : lane_row_(from + min((thread_index() & 31) / 4, rows - 1) * activation_stride(columns)) {}
+  // [rows, columns] that are at `activations` already.
+  __device__ Input(char* activations, int columns, int rows)
+      : activations_(activations), thread_(thread_index()), columns_(columns), rows_(rows),
+        stride_(activation_stride(columns)) {}
 
-  // Where this lane's batch row has the columns of the next chunk.
-  __device__ const char* chunk(int k0) { return lane_row_ + k0 * 2; }
-  __device__ void done() {}
-
- private:
-  const char* lane_row_;
-};
-
-// Activations too wide for that: each warp fetches the columns that it multiplies, kWindow chunks ahead.
-class WindowInput {
- public:
-  // `passes`: how often the input is read from its first to its last column.
-  __device__ WindowInput(char* window, const void* from, int columns, int rows, int passes)
-      : window_(window), from_(static_cast<const char*>(from)), thread_(thread_index()), columns_(columns), rows_(rows),
-        passes_(passes) {
+  // [rows, columns] at `from` in device memory; they are read `passes` times from the first to the last column.
+  __device__ void open_window(const void* from, int passes) {
+    from_ = static_cast<const char*>(from);
+    stride_ = kStageRowBytes;
+    passes_ = passes;
+#pragma unroll 1
     for (int i = 0; i < kWindow; ++i) fetch(i);
   }
 
-  __device__ const char* chunk(int) {
-    copy_wait<kWindow - 1>();
-    __syncwarp();
-    return slot(taken_) + min((thread_ & 31) / 4, rows_ - 1) * kStageRowBytes;
+  // Where this lane's batch row has the columns of the next chunk, which begins at column k0.
+  __device__ const char* chunk(int k0) {
+    const char* at = activations_ + k0 * 2;
+    if (from_) {
+      copy_wait<kWindow - 1>();
+      __syncwarp();
+      at = slot(taken_);
+    }
+    return at + min((thread_ & 31) / 4, rows_ - 1) * stride_;
   }
+  // After the last read of that chunk.
   __device__ void done() {
+    if (!from_) return;
     __syncwarp();
     fetch(taken_++);
   }
 
  private:
-  __device__ char* slot(int index) const { return window_ + index % kWindow * rows_ * kStageRowBytes; }
+  __device__ char* slot(int index) const { return activations_ + index % kWindow * rows_ * kStageRowBytes; }
 
   // The next chunk goes to the slot of chunk `index`. Nothing is left in flight after the last pass.
   __device__ void fetch(int index) {
     const int warp = thread_ / 32;
+#pragma unroll 1
     for (int i = thread_ & 31; passes_ > 0 && i < rows_ * kSteps * 4; i += 32) {
       const int row = i / (kSteps * 4), column = (warp + i / 4 % kSteps * kWarps) * 32 + i % 4 * 8;
       if (next_ + column < columns_) {
@@ -62,33 +64,33 @@ class WindowInput {
     }
   }
 
-  char* window_;
-  const char* from_;
-  int thread_, columns_, rows_, passes_;
+  char* activations_;
+  const char* from_ = nullptr;  // null: the whole input is there
+  int thread_, columns_, rows_, stride_;
+  int passes_ = 0;
   int next_ = 0;   // column
   int taken_ = 0;  // chunks
 };
 
 // Multiplies this block's share of `m` by the input and calls, on the thread that owns the result,
 // epilogue.prepare(unit, row) early and epilogue.finish(unit, row, value, partner) with the sums; `partner` belongs to
-// the unit's second row (Paired). A thread's batch row is always thread % 8.
-template <typename T, bool Paired, class Input, class Epilogue>
-__device__ void multiply(Ring& ring, const Matrix<Paired>& m, int turn, int rows, Input& input, float* reduction,
-                         Epilogue& epilogue) {
-  constexpr int tile_units = Matrix<Paired>::kTileUnits;
+// the unit's second row (paired). A thread's batch row is always thread % 8.
+template <typename T, class Epilogue>
+__device__ void multiply(Ring& ring, const Product& m, int rows, Input& input, float* reduction, Epilogue& epilogue) {
   const int thread = thread_index(), warp = thread / 32, lane = thread & 31;
   const int a_row = lane / 4, a_column = lane % 4 * 8;
   const int own_tile = thread / (kTileRows * kMaxRows), own_row = thread / kMaxRows % kTileRows;
   const int own_batch = thread % kMaxRows;
   const int buffer_size = kWarps * kGroupTiles * kTileRows * rows;
-  const Range range = share(m.units, turn);
   int buffer = 0;
-  for (int group = range.begin; group < range.end; group += Matrix<Paired>::kGroupUnits) {
-    const int own_unit = m.half_unit(group + own_tile * tile_units, own_row / kStageRows, own_row % kStageRows);
-    const bool owner = own_unit < range.end && own_batch < rows && (!Paired || own_row < kStageRows);
+#pragma unroll 1
+  for (int group = m.units.begin; group < m.units.end; group += m.group_units()) {
+    const int own_unit = group + own_tile * m.tile_units() + own_row;
+    const bool owner = own_unit < m.units.end && own_batch < rows && own_row < m.tile_units();
     if (owner) epilogue.prepare(own_unit, own_batch);
 
     float sums[kGroupTiles][2][4] = {};
+#pragma unroll 1
     for (int k0 = 0; k0 < m.columns; k0 += kChunk) {
       const int count = min(kChunk, m.columns - k0);
       const char* x = input.chunk(k0);
@@ -104,7 +106,7 @@ __device__ void multiply(Ring& ring, const Matrix<Paired>& m, int turn, int rows
         uint4 w[2][kSteps];
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          if (m.half_unit(group + tile * tile_units, half, 0) >= range.end) {
+          if (m.half_unit(group, 2 * tile + half) >= m.units.end) {
 #pragma unroll
             for (int s = 0; s < kSteps; ++s) w[half][s] = make_uint4(0, 0, 0, 0);
             continue;
@@ -145,7 +147,7 @@ __device__ void multiply(Ring& ring, const Matrix<Paired>& m, int turn, int rows
 #pragma unroll
       for (int i = 0; i < kWarps; ++i) {
         value += at[i * kGroupTiles * kTileRows * rows];
-        if (Paired) partner += at[(i * kGroupTiles * kTileRows + kStageRows) * rows];
+        if (m.paired) partner += at[(i * kGroupTiles * kTileRows + kStageRows) * rows];
       }
       epilogue.finish(own_unit, own_batch, value, partner);
     }

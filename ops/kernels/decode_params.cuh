@@ -13,6 +13,7 @@ constexpr int kWarps = 8;                  // warps that compute
 constexpr int kStreamWarps = 4;            // warps that fill the ring; issuing copies is too slow for one
 constexpr int kComputeThreads = kWarps * 32;
 constexpr int kThreads = kComputeThreads + kStreamWarps * 32;
+constexpr int kComputeBarrier = 1, kBegunBarrier = 2;  // numbers of barriers among a block's warps
 constexpr int kMaxRows = 8;                // batch rows of one launch: the columns of one tensor-core tile
 constexpr int kTileRows = 16;              // weight rows of one tensor-core tile
 constexpr int kStageRows = kTileRows / 2;  // weight rows of one stage of the ring: half a tile
@@ -26,9 +27,12 @@ constexpr int kStageRowBytes = kChunk * 2 + kRowPadding;
 constexpr int kStageBytes = kStageRows * kStageRowBytes;
 constexpr int kMinStages = 3;
 constexpr int kMaxStages = 24;
-// Stages on their way at a time. The ring is deep to bridge waits of the computing warps; if all of it were requested
-// at once, the queues in front of memory would slow down every other access, and with them the grid barriers.
-constexpr int kInFlight = 2;
+// Rows of stages on their way at a time: more of them keep memory busier, but the queues in front of it slow down every
+// other access. So there are fewer while blocks exchange results; the ring is deep to bridge these times.
+constexpr int kInFlight = 5 * kStageRows;
+constexpr int kInFlightInExchange = 5 * kStageRows / 2;
+// While a stage waits for room in the ring, its rows from there on are brought into the L2 cache, as far as this.
+constexpr int kAheadBytes = 8192;
 constexpr int kWindow = 4;                 // chunks of activations in flight where they do not fit as a whole
 constexpr int kMaxHeadDim = 256;
 constexpr int kMaxSplits = 4;              // parts of one row's context that different blocks attend to
@@ -42,6 +46,11 @@ __host__ __device__ inline int activation_stride(int columns) {
   return static_cast<int>(align_up(columns * 2, 128)) + kRowPadding;
 }
 
+// Bytes that the attention works in: a partial result per warp; the query, key and value of the step's token.
+__host__ __device__ inline int attention_scratch(int head_dim) {
+  return kWarps * (head_dim + 2) * static_cast<int>(sizeof(float)) + 8 * head_dim;
+}
+
 // Offsets in dynamic shared memory; the ring of stages is first.
 struct SharedLayout {
   int activations, reduction, rotary, total;
@@ -49,9 +58,8 @@ struct SharedLayout {
   __host__ __device__ SharedLayout(int stages, int rows, int hidden, int head_dim) {
     const int whole = rows * activation_stride(hidden);
     const int window = kWindow * rows * kStageRowBytes;
-    const int merge = kWarps * (head_dim + 2) * static_cast<int>(sizeof(float));
     int bytes = whole > window ? whole : window;
-    if (merge > bytes) bytes = merge;
+    if (attention_scratch(head_dim) > bytes) bytes = attention_scratch(head_dim);
     activations = stages * kStageBytes;
     reduction = activations + static_cast<int>(align_up(bytes, 128));
     rotary = reduction + 2 * kWarps * kGroupTiles * kTileRows * rows * static_cast<int>(sizeof(float));
@@ -117,38 +125,43 @@ inline size_t place_workspace(Params& p, char* base, int blocks) {
 
 struct Range {
   int begin, end;
-
-  __device__ int pieces(int size) const { return (end - begin + size - 1) / size; }
 };
 
-// This block's share of `units`. `turn` rotates which blocks take one unit more, so that bytes even out over a step.
-__device__ inline Range share(int units, int turn) {
-  const int blocks = gridDim.x;
-  const int place = (blockIdx.x + turn) % blocks;
-  return {static_cast<int>(static_cast<int64_t>(units) * place / blocks),
-          static_cast<int>(static_cast<int64_t>(units) * (place + 1) / blocks)};
+// This block's share of `units`; the blocks from `first` on take one unit more where they do not divide evenly.
+__device__ inline Range share(int units, int first) {
+  const int blocks = gridDim.x, place = (blockIdx.x + blocks - first) % blocks;
+  const int each = units / blocks, more = units % blocks;
+  const int begin = place * each + min(place, more);
+  return {begin, begin + each + (place < more)};
 }
 
-// A weight matrix as its tiles see it. With Paired, a unit is two rows `span` apart (the halves of a rotary pair,
-// or a gate and its up row) and a tile holds eight first rows and then their partners; otherwise a unit is a row.
-template <bool Paired>
-struct Matrix {
-  static constexpr int kTileUnits = Paired ? kTileRows / 2 : kTileRows;
-  static constexpr int kGroupUnits = kGroupTiles * kTileUnits;
-  const void* weight;
-  int columns;
-  int units;
-  int span;
+// The matrix products of a layer in their order; the head follows the last layer.
+enum Role { kQkv, kOut, kGateUp, kDown, kHead };
 
-  __device__ int first_row(int unit) const { return Paired ? unit / span * (2 * span) + unit % span : unit; }
-  // The unit of a row of half a tile (Paired: half 0 holds first rows, half 1 their partners).
-  __device__ static int half_unit(int tile_begin, int half, int row) {
-    return tile_begin + row + (Paired ? 0 : half * kStageRows);
-  }
-  // Where that unit's row begins.
-  __device__ const char* row_data(int unit, int half) const {
-    const int row = first_row(unit) + (Paired ? half * span : 0);
-    return static_cast<const char*>(weight) + size_t(row) * columns * 2;
+// One product of the step, as its tiles see it, and this block's share. If it is `paired`, a unit is two rows `span`
+// apart (the halves of a rotary pair, or a gate and its up row) and a tile holds eight first rows and then their
+// partners; otherwise a unit is a row. It is described at run time, so that one piece of code serves all products: the
+// code of a layer has to stay in the instruction cache.
+struct Product {
+  Role role;
+  int layer;
+  const char* weight;
+  int columns;
+  int span;
+  bool paired;
+  Range units;
+
+  __device__ int tile_units() const { return paired ? kTileRows / 2 : kTileRows; }
+  __device__ int group_units() const { return kGroupTiles * tile_units(); }
+  __device__ int groups() const { return (units.end - units.begin + group_units() - 1) / group_units(); }
+  // The first unit of the i-th half of a tile, counted from the group's begin.
+  __device__ int half_unit(int group, int i) const { return group + (paired ? i / 2 : i) * kStageRows; }
+  // Rows from a row in the first half of a tile to the one that stands at its place in the second.
+  __device__ int half_rows() const { return paired ? span : kStageRows; }
+  // Where a unit's first row begins.
+  __device__ const char* row_data(int unit) const {
+    const int row = paired ? unit / span * (2 * span) + unit % span : unit;
+    return weight + size_t(row) * columns * 2;
   }
 };
 
@@ -156,24 +169,33 @@ __device__ inline const char* layer_of(const void* stack, int layer, size_t valu
   return static_cast<const char*>(stack) + layer * values * 2;
 }
 
-__device__ inline Matrix<true> qkv_matrix(const QwenVlDecodeArgs& a, int layer) {
-  return {layer_of(a.qkv_weight, layer, size_t{3} * a.hidden * a.hidden), a.hidden, 3 * a.hidden / 2, a.head_dim / 2};
-}
-__device__ inline Matrix<false> out_matrix(const QwenVlDecodeArgs& a, int layer) {
-  return {layer_of(a.out_weight, layer, size_t(a.hidden) * a.hidden), a.hidden, a.hidden, 0};
-}
-__device__ inline Matrix<true> gate_up_matrix(const QwenVlDecodeArgs& a, int layer) {
-  return {layer_of(a.gate_up_weight, layer, size_t{2} * a.mlp_width * a.hidden), a.hidden, a.mlp_width, a.mlp_width};
-}
-__device__ inline Matrix<false> down_matrix(const QwenVlDecodeArgs& a, int layer) {
-  return {layer_of(a.down_weight, layer, size_t(a.hidden) * a.mlp_width), a.mlp_width, a.hidden, 0};
-}
-__device__ inline Matrix<false> head_matrix(const QwenVlDecodeArgs& a) {
-  return {a.lm_head_weight, a.hidden, a.vocab, 0};
+__device__ inline int products_of(const QwenVlDecodeArgs& a) { return 4 * a.layers + (a.hidden_out ? 0 : 1); }
+
+__device__ inline int units_of(const QwenVlDecodeArgs& a, Role role) {
+  return role == kQkv ? 3 * a.hidden / 2 : role == kGateUp ? a.mlp_width : role == kHead ? a.vocab : a.hidden;
 }
 
-// The turn of a layer's n-th matrix (qkv 0, out 1, gate|up 2, down 3; lm_head follows the last layer).
-__device__ inline int turn_of(int layer, int n) { return static_cast<int>((layer * 4u + n) * 37u % gridDim.x); }
+// The step's n-th product.
+__device__ inline Product product_of(const QwenVlDecodeArgs& a, int n) {
+  Product m{};
+  m.role = n == 4 * a.layers ? kHead : static_cast<Role>(n % 4);
+  m.layer = n / 4;
+  m.columns = m.role == kDown ? a.mlp_width : a.hidden;
+  m.paired = m.role == kQkv || m.role == kGateUp;
+  m.span = m.role == kQkv ? a.head_dim / 2 : a.mlp_width;
+  const int units = units_of(a, m.role);
+  const void* stack = m.role == kQkv ? a.qkv_weight : m.role == kOut ? a.out_weight
+                      : m.role == kGateUp ? a.gate_up_weight : m.role == kDown ? a.down_weight : a.lm_head_weight;
+  m.weight = layer_of(stack, m.role == kHead ? 0 : m.layer, size_t(m.paired ? 2 * units : units) * m.columns);
+  // The blocks that take one unit more follow on each other from product to product, so that none gets ahead.
+  unsigned first = 0, before = 0;
+  for (int role = kQkv; role <= kDown; ++role) {
+    if (role == m.role) before = first;
+    first += units_of(a, static_cast<Role>(role)) % gridDim.x;
+  }
+  m.units = share(units, static_cast<int>((m.layer * first + before) % gridDim.x));
+  return m;
+}
 
 // Part of one row's context for one head.
 struct AttentionUnit {

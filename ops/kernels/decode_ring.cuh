@@ -45,9 +45,13 @@ struct Ring {
 class Filler {
  public:
   static constexpr int kRowLanes = 32 / kWarpRows;
+  static constexpr int kRowBits = 4;
+  static_assert(kStageRows < 1 << kRowBits, "rows_ has the rows of a stage");
 
-  __device__ explicit Filler(const Ring& ring)
-      : ring_(ring), oldest_(ring), warp_((threadIdx.x - kComputeThreads) / 32), lane_(threadIdx.x & 31) {
+  // `limit`: of rows on their way, in shared memory; others change it.
+  __device__ Filler(const Ring& ring, const volatile int* limit)
+      : ring_(ring), oldest_(ring), limit_(limit), warp_((threadIdx.x - kComputeThreads) / 32),
+        lane_(threadIdx.x & 31), max_stages_(min(ring.count, 64 / kRowBits)) {
 #if DECODE_BULK_COPY
     policy_ = evict_first_policy();
 #endif
@@ -56,85 +60,87 @@ class Filler {
   // The row of a stage that this lane takes care of, together with its neighbours.
   __device__ int own_row() const { return warp_ * kWarpRows + lane_ / kRowLanes; }
 
-  // `row_bytes` of each of `rows` rows; `from` is where this lane's row comes from.
-  __device__ void rows(const char* from, int rows, int row_bytes) {
-    begin(min(max(rows - warp_ * kWarpRows, 0), kWarpRows) * row_bytes);
-    char* to = ring_.data() + own_row() * kStageRowBytes;
-    if (own_row() < rows) {
-#if DECODE_BULK_COPY
-      if (lane_ % kRowLanes == 0) bulk_copy(to, from, row_bytes, &ring_.full[ring_.stage], policy_);
-#else
-#pragma unroll 8
-      for (int i = lane_ % kRowLanes * 16; i < row_bytes; i += kRowLanes * 16) copy16(to + i, from + i);
-#endif
-    }
-    end();
+  // `row_bytes` of each of `rows` rows; `from` is where this lane's row comes from, which has `rest` bytes from there on.
+  __device__ void rows(const char* from, int rows, int row_bytes, int rest) {
+    const bool own = own_row() < rows;
+    fill(from, own_row() * kStageRowBytes, own ? row_bytes : 0,
+         min(max(rows - warp_ * kWarpRows, 0), kWarpRows) * row_bytes, rows, own ? rest : 0);
   }
 
   // Two pieces of `bytes` each, the second one to `second_at`.
   __device__ void two(const char* first, const char* second, int bytes, int second_at) {
-    begin(warp_ < 2 ? bytes : 0);
-    if (warp_ < 2) {
-      char* to = ring_.data() + warp_ * second_at;
-      const char* from = warp_ ? second : first;
-#if DECODE_BULK_COPY
-      if (lane_ == 0) bulk_copy(to, from, bytes, &ring_.full[ring_.stage], policy_);
-#else
-      for (int i = lane_ * 16; i < bytes; i += 512) copy16(to + i, from + i);
-#endif
-    }
-    end();
+    const bool own = warp_ < 2 && lane_ < kRowLanes;
+    fill(warp_ ? second : first, warp_ * second_at, own ? bytes : 0, warp_ < 2 ? bytes : 0, kStageRows, 0);
   }
 
  private:
-  __device__ void begin(uint32_t bytes) {
-    if (in_flight_ == min(kInFlight, ring_.count)) {
-      oldest_.wait_full();
-      oldest_.advance();
-    } else {
-      ++in_flight_;
-    }
-    mbarrier_wait(&ring_.empty[ring_.stage], ring_.parity ^ 1);
+  // The next stage, worth `rows` rows: kRowLanes neighbouring lanes together copy `bytes` to `at`, the warp as a whole
+  // `warp_bytes`. `rest` bytes at `from` will be needed.
+  __device__ void fill(const char* from, int at, int bytes, int warp_bytes, int rows, int rest) {
+    const uint32_t parity = ring_.parity ^ 1;
+    uint64_t* full = &ring_.full[ring_.stage];
+    char* to = ring_.data() + at;
 #if DECODE_BULK_COPY
-    if (lane_ == 0) mbarrier_expect(&ring_.full[ring_.stage], bytes);
+    if (!mbarrier_test(&ring_.empty[ring_.stage], parity)) {
+      if (rest > 0 && lane_ % kRowLanes == 0) bulk_prefetch(from, min(rest, kAheadBytes));
+      __syncwarp();
+      mbarrier_wait(&ring_.empty[ring_.stage], parity);
+    }
+    if (lane_ == 0) mbarrier_expect(full, warp_bytes);
     __syncwarp();
+    wait_for_others(rows);
+    if (bytes > 0 && lane_ % kRowLanes == 0) bulk_copy(to, from, bytes, full, policy_);
+#else
+    mbarrier_wait(&ring_.empty[ring_.stage], parity);
+    wait_for_others(rows);
+#pragma unroll 8
+    for (int i = lane_ % kRowLanes * 16; i < bytes; i += kRowLanes * 16) copy16(to + i, from + i);
+    mbarrier_arrive_after_copies(full);
 #endif
-  }
-
-  __device__ void end() {
-#if !DECODE_BULK_COPY
-    mbarrier_arrive_after_copies(&ring_.full[ring_.stage]);
-#endif
+    rows_ = rows_ << kRowBits | rows;
+    in_flight_ += rows;
+    ++stages_;
     ring_.advance();
   }
 
+  // Until `rows` more may be on their way. This comes last before they are requested: whatever stands between costs
+  // memory's time.
+  __device__ void wait_for_others(int rows) {
+    const int limit = *limit_ - rows;
+    while (stages_ > 0 && (in_flight_ > limit || stages_ == max_stages_)) {
+      --stages_;
+      in_flight_ -= rows_ >> stages_ * kRowBits & ((1 << kRowBits) - 1);
+      const Ring stage = oldest_;
+      oldest_.advance();
+      stage.wait_full();
+    }
+  }
+
   Ring ring_, oldest_;
+  const volatile int* limit_;
   int warp_, lane_;
-  int in_flight_ = 0;
+  int in_flight_ = 0;  // rows, of the newest stages_ stages; rows_ has the rows of each, the newest lowest
+  int stages_ = 0, max_stages_;
+  uint64_t rows_ = 0;
 #if DECODE_BULK_COPY
   uint64_t policy_;
 #endif
 };
 
 // Stages of half tiles, in the order: group of tiles, chunk of columns, tile, half.
-template <bool Paired>
-__device__ void stream_matrix(Filler& filler, const Matrix<Paired>& m, int turn) {
-  constexpr int units = Matrix<Paired>::kTileUnits;
-  const Range range = share(m.units, turn);
-  for (int group = range.begin; group < range.end; group += Matrix<Paired>::kGroupUnits) {
-    const char* from[2 * kGroupTiles];
-    int rows[2 * kGroupTiles];
-#pragma unroll
-    for (int i = 0; i < 2 * kGroupTiles; ++i) {
-      const int first = m.half_unit(group + i / 2 * units, i % 2, 0);
-      rows[i] = min(range.end - first, kStageRows);
-      from[i] = m.row_data(min(first + filler.own_row(), range.end - 1), i % 2);
-    }
+__device__ inline void stream_product(Filler& filler, const Product& m) {
+  static_assert(kGroupTiles == 2, "a group has a first and a second tile");
+  const size_t to_second_half = size_t(m.half_rows()) * m.columns * 2;
+  for (int group = m.units.begin; group < m.units.end; group += m.group_units()) {
+    const char* first_tile = m.row_data(group + filler.own_row());
+    const char* second_tile = m.row_data(group + m.tile_units() + filler.own_row());
     for (int k0 = 0; k0 < m.columns; k0 += kChunk) {
       const int bytes = min(kChunk, m.columns - k0) * 2;
-#pragma unroll
+#pragma unroll 1
       for (int i = 0; i < 2 * kGroupTiles; ++i) {
-        if (rows[i] > 0) filler.rows(from[i] + k0 * 2, rows[i], bytes);
+        const int rows = min(m.units.end - m.half_unit(group, i), kStageRows);
+        const char* from = (i < 2 ? first_tile : second_tile) + (i % 2 ? to_second_half : 0) + size_t(k0) * 2;
+        if (rows > 0) filler.rows(from, rows, bytes, (m.columns - k0) * 2);
       }
     }
   }
@@ -158,24 +164,27 @@ __device__ inline void prefetch_vector(const char* from, size_t bytes) {
   for (size_t i = (threadIdx.x - kComputeThreads) * 128; i < bytes; i += kStreamWarps * 32 * 128) prefetch_l2(from + i);
 }
 
-// The whole step in the order in which the computing warps take it.
-__device__ inline void stream_step(const Params& p, const Ring& ring, const int* lengths) {
+// The whole step in the order in which the computing warps take it. `lengths` are there after the barrier kBegunBarrier.
+__device__ inline void stream_step(const Params& p, const Ring& ring, const int* lengths,
+                                   const volatile int* in_flight) {
   const QwenVlDecodeArgs& a = p.args;
   const size_t hidden_bytes = size_t(a.hidden) * 2;
-  Filler filler(ring);
-  for (int layer = 0; layer < a.layers; ++layer) {
-    prefetch_vector(layer_of(a.ln_1_weight, layer, a.hidden), hidden_bytes);
-    prefetch_vector(layer_of(a.qkv_bias, layer, size_t{3} * a.hidden), 3 * hidden_bytes);
-    prefetch_vector(layer_of(a.ln_2_weight, layer, a.hidden), hidden_bytes);
-    stream_matrix(filler, qkv_matrix(a, layer), turn_of(layer, 0));
-    stream_cache(filler, p, layer, lengths);
-    stream_matrix(filler, out_matrix(a, layer), turn_of(layer, 1));
-    stream_matrix(filler, gate_up_matrix(a, layer), turn_of(layer, 2));
-    stream_matrix(filler, down_matrix(a, layer), turn_of(layer, 3));
+  Filler filler(ring, in_flight);
+#pragma unroll 1
+  for (int n = 0; n < products_of(a); ++n) {
+    const Product m = product_of(a, n);
+    if (m.role == kQkv) {
+      prefetch_vector(layer_of(a.ln_1_weight, m.layer, a.hidden), hidden_bytes);
+      prefetch_vector(layer_of(a.qkv_bias, m.layer, size_t{3} * a.hidden), 3 * hidden_bytes);
+      prefetch_vector(layer_of(a.ln_2_weight, m.layer, a.hidden), hidden_bytes);
+    }
+    if (m.role == kOut) {
+      if (m.layer == 0) named_barrier<kBegunBarrier, kThreads>();
+      stream_cache(filler, p, m.layer, lengths);
+    }
+    if (m.role == kHead) prefetch_vector(static_cast<const char*>(a.ln_f_weight), hidden_bytes);
+    stream_product(filler, m);
   }
-  if (a.hidden_out) return;
-  prefetch_vector(static_cast<const char*>(a.ln_f_weight), hidden_bytes);
-  stream_matrix(filler, head_matrix(a), turn_of(a.layers, 0));
 }
 
 }  // namespace decode

@@ -21,13 +21,20 @@ __device__ inline unsigned long long nanoseconds() {
   return t;
 }
 
+// Called now and then while a wait goes on since `start` (0: not known yet); returns when it began. Out of line, as the
+// waits are many and their code is better small.
+__device__ __noinline__ inline unsigned long long still_waiting(unsigned long long start) {
+  const unsigned long long now = nanoseconds();
+  if (start == 0) return now;
+  if (now - start > kHangNanoseconds) __trap();
+  return start;
+}
+
 // Ends the kernel with an error when a spin loop has run for too long.
 class HangGuard {
  public:
   __device__ void spin() {
-    if ((++spins_ & 0xfff) != 0) return;
-    if (start_ == 0) start_ = nanoseconds();
-    if (nanoseconds() - start_ > kHangNanoseconds) __trap();
+    if ((++spins_ & 0xfff) == 0) start_ = still_waiting(start_);
   }
 
  private:
@@ -69,6 +76,13 @@ __device__ inline void mbarrier_wait(uint64_t* bar, uint32_t parity) {
 }
 
 #if DECODE_BULK_COPY
+__device__ inline bool mbarrier_test(uint64_t* bar, uint32_t parity) {
+  uint32_t done;
+  asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+               : "=r"(done) : "r"(shared_address(bar)), "r"(parity) : "memory");
+  return done;
+}
+
 __device__ inline void mbarrier_expect(uint64_t* bar, uint32_t bytes) {
   asm volatile("{ .reg .b64 state; mbarrier.arrive.expect_tx.shared.b64 state, [%0], %1; }"
                ::"r"(shared_address(bar)), "r"(bytes) : "memory");
@@ -85,6 +99,11 @@ __device__ inline void bulk_copy(void* to, const void* from, uint32_t bytes, uin
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
                "[%0], [%1], %2, [%3], %4;"
                ::"r"(shared_address(to)), "l"(from), "r"(bytes), "r"(shared_address(bar)), "l"(policy) : "memory");
+}
+
+// Bring `bytes` (a multiple of 16) into the L2 cache.
+__device__ inline void bulk_prefetch(const void* from, uint32_t bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
 }
 #else
 // This thread's arrival on `bar` happens once its copies so far are complete.
@@ -119,6 +138,12 @@ __device__ inline void add_release(unsigned* p, unsigned v) {
 template <int Id, int Threads>
 __device__ inline void named_barrier() {
   asm volatile("bar.sync %0, %1;" ::"n"(Id), "n"(Threads) : "memory");
+}
+
+// Without waiting for the others.
+template <int Id, int Threads>
+__device__ inline void named_barrier_arrive() {
+  asm volatile("bar.arrive %0, %1;" ::"n"(Id), "n"(Threads) : "memory");
 }
 
 }  // namespace decode
