@@ -20,7 +20,7 @@ __device__ inline void sync_compute() { named_barrier<kComputeBarrier, kComputeT
 struct BlockState {
   float inverse_rms[kMaxRows];
   float query_scale[kMaxRows];
-  volatile int in_flight;   // stages that may be on their way
+  volatile int in_flight;   // rows of stages that may be on their way
   int lengths[kMaxRows];    // context with this step's token; 0: the row is finished
   int positions[kMaxRows];
   float squares[kWarps][kMaxRows];

@@ -60,7 +60,7 @@ class Filler {
   // The row of a stage that this lane takes care of, together with its neighbours.
   __device__ int own_row() const { return warp_ * kWarpRows + lane_ / kRowLanes; }
 
-  // `row_bytes` of each of `rows` rows; `from` is where this lane's row comes from, which has `rest` bytes from there on.
+  // `row_bytes` of each of `rows` rows; `from` is where this lane's row comes from, and it goes on for `rest` bytes.
   __device__ void rows(const char* from, int rows, int row_bytes, int rest) {
     const bool own = own_row() < rows;
     fill(from, own_row() * kStageRowBytes, own ? row_bytes : 0,
@@ -164,7 +164,7 @@ __device__ inline void prefetch_vector(const char* from, size_t bytes) {
   for (size_t i = (threadIdx.x - kComputeThreads) * 128; i < bytes; i += kStreamWarps * 32 * 128) prefetch_l2(from + i);
 }
 
-// The whole step in the order in which the computing warps take it. `lengths` are there after the barrier kBegunBarrier.
+// The whole step in the order in which the computing warps take it. `lengths` are there after kBegunBarrier.
 __device__ inline void stream_step(const Params& p, const Ring& ring, const int* lengths,
                                    const volatile int* in_flight) {
   const QwenVlDecodeArgs& a = p.args;
