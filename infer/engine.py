@@ -152,6 +152,7 @@ class Generation:
 
     def __init__(self, engine, prompts, features, max_new_tokens, stop_tokens, logit_columns, sampling, cache):
         config = engine.config
+        prompts = [np.asarray(prompt, np.int64) for prompt in prompts]
         _check_prompts(config, prompts, max_new_tokens)
         self._engine, self._graph, self._max_new_tokens = engine, engine._language, max_new_tokens
         self._launched = 0
@@ -164,14 +165,14 @@ class Generation:
 
         batch, whole, self.reused, self._cache = len(prompts), prompts, 0, cache
         if cache is not None:
-            (prompt,) = prompts
+            (prompt,) = (array.tolist() for array in prompts)
             cache.reserve(len(prompt) + max_new_tokens, config, engine._make_cache)
             self.reused = cache.reusable(prompt, features, frequencies, config.image_start_id)
             held = sum(column < self.reused for _, column in starts)
             # What comes after the reused part is overwritten, and known again once the prefill has run.
             cache.ids, cache.features, cache.frequencies = prompt[:self.reused], list(features[:held]), frequencies
             self._kept = prompt, list(features)
-            prompts, features = [prompt[self.reused:]], list(features[held:])
+            prompts, features = [prompts[0][self.reused:]], list(features[held:])
             starts = [(0, column - self.reused) for _, column in starts[held:]]
         columns = max(map(len, prompts))
         self._lengths = np.array([len(p) for p in prompts], np.int32)
@@ -182,24 +183,22 @@ class Generation:
             logit_columns = [[length - 1] for length in self._lengths]
 
         slots = -(-(columns + max_new_tokens) // SLOT_ROUNDING) * SLOT_ROUNDING
-        put, keep = engine._inputs.put, engine._inputs.keep
+        keep = engine._inputs.keep
         self._state = {
-            "positions": put("positions", np.full([batch], self.reused, np.int32)),
-            "next_tokens": put("next_tokens", np.zeros([batch, 1], np.int64)),
-            "generated": put("generated", np.zeros([batch, max_new_tokens], np.int64)),
-            "counts": put("counts", np.zeros([batch], np.int32)),
-            "finished": put("finished", np.zeros([batch], np.int32)),
+            **engine._inputs.put_together(
+                positions=np.full([batch], self.reused, np.int32), next_tokens=np.zeros([batch, 1], np.int64),
+                generated=np.zeros([batch, max_new_tokens], np.int64), counts=np.zeros([batch], np.int32),
+                finished=np.zeros([batch], np.int32)),
             **_sampling_state(engine, sampling, whole),
         }
         k_cache, v_cache = engine._cache(batch, slots) if cache is None else cache.tensors
         self._fixed = {"k_cache": k_cache, "v_cache": v_cache, "inv_freq": keep("inv_freq", frequencies),
                        "stop_tokens": keep("stop_tokens", np.array(list(stop_tokens) or [NO_STOP], np.int64))}
         self._prompt = {
-            "tokens": put("tokens", tokens),
-            "lengths": put("lengths", self._lengths),
-            "logit_columns": put("logit_columns", np.array(logit_columns, np.int32)),
+            **engine._inputs.put_together(
+                tokens=tokens, lengths=self._lengths, logit_columns=np.array(logit_columns, np.int32),
+                image_starts=np.array(starts or [(-1, -1)], np.int32)),
             "image_features": _one_tensor(engine, features) if starts else engine._no_features,
-            "image_starts": put("image_starts", np.array(starts or [(-1, -1)], np.int32)),
         }
         self._decode = {
             "tokens": self._state["next_tokens"],
@@ -300,7 +299,7 @@ def _sampling_state(engine, sampling, prompts):
 
 
 def _check_prompts(config, prompts, max_new_tokens):
-    if not prompts or not all(prompts):
+    if not prompts or not all(map(len, prompts)):
         raise UserError("a prompt is empty")
     if max_new_tokens < 1:
         raise UserError(f"max_new_tokens={max_new_tokens}: at least one token must be generated")
@@ -308,6 +307,7 @@ def _check_prompts(config, prompts, max_new_tokens):
     if longest + max_new_tokens > config.max_position_embeddings:
         raise UserError(f"a prompt of {longest} tokens and {max_new_tokens} new ones exceed the model's "
                         f"{config.max_position_embeddings} positions: shorten the prompt or NEW_TOKENS=")
-    outside = [t for prompt in prompts for t in prompt if not 0 <= t < config.vocab_size]
-    if outside:
-        raise UserError(f"token {outside[0]} lies outside the vocabulary of {config.vocab_size}")
+    for prompt in prompts:
+        outside = prompt[(prompt < 0) | (prompt >= config.vocab_size)]
+        if len(outside):
+            raise UserError(f"token {outside[0]} lies outside the vocabulary of {config.vocab_size}")

@@ -5,17 +5,18 @@
 
 namespace qwen {
 
-// x * Phi(x) from erfc's rational approximation (Abramowitz and Stegun 7.1.26, error below 1.5e-7): less than half
-// the instructions of erff, which would take longer than the memory traffic.
+// x * Phi(x), where log2 of Phi(-|x|) is a polynomial, fitted on [0, 6] for a relative error of the result below 1e-5
+// (below 1e-6 absolute): one special function where erfc's usual forms take two, of which there are a quarter as many
+// units. Beyond 6, Phi(-|x|) is below 1e-9.
 __device__ __forceinline__ float gelu(float x) {
-    const float size = fabsf(x);
-    const float t = reciprocal_approx(fmaf(size, 0.3275911f * 0.70710678118654752f, 1.f));
-    float tail = fmaf(t, 0.5f * 1.061405429f, 0.5f * -1.453152027f);
-    tail = fmaf(tail, t, 0.5f * 1.421413741f);
-    tail = fmaf(tail, t, 0.5f * -0.284496736f);
-    tail = fmaf(tail, t, 0.5f * 0.254829592f);
-    tail *= t * exp2_approx(x * x * (-0.5f * 1.4426950408889634f));  // Phi(-|x|)
-    return fmaf(-size, tail, fmaxf(x, 0.f));
+    const float size = fminf(fabsf(x), 6.f);
+    float log_tail = fmaf(size, 3.2267482e-5f, -7.4680225e-4f);
+    log_tail = fmaf(log_tail, size, 7.9371380e-3f);
+    log_tail = fmaf(log_tail, size, -5.3045318e-2f);
+    log_tail = fmaf(log_tail, size, -4.5917293e-1f);
+    log_tail = fmaf(log_tail, size, -1.1510370f);
+    log_tail = fmaf(log_tail, size, -1.0000075f);
+    return fmaf(-fabsf(x), exp2_approx(log_tail), fmaxf(x, 0.f));
 }
 
 __device__ __forceinline__ float silu(float x) { return __fdividef(x, 1.f + __expf(-x)); }

@@ -61,15 +61,10 @@ template <typename T> __device__ __forceinline__ void store_vector(T* to, const 
     *reinterpret_cast<uint4*>(to) = v.raw;
 }
 
-// 2^x and 1/x with about 22 bits right; results below the normal range become zero.
+// 2^x with about 22 bits right; results below the normal range become zero.
 __device__ __forceinline__ float exp2_approx(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-__device__ __forceinline__ float reciprocal_approx(float x) {
-    float y;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
 
