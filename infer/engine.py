@@ -8,7 +8,7 @@ import numpy as np
 from core.config import QUERIES
 from core.errors import UserError
 from infer.graph import Graph, Manifest, import_paddle
-from infer.image import NORMALISED, resize_table, resizes_columns_first, to_pixels
+from infer.image import NORMALISED, resize_table, resizes_columns_first, to_pixels, to_rgb
 from infer.inputs import DeviceInputs
 from infer.prompt import image_spans
 from infer.rope import inverse_frequencies
@@ -78,7 +78,7 @@ class Engine:
         pixels = inputs.memory("pixels", [len(images), 3, size, size], np.float32)
         values = inputs.keep("normalised", NORMALISED)
         for index, image in enumerate(images):
-            array = np.asarray(image.convert("RGB"), np.uint8)
+            array = np.asarray(to_rgb(image), np.uint8)
             height, width, _ = array.shape
             functional.resize(inputs.put("image", array), inputs.keep("horizontal", resize_table(width, size)),
                               inputs.keep("vertical", resize_table(height, size)), values, pixels, index=index,

@@ -79,6 +79,11 @@ def _decode(file, name):
             raise UserError(f"image {name} is damaged or incomplete ({e})") from None
 
 
+def to_rgb(image):
+    """The PIL image in mode RGB; one that is so already is not copied."""
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
 def to_pixels(images, image_size):
     """Encoder input for PIL images: resized (bicubic) to a square, scaled to [0, 1], normalised, channel first.
 
@@ -86,7 +91,7 @@ def to_pixels(images, image_size):
     """
     pixels = np.empty((len(images), 3, image_size, image_size), np.float32)
     for i, image in enumerate(images):
-        resized = image.convert("RGB").resize((image_size, image_size), Image.Resampling.BICUBIC)
+        resized = to_rgb(image).resize((image_size, image_size), Image.Resampling.BICUBIC)
         values = np.asarray(resized, np.uint8)
         for channel in range(3):
             np.take(NORMALISED[channel], values[:, :, channel], out=pixels[i, channel])
