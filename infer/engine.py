@@ -16,6 +16,7 @@ from infer.sampling import Sampling, records
 
 SLOT_ROUNDING = 64  # cache sizes are rounded up to this, so that runs of similar length share one cache
 NO_STOP = -1        # matches no token
+GREEDY = Sampling()
 POLL_STEPS = 8      # decode steps launched on a GPU between two looks at what has come out
 
 
@@ -152,7 +153,10 @@ class Generation:
 
     def __init__(self, engine, prompts, features, max_new_tokens, stop_tokens, logit_columns, sampling, cache):
         config = engine.config
-        prompts = [np.asarray(prompt, np.int64) for prompt in prompts]
+        try:
+            prompts = [np.asarray(prompt, np.int64) for prompt in prompts]
+        except OverflowError:
+            raise UserError(f"a token lies outside the vocabulary of {config.vocab_size}") from None
         _check_prompts(config, prompts, max_new_tokens)
         self._engine, self._graph, self._max_new_tokens = engine, engine._language, max_new_tokens
         self._launched = 0
@@ -286,7 +290,7 @@ def _one_tensor(engine, features):
 
 def _sampling_state(engine, sampling, prompts):
     """The graph's `sampling` input by name; empty for a graph without one."""
-    samplings = [Sampling()] * len(prompts) if sampling is None else list(sampling)
+    samplings = [GREEDY] * len(prompts) if sampling is None else list(sampling)
     greedy = all(s.greedy for s in samplings)
     if "sampling" not in engine._language.inputs:
         if not greedy:

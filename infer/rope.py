@@ -1,5 +1,6 @@
 """Rotary frequencies with the published dynamic NTK rule."""
 
+import functools
 import math
 
 import numpy as np
@@ -12,7 +13,11 @@ def ntk_alpha(prompt_tokens, seq_length):
 
 def inverse_frequencies(config, prompt_tokens):
     """f32 [head_dim / 2] for one row, from the length of its own prompt; it stays as it is while decoding."""
-    dim = config.kv_channels
     alpha = ntk_alpha(prompt_tokens, config.seq_length) if config.use_dynamic_ntk else 1
-    base = config.rotary_emb_base * alpha ** (dim / (dim - 2))
+    return _frequencies(config.kv_channels, config.rotary_emb_base, alpha).copy()
+
+
+@functools.lru_cache
+def _frequencies(dim, base, alpha):
+    base *= alpha ** (dim / (dim - 2))
     return (1.0 / np.float32(base) ** (np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim))).astype(np.float32)

@@ -68,6 +68,7 @@ def test_a_kept_cache_carries_nothing_over(engine):
     ([[0] * 8185], "exceed the model's 8192 positions"),
     ([[512]], "token 512 lies outside the vocabulary of 512"),
     ([[-1]], "token -1 lies outside the vocabulary"),
+    ([[2**70]], "a token lies outside the vocabulary of 512"),
     ([[IMAGE, 1, 2]], "unclosed image tag"),
     ([with_image(1, 1, 0)], "hold 1 images and features of 0 were given"),
 ])
