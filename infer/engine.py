@@ -163,8 +163,9 @@ class Generation:
         features = [] if features is None else features
         starts = [(row, column) for row, prompt in enumerate(prompts)
                   for column in image_spans(prompt, config.image_start_id)]
-        if len(starts) != len(features):
-            raise UserError(f"the prompts hold {len(starts)} images and features of {len(features)} were given")
+        images = len(features) if isinstance(features, list) else features.shape[0]
+        if len(starts) != images:
+            raise UserError(f"the prompts hold {len(starts)} images and features of {images} were given")
         frequencies = np.stack([inverse_frequencies(config, len(prompt)) for prompt in prompts])
 
         batch, whole, self.reused, self._cache = len(prompts), prompts, 0, cache
@@ -312,6 +313,6 @@ def _check_prompts(config, prompts, max_new_tokens):
         raise UserError(f"a prompt of {longest} tokens and {max_new_tokens} new ones exceed the model's "
                         f"{config.max_position_embeddings} positions: shorten the prompt or NEW_TOKENS=")
     for prompt in prompts:
-        outside = prompt[(prompt < 0) | (prompt >= config.vocab_size)]
-        if len(outside):
-            raise UserError(f"token {outside[0]} lies outside the vocabulary of {config.vocab_size}")
+        if prompt.min() < 0 or prompt.max() >= config.vocab_size:
+            outside = next(token for token in prompt.tolist() if not 0 <= token < config.vocab_size)
+            raise UserError(f"token {outside} lies outside the vocabulary of {config.vocab_size}")

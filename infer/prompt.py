@@ -124,16 +124,17 @@ def image_spans(ids, image_start_id):
     Raises UserError for a span that is unclosed or not of 256 slots, and for a closing tag without a start.
     """
     ids = np.asarray(ids, np.int64)
-    starts = np.flatnonzero(ids == image_start_id)
-    ends = np.flatnonzero(ids == image_start_id + 1)
+    tags = np.flatnonzero((ids == image_start_id) | (ids == image_start_id + 1)).tolist()  # few: lists are faster
+    starts = [column for column in tags if ids[column] == image_start_id]
+    ends = [column for column in tags if ids[column] != image_start_id]
     if len(starts) > len(ends):
         raise UserError("unclosed image tag in the prompt: write <img>path</img>")
     if len(starts) < len(ends):
         raise UserError("</img> without <img> in the prompt")
-    lengths = ends - starts - 1
-    if np.any(lengths != QUERIES):
-        raise UserError(f"an image span in the prompt has {lengths[lengths != QUERIES][0]} slots instead of {QUERIES}")
-    return (starts + 1).astype(np.int32)
+    for start, end in zip(starts, ends):
+        if end - start - 1 != QUERIES:
+            raise UserError(f"an image span in the prompt has {end - start - 1} slots instead of {QUERIES}")
+    return np.array(starts, np.int32) + np.int32(1)
 
 
 def check_prompt(ids, images, new_tokens, config):
