@@ -73,9 +73,6 @@ class GridBarrier {
       if (threadIdx.x == 0) add_release(&state_->count, 1);
     }
   }
-  __device__ void arrive() {
-    arrive([] {});
-  }
 
   __device__ void wait() const {
     if (threadIdx.x == 0) {
