@@ -134,7 +134,7 @@ def image_spans(ids, image_start_id):
     for start, end in zip(starts, ends):
         if end - start - 1 != QUERIES:
             raise UserError(f"an image span in the prompt has {end - start - 1} slots instead of {QUERIES}")
-    return np.array(starts, np.int32) + np.int32(1)
+    return np.array([start + 1 for start in starts], np.int32)
 
 
 def check_prompt(ids, images, new_tokens, config):

@@ -1,4 +1,5 @@
-"""Times decode steps of exported graphs, greedy and sampled, and reads the device's memory with 2048 positions in use.
+"""Times decode steps of exported graphs, greedy and sampled, and the host's work before a prefill, and reads the
+device's memory with 2048 positions in use.
 
     python -m tests.gpu.bench_engine EXPORTED [--device gpu|cpu] [--steps 300]
 
@@ -7,6 +8,7 @@ Memory is that of the whole device by nvidia-smi, without the weights' own bytes
 
 import argparse
 import shutil
+import statistics
 import subprocess
 import time
 from pathlib import Path
@@ -16,20 +18,36 @@ from infer.engine import Engine
 from infer.image import default_image, load_image
 from infer.sampling import Sampling
 
-PROMPT, POSITIONS, WARM_UP = 286, 2048, 40
+PROMPT, POSITIONS, WARM_UP, STARTS = 286, 2048, 40, 20
 KINDS = {"greedy": Sampling(), "temperature": Sampling(1.0, seed=3), "top_p": Sampling(1.0, 0.9, seed=1),
          "all filters": Sampling(0.8, 0.9, 50, 1.1, 4, 5)}
 
 
-def run(engine, features, prompt_tokens, new_tokens, steps, sampling):
-    """A prompt of one image and `steps` decode steps; returns the generation, its device still at work."""
+def begin(engine, features, prompt_tokens=PROMPT, new_tokens=WARM_UP, sampling=None):
+    """A generation from a prompt of one image."""
     image = engine.config.visual.image_start_id
     prompt = [image, *[image + 2] * QUERIES, image + 1]  # <img>, <imgpad> …, </img>
-    generation = engine.start([prompt + [1] * (prompt_tokens - len(prompt))], features, new_tokens, sampling=[sampling])
+    return engine.start([prompt + [1] * (prompt_tokens - len(prompt))], features, new_tokens, sampling=sampling)
+
+
+def run(generation, steps):
+    """Its prefill and `steps` decode steps; returns it, the device still at work."""
     generation.prefill()
     for _ in range(steps):
         generation.step()
     return generation
+
+
+def start_milliseconds(engine, features, between):
+    """The host's median time to begin a generation, after `between` each time."""
+    times = []
+    for _ in range(STARTS):
+        between()
+        engine.synchronize()
+        start = time.perf_counter()
+        begin(engine, features)
+        times.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(times)
 
 
 def beyond_weights(exported):
@@ -51,11 +69,14 @@ def main():
     features = engine.vision(engine.preprocess([load_image(default_image())]))
     if args.device == "gpu" and shutil.which("nvidia-smi"):
         for prompt in (PROMPT, POSITIONS - 4):
-            run(engine, features, prompt, POSITIONS - prompt, 3, Sampling()).tokens()
+            run(begin(engine, features, prompt, POSITIONS - prompt), 3).tokens()
             print(f"prompt of {prompt}, {POSITIONS} positions: {beyond_weights(args.exported):.0f} MiB beyond the "
                   "weights")
+    again = start_milliseconds(engine, features, lambda: None)
+    after = start_milliseconds(engine, features, lambda: run(begin(engine, features), WARM_UP - 1).tokens())
+    print(f"start: {again:.3f} ms again and again, {after:.3f} ms after a generation of {WARM_UP} tokens")
     for kind, sampling in KINDS.items():
-        generation = run(engine, features, PROMPT, WARM_UP + args.steps + 1, WARM_UP, sampling)
+        generation = run(begin(engine, features, PROMPT, WARM_UP + args.steps + 1, [sampling]), WARM_UP)
         engine.synchronize()
         start = time.perf_counter()
         for _ in range(args.steps):
