@@ -192,7 +192,8 @@ extern "C" int qwen_vl_attention(const QwenVlAttention* arguments, cudaStream_t 
     if (a.groups == 0 || a.query_rows == 0) return QWEN_VL_OK;
     if (a.groups > 65535 || a.heads > 65535) return QWEN_VL_UNSUPPORTED;
     int status;
-    if (qwen::attention_hopper(a, stream, &status)) return status;
+    const auto hopper = a.lengths ? qwen::attention_causal_hopper : qwen::attention_full_hopper;
+    if (hopper(a, stream, &status)) return status;
     return qwen::with_dtype(a.dtype, [&](auto type) -> int {
         using T = decltype(type);
         switch (a.head_dim) {

@@ -7,7 +7,9 @@
 
 namespace qwen {
 
-// False where this build or device has no such instructions; otherwise launches and sets `status`.
-bool attention_hopper(const QwenVlAttention& arguments, cudaStream_t stream, int* status);
+// With lengths, and without. False where this build or device has no such instructions; otherwise launches and sets
+// `status`.
+bool attention_causal_hopper(const QwenVlAttention& arguments, cudaStream_t stream, int* status);
+bool attention_full_hopper(const QwenVlAttention& arguments, cudaStream_t stream, int* status);
 
 }  // namespace qwen

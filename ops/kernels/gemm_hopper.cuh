@@ -38,15 +38,6 @@ struct GemmSize {
     int tiles_m, tiles_n, units; // units of work: one for each pair of blocks
 };
 
-// A place in the ring of stages and the parity of its barriers there.
-template <int STAGES> struct RingPlace {
-    int stage, parity;
-    __device__ __forceinline__ explicit RingPlace(int turn) : stage(turn % STAGES), parity(turn / STAGES % 2) {}
-    __device__ __forceinline__ void advance() {
-        if (++stage == STAGES) stage = 0, parity ^= 1;
-    }
-};
-
 template <typename T, typename S, int ACTIVATION>
 __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
     gemm_kernel(const __grid_constant__ CUtensorMap weight_map, const __grid_constant__ CUtensorMap x_map,

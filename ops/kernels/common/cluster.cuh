@@ -14,9 +14,17 @@ __device__ __forceinline__ uint32_t cluster_rank() {
 __device__ __forceinline__ void cluster_sync() {
     asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
 }
+// The same for what a barrier_init_fence precedes, without a cluster-wide fence of its own.
+__device__ __forceinline__ void cluster_start() {
+    asm volatile("barrier.cluster.arrive.relaxed;\nbarrier.cluster.wait.acquire;" ::: "memory");
+}
 // A barrier of `threads` threads of the block; `id` 1 to 15.
 __device__ __forceinline__ void named_sync(int id, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+// Counts these threads to such a barrier without waiting.
+__device__ __forceinline__ void named_arrive(int id, int threads) {
+    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 __device__ __forceinline__ void shared_store(uint32_t address, float4 v) {
     asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w)
@@ -66,6 +74,12 @@ __device__ __forceinline__ void store_box(const CUtensorMap& map, uint32_t from,
     asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];\n"
                  "cp.async.bulk.commit_group;"
                  ::"l"(&map), "r"(column), "r"(row), "r"(from) : "memory");
+}
+__device__ __forceinline__ void store_box(const CUtensorMap& map, uint32_t from, int column, int row, int head,
+                                          int group) {
+    asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.bulk_group [%0, {%1, %2, %3, %4}], [%5];\n"
+                 "cp.async.bulk.commit_group;"
+                 ::"l"(&map), "r"(column), "r"(row), "r"(head), "r"(group), "r"(from) : "memory");
 }
 // Until the stores of this thread have read their shared memory.
 __device__ __forceinline__ void store_wait() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }

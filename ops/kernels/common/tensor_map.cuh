@@ -50,7 +50,20 @@ inline bool make_tensor_map(CUtensorMap* map, bool half, const void* base, int c
     return encode_tensor_map(map, half, base, 4, sizes, strides, box, 128);
 }
 
+// A place in the ring of stages and the parity of its barriers there.
+template <int STAGES> struct RingPlace {
+    int stage, parity;
+    __device__ __forceinline__ explicit RingPlace(int turn) : stage(turn % STAGES), parity(turn / STAGES % 2) {}
+    __device__ __forceinline__ void advance() {
+        if (++stage == STAGES) stage = 0, parity ^= 1;
+    }
+};
+
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+// Has the map itself fetched, ahead of its first use.
+__device__ __forceinline__ void prefetch_map(const CUtensorMap& map) {
+    asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+}
 __device__ __forceinline__ void barrier_init(uint32_t barrier, uint32_t arrivals = 1) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
