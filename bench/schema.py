@@ -16,8 +16,8 @@ READABLE = (1, 2, 3)    # 1 lacks `benchmark`, which was 1 then, and some of the
 BENCHMARK = 1        # what the stages' times mean: raised when figures before and after cannot be compared
 STAGES = {  # stage -> (unit, what is measured)
     "preprocess": ("ms", "decoded image to normalised pixels"),
-    "vision": ("ms", "pixels to image features, upload included"),
-    "prefill": ("ms", "prompt and image features to the first token on the host"),
+    "vision": ("ms", "pixels to image features, upload included, and the host's preparing of the prompt meanwhile"),
+    "prefill": ("ms", "prepared prompt and image features to the first token on the host"),
     "ttft": ("ms", "decoded image to the first token: preprocess + vision + prefill"),
     "token": ("ms", "one decode step; a whole decode divided by its steps where the host reads tokens behind"),
     "decode": ("ms", "first token to last token"),

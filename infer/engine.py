@@ -16,6 +16,7 @@ from infer.sampling import Sampling, records
 
 SLOT_ROUNDING = 64  # cache sizes are rounded up to this, so that runs of similar length share one cache
 NO_STOP = -1        # matches no token
+NO_IMAGE = [(-1, -1)]   # image_starts where no image is used
 GREEDY = Sampling()
 POLL_STEPS = 8      # decode steps launched on a GPU between two looks at what has come out
 
@@ -102,6 +103,9 @@ class Engine:
               cache=None):
         """Begin a generation over a batch of token id lists; see Generation. The one before ends: its memory is reused.
 
+        This is work of the host alone, which does not wait for the device: it can be done while `vision` still runs
+        there. `prefill` sends what is made here.
+
         features: what `vision` returned for the prompts' images in order of appearance, row by row; also as numpy, or a
         list of such parts of one image each.
         logit_columns: per prompt, the columns whose logits the prefill shall return (default: the last one).
@@ -148,6 +152,7 @@ def to_float32(tensor):
 class Generation:
     """One batch being generated: `prefill` once, then `step` until `finished`; or `stream` for a single prompt.
 
+    Another order, and whatever comes after the engine started another generation, is a RuntimeError.
     Attributes: reused (tokens of the prompt that the cache held already).
     """
 
@@ -180,43 +185,44 @@ class Generation:
             prompts, features = [prompts[0][self.reused:]], list(features[held:])
             starts = [(0, column - self.reused) for _, column in starts[held:]]
         columns = max(map(len, prompts))
-        self._lengths = np.array([len(p) for p in prompts], np.int32)
+        lengths = np.array([len(p) for p in prompts], np.int32)
         tokens = np.zeros([batch, columns], np.int64)
         for row, prompt in enumerate(prompts):
             tokens[row, :len(prompt)] = prompt
         if logit_columns is None:
-            logit_columns = [[length - 1] for length in self._lengths]
+            logit_columns = [[length - 1] for length in lengths]
 
         slots = -(-(columns + max_new_tokens) // SLOT_ROUNDING) * SLOT_ROUNDING
-        keep = engine._inputs.keep
-        self._state = {
-            **engine._inputs.put_together(
-                positions=np.full([batch], self.reused, np.int32), next_tokens=np.zeros([batch, 1], np.int64),
-                generated=np.zeros([batch, max_new_tokens], np.int64), counts=np.zeros([batch], np.int32),
-                finished=np.zeros([batch], np.int32)),
-            **_sampling_state(engine, sampling, whole),
-        }
         k_cache, v_cache = engine._cache(batch, slots) if cache is None else cache.tensors
-        self._fixed = {"k_cache": k_cache, "v_cache": v_cache, "inv_freq": keep("inv_freq", frequencies),
-                       "stop_tokens": keep("stop_tokens", np.array(list(stop_tokens) or [NO_STOP], np.int64))}
-        self._prompt = {
-            **engine._inputs.put_together(
-                tokens=tokens, lengths=self._lengths, logit_columns=np.array(logit_columns, np.int32),
-                image_starts=np.array(starts or [(-1, -1)], np.int32)),
-            "image_features": _one_tensor(engine, features) if starts else engine._no_features,
-        }
-        self._decode = {
-            "tokens": self._state["next_tokens"],
-            "lengths": keep("decode_lengths", np.ones([batch], np.int32)),
-            "logit_columns": keep("decode_logit_columns", np.zeros([batch, 1], np.int32)),
-            "image_features": engine._no_features,
-            "image_starts": keep("decode_image_starts", np.array([(-1, -1)], np.int32)),
-        }
+        # What depends on the prompt's length comes last: the memory of the rest stays, whatever the prompt.
+        packed = engine._inputs.pack(
+            positions=np.full([batch], self.reused, np.int32), next_tokens=np.zeros([batch, 1], np.int64),
+            decode_lengths=np.ones([batch], np.int32), decode_logit_columns=np.zeros([batch, 1], np.int32),
+            decode_image_starts=np.array(NO_IMAGE, np.int32), inv_freq=frequencies,
+            stop_tokens=np.array(list(stop_tokens) or [NO_STOP], np.int64), **_sampling_input(engine, sampling, whole),
+            counts=np.zeros([batch], np.int32), finished=np.zeros([batch], np.int32),
+            generated=np.zeros([batch, max_new_tokens], np.int64),
+            lengths=lengths, logit_columns=np.array(logit_columns, np.int32),
+            image_starts=np.array(starts or NO_IMAGE, np.int32), tokens=tokens)
+        self._decode = {"tokens": packed["next_tokens"], "lengths": packed["decode_lengths"],
+                        "logit_columns": packed["decode_logit_columns"], "image_features": engine._no_features,
+                        "image_starts": packed["decode_image_starts"]}
+        bound = {name: tensor for name, tensor in packed.items() if name in self._graph.inputs}
+        if not starts:
+            features = engine._no_features
+        elif isinstance(features, list) and len(features) == 1:
+            (features,) = features
+        self._unsent = features if isinstance(features, (list, np.ndarray)) else None
+        if self._unsent is None:
+            bound["image_features"] = features
+        self._graph.bind(k_cache=k_cache, v_cache=v_cache, **bound)
 
     def prefill(self):
-        """Run the prompts and choose each row's first token."""
-        self._check_running()
-        self._graph.bind(**self._fixed, **self._state, **self._prompt)
+        """Send the prompts, run them and choose each row's first token."""
+        self._check_running(prefilled=False)
+        self._engine._inputs.send()
+        if self._unsent is not None:
+            self._graph.bind(image_features=_one_tensor(self._engine, self._unsent))
         self._graph.run()
         self._graph.bind(**self._decode)
         self._launched = 1
@@ -236,9 +242,10 @@ class Generation:
         On a GPU steps are launched ahead and the rows are looked at every POLL_STEPS; steps of finished rows change
         nothing.
         """
+        self._check_running()
         if self._launched >= self._max_new_tokens:
             return True
-        return self._look and bool(self._state["finished"].numpy().all())
+        return self._look and bool(self._engine._inputs.read("finished")[0].all())
 
     @property
     def _look(self):
@@ -263,7 +270,7 @@ class Generation:
     def tokens(self):
         """New token ids per row so far, the stop token included."""
         self._check_running()
-        counts, generated = self._state["counts"].numpy(), self._state["generated"].numpy()
+        counts, generated = self._engine._inputs.read("counts", "generated")
         rows = [row[:count].tolist() for row, count in zip(generated, counts)]
         if self._cache is not None:
             self._cache.ids = [*self._kept[0], *rows[0][:-1]]  # the last token chosen was not fed yet
@@ -274,23 +281,22 @@ class Generation:
         self._check_running()
         return self._graph.output()
 
-
-    def _check_running(self):
+    def _check_running(self, prefilled=True):
         if self._engine._running is not self:
             raise RuntimeError("another generation was started on this engine: it has taken over this one's memory")
+        if bool(self._launched) is not prefilled:  # the memory holds nothing of this one before, and no prompt after
+            raise RuntimeError("a generation begins with `prefill`, and has one only")
 
 
 def _one_tensor(engine, features):
-    """Image features, which may be a list, as one tensor on the device; several pass through the host."""
-    if isinstance(features, list) and len(features) == 1:
-        (features,) = features
-    elif isinstance(features, list):
+    """Image features, numpy or a list of parts, as one tensor on the device; several parts pass through the host."""
+    if isinstance(features, list):
         features = np.concatenate([part if isinstance(part, np.ndarray) else part.numpy() for part in features])
-    return engine._inputs.put("image_features", features) if isinstance(features, np.ndarray) else features
+    return engine._inputs.put("image_features", features)
 
 
-def _sampling_state(engine, sampling, prompts):
-    """The graph's `sampling` input by name; empty for a graph without one."""
+def _sampling_input(engine, sampling, prompts):
+    """The graph's `sampling` input by name, as numpy; empty for a graph without one."""
     samplings = [GREEDY] * len(prompts) if sampling is None else list(sampling)
     greedy = all(s.greedy for s in samplings)
     if "sampling" not in engine._language.inputs:
@@ -298,9 +304,8 @@ def _sampling_state(engine, sampling, prompts):
             raise UserError("graphs of IMPL=native take the likeliest token: export with IMPL=fused to sample")
         return {}
     if greedy:
-        return {"sampling": engine._inputs.keep("greedy", np.zeros([1, 1], np.int32))}
-    record = records(samplings, prompts, engine.config.vocab_size, engine.config.image_start_id)
-    return {"sampling": engine._inputs.put("sampling", record)}
+        return {"sampling": np.zeros([1, 1], np.int32)}
+    return {"sampling": records(samplings, prompts, engine.config.vocab_size, engine.config.image_start_id)}
 
 
 def _check_prompts(config, prompts, max_new_tokens):

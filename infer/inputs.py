@@ -1,8 +1,20 @@
 """Device memory of the graphs' small inputs and state, kept from run to run."""
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 
-ALIGNMENT = 16  # bytes; kernels read vectors
+ALIGNMENT = 128         # bytes: kernels read vectors, and what they write shares no cache line with anything else
+PACKED_BYTES = 1 << 13  # room for packed arrays at first: where it has to grow, all addresses change
+
+
+class _Place(NamedTuple):
+    """Where a packed array is: its first byte, its part of the host's memory, the same bytes on the device."""
+
+    begin: int
+    packed: np.ndarray
+    tensor: object
 
 
 class DeviceInputs:
@@ -12,8 +24,9 @@ class DeviceInputs:
         """`device` is "cpu" or "gpu", Paddle's default device."""
         self._paddle = paddle
         self._place = paddle.CUDAPlace(0) if device == "gpu" else paddle.CPUPlace()
-        self._together = {}  # names -> (their shapes and types, groups and tensors of _lay_out)
         self._held = {}  # (name, shape, type) -> (tensor, the bytes in it or None)
+        self._packed, self._memory = np.zeros(0, np.uint8), None  # of `pack`: the host's block and the device's
+        self._layout, self._places = [], {}  # [(name, shape, type)] and {name: _Place} of what is packed
 
     def put(self, name, array):
         """The memory called `name` with the content of `array`."""
@@ -21,35 +34,57 @@ class DeviceInputs:
         tensor.get_tensor().set(array, self._place)
         return tensor
 
-    def put_together(self, **arrays):
-        """Like `put` for several small arrays: one copy for all of a type. Returns {name: tensor}."""
-        names, layout = tuple(arrays), [(array.shape, array.dtype) for array in arrays.values()]
-        held_layout, groups, tensors = self._together.get(names, (None, None, None))
-        if layout != held_layout:
-            groups, tensors = self._lay_out(arrays)
-            self._together[names] = layout, groups, tensors
-        for memory, packed, places in groups:
-            for name, place in places.items():
-                packed[place] = arrays[name].reshape(-1)
-            memory.get_tensor().set(packed, self._place)
-        return tensors
+    def pack(self, **arrays):
+        """Write small arrays into one block of the host's memory, in this order; nothing is sent before `send`.
 
-    def _lay_out(self, arrays):
-        """([(memory, numpy array of its size, {name: slice})] by type, {name: tensor in such memory})."""
-        groups, tensors = [], {}
-        for dtype in {array.dtype for array in arrays.values()}:
-            places, size = {}, 0
-            for name, array in arrays.items():
-                if array.dtype == dtype:
-                    places[name] = slice(size, size + array.size)
-                    size += -(-array.nbytes // ALIGNMENT) * ALIGNMENT // dtype.itemsize
-            packed = np.zeros(size, dtype)
-            memory = self._paddle.to_tensor(packed, place=self._place)
-            for name, place in places.items():
-                tensors[name] = memory._slice(place.start, place.stop)
-                tensors[name].get_tensor()._set_dims(arrays[name].shape)
-            groups.append((memory, packed, places))
-        return groups, tensors
+        Returns {name: tensor}, which hold the arrays from then on until others are sent. A tensor is the same one again
+        if neither its array nor those before it changed in size or type.
+        """
+        layout = [(name, array.shape, array.dtype) for name, array in arrays.items()]
+        if layout != self._layout:
+            self._lay_out(layout)
+        for place, array in zip(self._places.values(), arrays.values()):
+            place.packed[...] = array
+        return {name: place.tensor for name, place in self._places.items()}
+
+    def send(self):
+        """Copy what was packed to the device, all at once."""
+        self._memory.get_tensor().set(self._packed, self._place)
+
+    def read(self, *names):
+        """What the memory of packed arrays holds now, as a list of numpy arrays; one copy, which waits for the device.
+
+        All that is packed comes along: Paddle copies the whole allocation of a tensor in any case.
+        """
+        content, places = self._memory.numpy(), [self._places[name] for name in names]
+        return [content[place.begin:place.begin + place.packed.nbytes].view(place.packed.dtype)
+                .reshape(place.packed.shape) for place in places]
+
+    def _lay_out(self, layout):
+        """Make `_places` for arrays of these (name, shape, type)."""
+        begins, size = [], 0
+        for _, shape, dtype in layout:
+            begins.append(size)
+            size += -(-math.prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT
+        if size > len(self._packed):
+            self._packed = np.zeros(max(PACKED_BYTES, 2 ** math.ceil(math.log2(size))), np.uint8)
+            self._memory, self._places = self._paddle.empty([len(self._packed)], "uint8"), {}
+        before, self._places, self._layout = self._places, {}, layout
+        for (name, shape, dtype), begin in zip(layout, begins):
+            packed = self._packed[begin:begin + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+            known = before.get(name)
+            if known is not None and (known.begin, known.packed.shape, known.packed.dtype) == (begin, shape, dtype):
+                self._places[name] = known
+            else:
+                self._places[name] = _Place(begin, packed, self._typed(begin, packed))
+
+    def _typed(self, begin, packed):
+        """The device's memory of `packed` as a tensor. No kernel takes part: Paddle's are wrong on some cards."""
+        tensor = self._memory._slice(begin, begin + packed.nbytes)
+        tensor.get_tensor()._set_dims(packed.shape)
+        # Sets the type and keeps the memory, which has the size asked for.
+        tensor.get_tensor()._mutable_data(self._place, getattr(self._paddle, packed.dtype.name))
+        return tensor
 
     def keep(self, name, array):
         """Like `put` for what seldom changes and no graph writes: sent only if it differs from what is there."""

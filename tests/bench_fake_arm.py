@@ -55,7 +55,7 @@ class FakeArm(Arm):
         return np.full([len(pixels), 4, WIDTH], pixels.mean() + self.half_error, np.float32) + np.arange(
             WIDTH, dtype=np.float32)
 
-    def greedy_logits(self, features):
+    def greedy_logits(self, started):
         self._trouble(f"batch {len(self.prompts)}")
         shape = [self.new_tokens, VOCABULARY]
         logits = np.random.default_rng(0).normal(size=shape) + self.offset * np.arange(VOCABULARY)
@@ -65,13 +65,13 @@ class FakeArm(Arm):
             logits[1, 1] = -logits[1, 1]
         return logits.argmax(-1).tolist(), logits
 
-    def generate(self, features):
+    def generate(self, started):
         self.passes += 1
         if self.diary:
             with open(self.diary, "a", encoding="utf-8") as f:
                 f.write(f"{self.name}\n")
         self._trouble(f"pass {self.passes}")
-        tokens, _ = self.greedy_logits(features)
+        tokens, _ = self.greedy_logits(started)
         if self.trouble == "changes its mind":
             tokens[0][0] += 1
         self.begin("prefill")

@@ -5,6 +5,7 @@ import pytest
 
 from core.errors import UserError
 from infer.engine import Engine
+from infer.graph import import_paddle
 
 IMAGE = 480  # <img> of the tiny preset; the closing tag follows it
 
@@ -60,6 +61,94 @@ def test_a_kept_cache_carries_nothing_over(engine):
     first = engine.generate([prompt(40, 7)], max_new_tokens=6)
     engine.generate([prompt(200, 8)], max_new_tokens=6)
     assert engine.generate([prompt(40, 7)], max_new_tokens=6) == first
+
+
+class Part:
+    """An image's features on a device, which notes when they are fetched from there."""
+
+    shape = [1, 256, 256]
+
+    def __init__(self, content, log):
+        self.content, self.log = content, log
+
+    def numpy(self):
+        self.log.append("features fetched")
+        return self.content
+
+
+@pytest.fixture
+def copies(engine, monkeypatch):
+    """What is copied to or from the device and what runs there, in order."""
+    paddle, log = import_paddle(), []
+
+    def noted(owner, name, text):
+        plain = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *args, **kwargs: (log.append(text), plain(*args, **kwargs))[1])
+
+    noted(paddle.base.core.LoDTensor, "set", "copy")
+    noted(paddle, "to_tensor", "copy")
+    noted(paddle.Tensor, "numpy", "fetched")
+    noted(engine._language, "run", "language graph")
+    noted(engine._vision, "run", "vision graph")
+    return log
+
+
+def test_start_is_work_of_the_host_alone(engine, copies):
+    features = engine.vision(pixels(0))
+    run = engine.start([with_image(3, 4, 1)], features, max_new_tokens=3, stop_tokens=[5])
+    run.prefill()
+    del copies[:]
+    run = engine.start([with_image(4, 3, 2)], features, max_new_tokens=3, stop_tokens=[6])
+    assert copies == []
+    run.prefill()
+    assert copies == ["copy", "language graph"]
+
+
+def test_start_leaves_features_where_they_are(engine, copies):
+    contents = np.random.default_rng(7).standard_normal([2, 1, 256, 256]).astype(np.float32)
+    run = engine.start([with_image(2, 3, 3) + with_image(1, 5, 4)], [Part(content, copies) for content in contents])
+    assert copies == []
+    run.prefill()
+    assert copies.count("features fetched") == 2 and copies[-1] == "language graph"
+    apart = run.logits()
+    run = engine.start([with_image(2, 3, 3) + with_image(1, 5, 4)], np.concatenate(contents))
+    run.prefill()
+    np.testing.assert_array_equal(run.logits(), apart)
+
+
+def test_a_generation_ends_when_another_one_starts(engine):
+    first = engine.start([prompt(12, 5)])
+    first.prefill()
+    second = engine.start([prompt(9, 6)])
+    for use in (first.step, first.tokens, first.logits, first.prefill, lambda: first.finished):
+        with pytest.raises(RuntimeError, match="another generation was started"):
+            use()
+    second.prefill()
+    assert len(second.tokens()[0]) == 1
+
+
+def test_a_start_that_is_refused_ends_nothing(engine):
+    expected = engine.generate([prompt(12, 5)], max_new_tokens=6)
+    run = engine.start([prompt(12, 5)], max_new_tokens=6)
+    for bad in ([[]], [[512]], [[IMAGE, 1, 2]]):
+        with pytest.raises(UserError):
+            engine.start(bad)
+    run.prefill()
+    with pytest.raises(UserError):
+        engine.start([with_image(1, 1, 0)])
+    while not run.finished:
+        run.step()
+    assert run.tokens() == expected
+
+
+def test_a_generation_has_one_prefill_and_it_comes_first(engine):
+    run = engine.start([prompt(12, 5)])
+    for use in (run.step, run.tokens, run.logits, lambda: run.finished):
+        with pytest.raises(RuntimeError, match="begins with `prefill`"):
+            use()
+    run.prefill()
+    with pytest.raises(RuntimeError, match="begins with `prefill`"):
+        run.prefill()
 
 
 @pytest.mark.parametrize("prompts, message", [

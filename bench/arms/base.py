@@ -56,15 +56,16 @@ class Arm(abc.ABC):
         """What the accuracy gate compares, as numpy: image_features [B, 256, H], tokens, and logits [B, new_tokens, V]
         of arms that have them."""
         features = self.vision(self.preprocess(self.images))
-        tokens, logits = self.greedy_logits(features)
+        tokens, logits = self.greedy_logits(self.start(features))
         made = {"image_features": self.to_numpy(features), "tokens": np.array(tokens, np.int64)}
         return made if logits is None else {**made, "logits": logits}
 
     def measure(self, cold=False):
         """One pass from the decoded image to the last token: {"stages": {stage: [ms]}, "tokens"}.
 
-        The device is synchronised at every stage's end, so that the stages add up to end_to_end. A `cold` pass, on a
-        GPU, has the L2 cache overwritten before vision, prefill and every decode step, and gives those times alone.
+        The device is synchronised at every stage's end, so that the stages add up to end_to_end; `start` comes between
+        vision's launch and its end. A `cold` pass, on a GPU, has the L2 cache overwritten before vision, prefill and
+        every decode step, and gives those times alone.
         """
         if cold and (self.clock is None or self.clock.fault):
             raise UserError(f"no cold pass: {self.clock.fault if self.clock else 'the arm runs on no GPU'}")
@@ -81,9 +82,10 @@ class Arm(abc.ABC):
             self.begin("vision")
             features = self.vision(pixels)
             self.end("vision")
+            started = self.start(features)
             self.synchronize()
             encoded = time.perf_counter()
-            run = self.generate(features)
+            run = self.generate(started)
         finally:
             gc.enable()
         seconds = {"preprocess": [preprocessed - start], "vision": [encoded - preprocessed],
@@ -127,7 +129,7 @@ class Arm(abc.ABC):
         start = time.perf_counter()
         pixels = self.preprocess([load_image(image)] * len(self.prompts))
         self.renew_caches()
-        run = self.generate(self.vision(pixels))
+        run = self.generate(self.start(self.vision(pixels)))
         for row in run.tokens:
             tokenizer.decode(row)
         self.synchronize()
@@ -164,12 +166,19 @@ class Arm(abc.ABC):
     def vision(self, pixels):
         """What `preprocess` returned -> the framework's image features on the device."""
 
-    @abc.abstractmethod
-    def generate(self, features):
-        """Greedy, no stop token, `new_tokens` per row: a Generation."""
+    def start(self, features):
+        """What the host can prepare of a generation while the device still computes `features`; does not wait for it.
+
+        Returns what `generate` and `greedy_logits` take, here the features alone.
+        """
+        return features
 
     @abc.abstractmethod
-    def greedy_logits(self, features):
+    def generate(self, started):
+        """From what `start` returned: greedy, no stop token, `new_tokens` per row: a Generation."""
+
+    @abc.abstractmethod
+    def greedy_logits(self, started):
         """The same generation with logits: (tokens [B][n], logits float32 [B, n, V], None if the arm keeps them)."""
 
     @abc.abstractmethod

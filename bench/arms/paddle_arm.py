@@ -29,11 +29,10 @@ class PaddleArm(Arm):
     def vision(self, pixels):
         return self.engine.vision(pixels)
 
-    def _start(self, features):
+    def start(self, features):
         return self.engine.start(self.prompts, features, max_new_tokens=self.new_tokens)
 
-    def generate(self, features):
-        run = self._start(features)
+    def generate(self, run):
         self.begin("prefill")
         run.prefill()
         self.end("prefill")
@@ -54,8 +53,7 @@ class PaddleArm(Arm):
             return Generation(tokens, times[0], last, times)
         return Generation(tokens, times[0], last, None, launches)  # steps were only launched
 
-    def greedy_logits(self, features):
-        run = self._start(features)
+    def greedy_logits(self, run):
         run.prefill()
         logits = [run.logits()[:, -1]]
         for _ in range(self.new_tokens - 1):

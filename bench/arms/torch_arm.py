@@ -54,20 +54,24 @@ class TorchArm(Arm):
     def vision(self, pixels):
         return self.model.encode(torch.from_numpy(pixels).to(self.device))
 
-    def _generate(self, features, **options):
-        ids = torch.tensor(self.prompts, device=self.device)
+    def start(self, features):
+        return torch.tensor(self.prompts), features  # sending it here would wait for the device
+
+    def _generate(self, started, **options):
+        prompts, features = started
+        ids = prompts.to(self.device)
         return self.model.generate(ids, attention_mask=torch.ones_like(ids), image_features=features,
                                    do_sample=False, max_new_tokens=self.new_tokens, **options)
 
-    def generate(self, features):
+    def generate(self, started):
         clock = TokenClock(self)
         self.begin("prefill")
-        sequences = self._generate(features, streamer=clock)
+        sequences = self._generate(started, streamer=clock)
         times = clock.times[1:]
         return Generation(self._new(sequences), times[0], times[-1], times)
 
-    def greedy_logits(self, features):
-        out = self._generate(features, output_logits=True, return_dict_in_generate=True)
+    def greedy_logits(self, started):
+        out = self._generate(started, output_logits=True, return_dict_in_generate=True)
         return self._new(out.sequences), torch.stack(out.logits, 1).float().cpu().numpy()
 
     def _new(self, sequences):

@@ -31,9 +31,13 @@ class TorchCompileArm(TorchArm):
         return self.encode()
 
     @torch.no_grad()
-    def generate(self, features):
-        generator, launches = self.generator, []
-        generator.features.copy_(features)
+    def start(self, features):
+        self.generator.features.copy_(features)
+        return self.generator
+
+    @torch.no_grad()
+    def generate(self, generator):
+        launches = []
         self.begin("prefill")
         generator.prefill()
         self.end("prefill")
@@ -55,9 +59,7 @@ class TorchCompileArm(TorchArm):
         return Generation(tokens, times[0], last, None, launches)
 
     @torch.no_grad()
-    def greedy_logits(self, features):
-        generator = self.generator
-        generator.features.copy_(features)
+    def greedy_logits(self, generator):
         logits = [generator.prefill().float().cpu()]
         for _ in range(self.new_tokens - 1):
             logits.append(generator.decode().float().cpu())
