@@ -13,7 +13,7 @@ from core.errors import UserError
 
 SCHEMA = 3              # of a row's fields and stages
 READABLE = (1, 2, 3)    # 1 lacks `benchmark`, which was 1 then, and some of the provenance; 2 the stages of GPU clocks
-BENCHMARK = 1        # what the stages' times mean: raised when figures before and after cannot be compared
+BENCHMARK = 2        # what the stages' times mean: raised when figures before and after cannot be compared
 STAGES = {  # stage -> (unit, what is measured)
     "preprocess": ("ms", "decoded image to normalised pixels"),
     "vision": ("ms", "pixels to image features, upload included, and the host's preparing of the prompt meanwhile"),
