@@ -133,12 +133,12 @@ __global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant
   __shared__ uint64_t full[kMaxStages], empty[kMaxStages];
   const SharedLayout layout(p.stages, p.args.batch, p.args.hidden, p.args.head_dim);
   float* rotary = reinterpret_cast<float*>(shared + layout.rotary);
+  const Ring ring{shared, kept(shared_address(full)), kept(shared_address(empty)), p.stages};
   if (threadIdx.x == 0) {
-    Ring::init(full, empty, p.stages);
+    ring.init();
     block.in_flight = kInFlightInExchange;
   }
   __syncthreads();
-  const Ring ring{shared, full, empty, p.stages};
   if (threadIdx.x >= kComputeThreads) {
     stream_step(p, ring, block.lengths, &block.in_flight);
   } else {

@@ -9,16 +9,15 @@ namespace decode {
 
 struct Ring {
   char* stages;
-  uint64_t* full;
-  uint64_t* empty;
+  uint32_t full, empty;  // addresses of the first barriers in shared memory
   int count;
   int stage = 0;
   uint32_t parity = 0;
 
-  __device__ static void init(uint64_t* full, uint64_t* empty, int count) {
+  __device__ void init() const {
     for (int i = 0; i < count; ++i) {
-      mbarrier_init(&full[i], DECODE_BULK_COPY ? kStreamWarps : kStreamWarps * 32);
-      mbarrier_init(&empty[i], kWarps);
+      mbarrier_init(full + i * 8, DECODE_BULK_COPY ? kStreamWarps : kStreamWarps * 32);
+      mbarrier_init(empty + i * 8, kWarps);
     }
     mbarrier_init_fence();
   }
@@ -33,10 +32,10 @@ struct Ring {
   }
 
   // Readers: wait for the stage; give it back (whole warp).
-  __device__ void wait_full() const { mbarrier_wait(&full[stage], parity); }
+  __device__ void wait_full() const { mbarrier_wait(full + stage * 8, parity); }
   __device__ void release() {
     __syncwarp();
-    if ((threadIdx.x & 31) == 0) mbarrier_arrive(&empty[stage]);
+    if ((threadIdx.x & 31) == 0) mbarrier_arrive(empty + stage * 8);
     advance();
   }
 };
@@ -51,7 +50,8 @@ class Filler {
   // `limit`: of rows on their way, in shared memory; others change it.
   __device__ Filler(const Ring& ring, const volatile int* limit)
       : ring_(ring), oldest_(ring), limit_(limit), warp_((threadIdx.x - kComputeThreads) / 32),
-        lane_(threadIdx.x & 31), max_stages_(min(ring.count, 64 / kRowBits)) {
+        lane_(threadIdx.x & 31), max_stages_(min(ring.count, 64 / kRowBits)),
+        data_(kept(shared_address(ring.stages))) {
 #if DECODE_BULK_COPY
     policy_ = evict_first_policy();
 #endif
@@ -78,20 +78,20 @@ class Filler {
   // `warp_bytes`. `rest` bytes at `from` will be needed.
   __device__ void fill(const char* from, int at, int bytes, int warp_bytes, int rows, int rest) {
     const uint32_t parity = ring_.parity ^ 1;
-    uint64_t* full = &ring_.full[ring_.stage];
-    char* to = ring_.data() + at;
+    const uint32_t full = ring_.full + ring_.stage * 8, empty = ring_.empty + ring_.stage * 8;
+    const uint32_t to = kept(data_ + ring_.stage * kStageBytes + at);
 #if DECODE_BULK_COPY
-    if (!mbarrier_test(&ring_.empty[ring_.stage], parity)) {
+    if (!mbarrier_test(empty, parity)) {
       if (rest > 0 && lane_ % kRowLanes == 0) bulk_prefetch(from, min(rest, kAheadBytes));
       __syncwarp();
-      mbarrier_wait(&ring_.empty[ring_.stage], parity);
+      mbarrier_wait(empty, parity);
     }
     if (lane_ == 0) mbarrier_expect(full, warp_bytes);
     __syncwarp();
     wait_for_others(rows);
     if (bytes > 0 && lane_ % kRowLanes == 0) bulk_copy(to, from, bytes, full, policy_);
 #else
-    mbarrier_wait(&ring_.empty[ring_.stage], parity);
+    mbarrier_wait(empty, parity);
     wait_for_others(rows);
 #pragma unroll 8
     for (int i = lane_ % kRowLanes * 16; i < bytes; i += kRowLanes * 16) copy16(to + i, from + i);
@@ -121,6 +121,7 @@ class Filler {
   int warp_, lane_;
   int in_flight_ = 0;  // rows, of the newest stages_ stages; rows_ has the rows of each, the newest lowest
   int stages_ = 0, max_stages_;
+  uint32_t data_;  // where the stages are in shared memory
   uint64_t rows_ = 0;
 #if DECODE_BULK_COPY
   uint64_t policy_;

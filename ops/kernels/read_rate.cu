@@ -33,15 +33,16 @@ __global__ void __launch_bounds__(32) read_by_bulk(const char* from, size_t roun
   __shared__ uint64_t full[kRingBytes / 1024];
   if (threadIdx.x != 0) return;
   const int stages = kRingBytes / piece;
-  for (int i = 0; i < stages; ++i) decode::mbarrier_init(&full[i], 1);
+  const uint32_t bars = decode::shared_address(full), to = decode::shared_address(ring);
+  for (int i = 0; i < stages; ++i) decode::mbarrier_init(bars + i * 8, 1);
   decode::mbarrier_init_fence();
   const uint64_t policy = decode::evict_first_policy();
   for (size_t i = 0; i < rounds + stages; ++i) {
     const int stage = static_cast<int>(i % stages);
-    if (i >= size_t(stages)) decode::mbarrier_wait(&full[stage], (i / stages - 1) & 1);
+    if (i >= size_t(stages)) decode::mbarrier_wait(bars + stage * 8, (i / stages - 1) & 1);
     if (i < rounds) {
-      decode::mbarrier_expect(&full[stage], piece);
-      decode::bulk_copy(ring + stage * piece, from + (i * gridDim.x + blockIdx.x) * piece, piece, &full[stage], policy);
+      decode::mbarrier_expect(bars + stage * 8, piece);
+      decode::bulk_copy(to + stage * piece, from + (i * gridDim.x + blockIdx.x) * piece, piece, bars + stage * 8, policy);
     }
   }
   if (*reinterpret_cast<volatile uint32_t*>(ring) == 0x9e3779b9u) *sink = 1;

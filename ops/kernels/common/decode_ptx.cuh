@@ -44,8 +44,16 @@ class HangGuard {
 
 __device__ inline uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 
-__device__ inline void mbarrier_init(uint64_t* bar, uint32_t count) {
-  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(bar)), "r"(count) : "memory");
+// A value that is kept in a register from here on. An address in shared memory is otherwise made again wherever it is
+// used, from a special register that takes long to read.
+__device__ inline uint32_t kept(uint32_t value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
+// Barriers in shared memory go by their address there.
+__device__ inline void mbarrier_init(uint32_t bar, uint32_t count) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(bar), "r"(count) : "memory");
 }
 
 __device__ inline void mbarrier_init_fence() {
@@ -54,21 +62,20 @@ __device__ inline void mbarrier_init_fence() {
 #endif
 }
 
-__device__ inline void mbarrier_arrive(uint64_t* bar) {
-  asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(shared_address(bar)) : "memory");
+__device__ inline void mbarrier_arrive(uint32_t bar) {
+  asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(bar) : "memory");
 }
 
-__device__ inline void mbarrier_wait(uint64_t* bar, uint32_t parity) {
-  const uint32_t address = shared_address(bar);
+__device__ inline void mbarrier_wait(uint32_t bar, uint32_t parity) {
   HangGuard guard;
   uint32_t done = 0;
   while (true) {
 #if DECODE_BULK_COPY
     asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-                 : "=r"(done) : "r"(address), "r"(parity) : "memory");
+                 : "=r"(done) : "r"(bar), "r"(parity) : "memory");
 #else
     asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-                 : "=r"(done) : "r"(address), "r"(parity) : "memory");
+                 : "=r"(done) : "r"(bar), "r"(parity) : "memory");
 #endif
     if (done) return;
     guard.spin();
@@ -76,16 +83,16 @@ __device__ inline void mbarrier_wait(uint64_t* bar, uint32_t parity) {
 }
 
 #if DECODE_BULK_COPY
-__device__ inline bool mbarrier_test(uint64_t* bar, uint32_t parity) {
+__device__ inline bool mbarrier_test(uint32_t bar, uint32_t parity) {
   uint32_t done;
   asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-               : "=r"(done) : "r"(shared_address(bar)), "r"(parity) : "memory");
+               : "=r"(done) : "r"(bar), "r"(parity) : "memory");
   return done;
 }
 
-__device__ inline void mbarrier_expect(uint64_t* bar, uint32_t bytes) {
+__device__ inline void mbarrier_expect(uint32_t bar, uint32_t bytes) {
   asm volatile("{ .reg .b64 state; mbarrier.arrive.expect_tx.shared.b64 state, [%0], %1; }"
-               ::"r"(shared_address(bar)), "r"(bytes) : "memory");
+               ::"r"(bar), "r"(bytes) : "memory");
 }
 
 __device__ inline uint64_t evict_first_policy() {
@@ -95,10 +102,10 @@ __device__ inline uint64_t evict_first_policy() {
 }
 
 // Copy `bytes` (a multiple of 16) from global to shared memory; completes on `bar`.
-__device__ inline void bulk_copy(void* to, const void* from, uint32_t bytes, uint64_t* bar, uint64_t policy) {
+__device__ inline void bulk_copy(uint32_t to, const void* from, uint32_t bytes, uint32_t bar, uint64_t policy) {
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
                "[%0], [%1], %2, [%3], %4;"
-               ::"r"(shared_address(to)), "l"(from), "r"(bytes), "r"(shared_address(bar)), "l"(policy) : "memory");
+               ::"r"(to), "l"(from), "r"(bytes), "r"(bar), "l"(policy) : "memory");
 }
 
 // Bring `bytes` (a multiple of 16) into the L2 cache.
@@ -107,14 +114,15 @@ __device__ inline void bulk_prefetch(const void* from, uint32_t bytes) {
 }
 #else
 // This thread's arrival on `bar` happens once its copies so far are complete.
-__device__ inline void mbarrier_arrive_after_copies(uint64_t* bar) {
-  asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(bar)) : "memory");
+__device__ inline void mbarrier_arrive_after_copies(uint32_t bar) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(bar) : "memory");
 }
 #endif
 
-__device__ inline void copy16(void* to, const void* from) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from) : "memory");
+__device__ inline void copy16(uint32_t to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }
+__device__ inline void copy16(void* to, const void* from) { copy16(shared_address(to), from); }
 
 __device__ inline void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
