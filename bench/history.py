@@ -186,14 +186,19 @@ def history_figure(series, machine, case, stage="end_to_end"):
 def write_history(out):
     """Write history.md and, beside the results of cases with two runs and more, history.png.
 
-    Returns (Markdown, [written paths]).
+    A picture of a case that has fewer, left from another benchmark version, goes. Returns (Markdown, [written paths]).
     """
     series, others = read(out)
     text, written = history_markdown(series, others), [Path(out) / "history.md"]
     with atomic_file(written[0], "w") as f:
         f.write(text)
-    for machine, case in dict.fromkeys((key.machine, key.case) for key, runs in series.items() if len(runs) > 1):
-        written.append(Path(out) / machine / case / "history.png")
+    shown = {(key.machine, key.case) for key, runs in series.items() if len(runs) > 1}
+    for machine, case in dict.fromkeys((key.machine, key.case) for key in series):
+        picture = Path(out) / machine / case / "history.png"
+        if (machine, case) not in shown:
+            picture.unlink(missing_ok=True)
+            continue
+        written.append(picture)
         with atomic_file(written[-1]) as f:
             history_figure(series, machine, case).savefig(f, format="png", dpi=150)
     return text, written

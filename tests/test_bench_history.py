@@ -97,6 +97,18 @@ def test_change_names_its_run(tmp_path):
     assert written[1].parent.name == CASE.slug and written[1].read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_picture_of_another_benchmark_version_goes(tmp_path):
+    for day in (1, 2):
+        append(tmp_path, [run(day, 100.0, benchmark=BENCHMARK - 1)])
+    append(tmp_path, [run(3, 90.0)])
+    (series,) = read(tmp_path)[0]
+    picture = tmp_path / series.machine / series.case / "history.png"
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(b"of both runs before")
+    _, written = write_history(tmp_path)
+    assert written == [tmp_path / "history.md"] and not picture.exists()
+
+
 def test_lines_are_json(tmp_path):
     append(tmp_path, [run(1, 5.0)])
     assert json.loads((tmp_path / FILE).read_text())["median"] == 5.0
