@@ -98,7 +98,7 @@ class Row:
             raise UserError(f"rows of schema {raw.get('schema')!r}, this version reads "
                             f"{' and '.join(map(str, READABLE))}: measure again")
         del raw["unit"]
-        return cls(**{**raw, "case": Case(**raw["case"])})
+        return cls(**{"benchmark": 1, **raw, "case": Case(**raw["case"])})  # schema 1 does not name it
 
 
 def check_comparable(rows, others):

@@ -7,7 +7,7 @@ import pytest
 
 from bench.report import conditions_line, display_frame, notes, speed_up_of, summary_frame
 from bench.results import check_writable, report, write_results
-from bench.schema import OPTIONAL, STAGES, Case, Row, check_comparable
+from bench.schema import BENCHMARK, OPTIONAL, STAGES, Case, Row, check_comparable
 from bench.statistics import speed_up, summary
 from core.errors import UserError
 
@@ -153,5 +153,5 @@ def test_conditions_stand_under_the_table(rows, tmp_path):
 def test_rows_of_other_benchmark_versions_are_not_compared(rows):
     other = [Row(row.arm, row.stage, row.status, row.reason, row.samples, CASE, CONDITIONS, benchmark=99)
              for row in rows]
-    with pytest.raises(UserError, match="versions 1 and 99 cannot be compared"):
+    with pytest.raises(UserError, match=f"versions {BENCHMARK} and 99 cannot be compared"):
         check_comparable(rows, other)
