@@ -1,6 +1,7 @@
+// Attention of a prompt's rows to their own cache, each query to the slots up to its own.
 #include "attention_hopper.cuh"
-
 #include "attention_rows.cuh"
+#include "common/hopper_launch.cuh"
 #include "status.h"
 
 #if CUDART_VERSION >= 12000
@@ -171,14 +172,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? kThreads : 1)
 template <typename T, int D> bool launch(const QwenVlAttention& a, cudaStream_t stream, int* status) {
     constexpr int kBytes = 4 * Tile<D, kKeys>::kBytes + 32;
     const auto kernel = causal_kernel<T, D>;
-    // The code of a target without the instructions is bounded to one thread a block, which tells it apart here.
-    static const bool usable = [&] {
-        cudaFuncAttributes attributes;
-        const bool found = cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess;
-        if (!found) cudaGetLastError();
-        return found && attributes.maxThreadsPerBlock >= kThreads &&
-               cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes) == cudaSuccess;
-    }();
+    static const bool usable = can_run(kernel, kThreads, kBytes);
     if (!usable) return false;
     CUtensorMap maps[2];
     for (int i = 0; i < 2; ++i)
@@ -194,13 +188,8 @@ template <typename T, int D> bool launch(const QwenVlAttention& a, cudaStream_t 
 }  // namespace
 
 bool attention_causal_hopper(const QwenVlAttention& a, cudaStream_t stream, int* status) {
-    return with_dtype(a.dtype, [&](auto type) {
-        using T = decltype(type);
-        if (a.head_dim == 64) return launch<T, 64>(a, stream, status);
-        if (a.head_dim == 104) return launch<T, 104>(a, stream, status);
-        if (a.head_dim == 128) return launch<T, 128>(a, stream, status);
-        return false;
-    });
+    return with_kernel_type(
+        a, [&](auto type, auto dim) { return launch<decltype(type), decltype(dim)::value>(a, stream, status); });
 }
 
 }  // namespace qwen

@@ -1,6 +1,8 @@
+// Attention in which every query sees every key: the encoder and the resampler.
 #include "attention_hopper.cuh"
 #include "attention_rows.cuh"
 #include "common/cluster.cuh"
+#include "common/hopper_launch.cuh"
 #include "status.h"
 
 #if CUDART_VERSION >= 12000
@@ -216,14 +218,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
 template <typename T, int D> bool launch(const QwenVlAttention& a, cudaStream_t stream, int* status) {
     using S = FullShape<D>;
     const auto kernel = full_kernel<T, D>;
-    // The code of a target without the instructions is bounded to one thread a block, which tells it apart here.
-    static const bool usable = [&] {
-        cudaFuncAttributes attributes;
-        const bool found = cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess;
-        if (!found) cudaGetLastError();
-        return found && attributes.maxThreadsPerBlock >= S::kThreads &&
-               cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kTotal) == cudaSuccess;
-    }();
+    static const bool usable = can_run(kernel, S::kThreads, S::kTotal);
     if (!usable) return false;
     const int query_groups = a.query_group ? a.groups : 1;  // groups may share their queries
     const auto map = [&](CUtensorMap* to, const void* base, int rows, long long row, long long head, int groups,
@@ -237,31 +232,16 @@ template <typename T, int D> bool launch(const QwenVlAttention& a, cudaStream_t 
         !map(&v, a.v, a.key_rows, a.key_row, a.key_head, a.groups, a.key_group, S::kKeys / 2) ||
         !map(&out, a.out, a.query_rows, a.out_row, a.out_head, a.groups, a.out_group, 16))
         return false;
-    cudaLaunchAttribute cluster{};
-    cluster.id = cudaLaunchAttributeClusterDimension;
-    cluster.val.clusterDim.x = 2;
-    cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
-    cudaLaunchConfig_t config{};
-    config.gridDim = dim3(2 * ceil_div(a.query_rows, 2 * S::kQueries), a.heads, a.groups);
-    config.blockDim = dim3(S::kThreads);
-    config.dynamicSmemBytes = S::kTotal;
-    config.stream = stream;
-    config.attrs = &cluster;
-    config.numAttrs = 1;
-    *status = cudaLaunchKernelEx(&config, kernel, a, q, k, v, out);
+    const dim3 grid(2 * ceil_div(a.query_rows, 2 * S::kQueries), a.heads, a.groups);
+    *status = launch_pairs(kernel, grid, S::kThreads, S::kTotal, stream, a, q, k, v, out);
     return true;
 }
 
 }  // namespace
 
 bool attention_full_hopper(const QwenVlAttention& a, cudaStream_t stream, int* status) {
-    return with_dtype(a.dtype, [&](auto type) {
-        using T = decltype(type);
-        if (a.head_dim == 64) return launch<T, 64>(a, stream, status);
-        if (a.head_dim == 104) return launch<T, 104>(a, stream, status);
-        if (a.head_dim == 128) return launch<T, 128>(a, stream, status);
-        return false;
-    });
+    return with_kernel_type(
+        a, [&](auto type, auto dim) { return launch<decltype(type), decltype(dim)::value>(a, stream, status); });
 }
 
 }  // namespace qwen

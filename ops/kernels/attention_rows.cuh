@@ -3,6 +3,9 @@
 
 #include <math_constants.h>
 
+#include <type_traits>
+
+#include "attention.h"
 #include "common/tensor_map.cuh"
 #include "common/wgmma.cuh"
 
@@ -85,6 +88,16 @@ struct RowSoftmax {
     static __device__ __forceinline__ float inverse(float sum) { return sum > 0.f ? 1.f / sum : 0.f; }
 };
 #endif
+
+// Calls f with a value of the arguments' type and its head dim as an integral_constant; false where no kernel has it.
+template <typename F> bool with_kernel_type(const QwenVlAttention& a, F f) {
+    return with_dtype(a.dtype, [&](auto type) {
+        if (a.head_dim == 64) return f(type, std::integral_constant<int, 64>{});
+        if (a.head_dim == 104) return f(type, std::integral_constant<int, 104>{});
+        if (a.head_dim == 128) return f(type, std::integral_constant<int, 128>{});
+        return false;
+    });
+}
 
 }  // namespace qwen
 #endif

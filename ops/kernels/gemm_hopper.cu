@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/hopper_launch.cuh"
 #include "gemm_hopper.cuh"
 #include "status.h"
 
@@ -28,17 +29,13 @@ bool interleaved_map(CUtensorMap* map, bool half, const void* base, long long ro
 
 template <typename T, typename S, int ACTIVATION> bool launch(const QwenVlGemm& g, cudaStream_t stream, int* status) {
     const auto kernel = gemm_kernel<T, S, ACTIVATION>;
-    // The code of a target without the instructions is bounded to one thread a block, which tells it apart here.
     static const int processors = [&] {
-        cudaFuncAttributes attributes;
         int device = 0, count = 0;
-        const bool usable =
-            cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.maxThreadsPerBlock >= S::kThreads &&
-            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kBytes) == cudaSuccess &&
-            cudaGetDevice(&device) == cudaSuccess &&
-            cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) == cudaSuccess;
-        if (!usable) cudaGetLastError();
-        return usable ? count : 0;
+        if (!can_run(kernel, S::kThreads, S::kBytes)) return 0;
+        const bool counted = cudaGetDevice(&device) == cudaSuccess &&
+                             cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) == cudaSuccess;
+        if (!counted) cudaGetLastError();
+        return counted ? count : 0;
     }();
     if (processors < 2) return false;
 
@@ -62,19 +59,9 @@ template <typename T, typename S, int ACTIVATION> bool launch(const QwenVlGemm& 
         matrix_map(&addend, kHalf, g.addend ? g.addend : g.y, g.tokens, width, width, S::kChunk, kSilu ? 32 : 64);
     if (!mapped) return false;
 
-    cudaLaunchAttribute cluster{};
-    cluster.id = cudaLaunchAttributeClusterDimension;
-    cluster.val.clusterDim.x = 2;
-    cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
-    cudaLaunchConfig_t config{};
-    config.gridDim = dim3(2 * (S::kSplit ? size.units : std::min(size.units, processors / 2)));
-    config.blockDim = dim3(S::kThreads);
-    config.dynamicSmemBytes = S::kBytes;
-    config.stream = stream;
-    config.attrs = &cluster;
-    config.numAttrs = 1;
-    *status = cudaLaunchKernelEx(&config, kernel, weight, x, addend, y, static_cast<const T*>(g.bias),
-                                 g.addend != nullptr, size);
+    const dim3 grid(2 * (S::kSplit ? size.units : std::min(size.units, processors / 2)));
+    *status = launch_pairs(kernel, grid, S::kThreads, S::kBytes, stream, weight, x, addend, y,
+                           static_cast<const T*>(g.bias), g.addend != nullptr, size);
     return true;
 }
 
