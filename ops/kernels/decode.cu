@@ -47,16 +47,18 @@ __device__ void embed(const Params& p, Epilogue<T>& epilogue) {
   }
 }
 
-// The input of product `m`, once all blocks have left their part of it.
+// The input of product `m`, once all blocks have left their part of it. The out-projection's first weights come from
+// the ring after the cache, so they are taken here.
 template <typename T, int Pieces>
 __device__ Input take_input(const Params& p, const Product& m, Ring& ring, BlockState& block, char* activations,
-                            unsigned tag) {
+                            Weights& weights, unsigned tag) {
   const QwenVlDecodeArgs& a = p.args;
   Input input(activations, m.columns, a.batch);
   if (m.role == kDown) {
     input.open_window(p.mlp, m.groups());
   } else if (m.role == kOut) {
     attend<T, Pieces>(p, ring, m.layer, block, activations, tag);
+    weights.take_first(ring, m);
     load_attended(p, activations, tag);
   } else {
     const void* weight = m.role == kQkv ? layer_of(a.ln_1_weight, m.layer, a.hidden)
@@ -66,9 +68,9 @@ __device__ Input take_input(const Params& p, const Product& m, Ring& ring, Block
   return input;
 }
 
-// The grid barrier after the residual or the MLP's activations changed: with the residual, this block's share of the
+// At the grid barrier after the residual or the MLP's activations changed: with the residual, this block's share of the
 // sum of squares goes out.
-__device__ void meet(GridBarrier& grid, const Params& p, BlockState& block, bool residual, float squares) {
+__device__ void arrive(GridBarrier& grid, const Params& p, BlockState& block, bool residual, float squares) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
   squares = sum_rows(squares);
   if (lane < kMaxRows) block.squares[warp][lane] = squares;
@@ -79,7 +81,6 @@ __device__ void meet(GridBarrier& grid, const Params& p, BlockState& block, bool
     for (int i = 0; i < kWarps; ++i) sum += block.squares[i][lane];
     p.squares[blockIdx.x * kMaxRows + lane] = sum;
   });
-  grid.wait();
 }
 
 // After the head: every block leaves its best tokens, one of them chooses.
@@ -107,17 +108,22 @@ __device__ void compute_step(const Params& p, Ring ring, BlockState& block, char
   GridBarrier grid(p.barrier);
   Epilogue<T> epilogue(p, block, rotary);
   embed<T>(p, epilogue);
+  Weights weights;
   bool residual = true;  // the last product changed it
 #pragma unroll 1
   for (int n = 0; n < products_of(a); ++n) {
     const Product m = product_of(a, n);
     const unsigned tag = grid.tag(m.layer);
     // (what the attention needs of qkv, and the out-projection of the attention, comes as words with tags)
-    if (m.role != kOut) meet(grid, p, block, residual, epilogue.squares);
-    Input input = take_input<T, Pieces>(p, m, ring, block, activations, tag);
+    if (m.role != kOut) {
+      arrive(grid, p, block, residual, epilogue.squares);
+      weights.take_first(ring, m);
+      grid.wait();
+    }
+    Input input = take_input<T, Pieces>(p, m, ring, block, activations, weights, tag);
     end_exchange(block);
     epilogue.begin(m, tag);
-    multiply<T>(ring, m, a.batch, input, reduction, epilogue);
+    multiply<T>(ring, m, a.batch, input, weights, reduction, epilogue);
     begin_exchange(block);
     residual = m.role == kOut || m.role == kDown;
   }
@@ -140,8 +146,10 @@ __global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant
   }
   __syncthreads();
   if (threadIdx.x >= kComputeThreads) {
+    give_up_registers<kStreamRegisters>();
     stream_step(p, ring, block.lengths, &block.in_flight);
   } else {
+    take_registers<kComputeRegisters>();
     begin_step(p, block, rotary);
     compute_step<T, Pieces>(p, ring, block, shared + layout.activations,
                             reinterpret_cast<float*>(shared + layout.reduction), rotary);

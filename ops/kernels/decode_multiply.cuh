@@ -8,6 +8,9 @@
 
 namespace decode {
 
+// Only where a thread can have the registers for it, or nearly (see take_registers): elsewhere it is slower.
+constexpr bool kTakeAhead = DECODE_BULK_COPY;
+
 // The activations of one product: in shared memory as a whole or, where they are too wide for that, a window on them
 // that each warp fills with the columns that it multiplies, kWindow chunks ahead.
 class Input {
@@ -72,11 +75,56 @@ class Input {
   int taken_ = 0;  // chunks
 };
 
+// A tile's weights for one chunk of columns, in registers: two stages of the ring.
+struct Tile {
+  uint4 half[2][kSteps];
+
+  // From the ring's next stages: tile `tile` of the group that begins at unit `group`, from column k0 on.
+  __device__ void take(Ring& ring, const Product& m, int group, int tile, int k0) {
+    const int thread = thread_index(), warp = thread / 32, lane = thread & 31;
+    const int count = min(kChunk, m.columns - k0);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      if (m.half_unit(group, 2 * tile + i) >= m.units.end) {
+#pragma unroll
+        for (int s = 0; s < kSteps; ++s) half[i][s] = make_uint4(0, 0, 0, 0);
+        continue;
+      }
+      ring.wait_full();
+      const char* from = ring.data() + lane / 4 * kStageRowBytes;
+#pragma unroll
+      for (int s = 0; s < kSteps; ++s) {
+        const int column = (warp + s * kWarps) * 32 + lane % 4 * 8;
+        half[i][s] = column < count ? *reinterpret_cast<const uint4*>(from + column * 2) : make_uint4(0, 0, 0, 0);
+      }
+      ring.release();
+    }
+  }
+};
+
+// What a group's first or next chunk needs of the weights. With kTakeAhead it leaves the ring before it is needed, as
+// soon as what was there has been multiplied, and so also while the block waits for the input of its next product: the
+// registers are as good as four stages more in the ring.
+struct Weights {
+  Tile tiles[kGroupTiles];
+
+  __device__ void take(Ring& ring, const Product& m, int group, int k0) {
+#pragma unroll
+    for (int tile = 0; tile < kGroupTiles; ++tile) tiles[tile].take(ring, m, group, tile, k0);
+  }
+
+  // The first ones of `m`, if they are taken ahead; multiply comes next.
+  __device__ void take_first(Ring& ring, const Product& m) {
+    if (kTakeAhead) take(ring, m, m.units.begin, 0);
+  }
+};
+
 // Multiplies this block's share of `m` by the input and calls, on the thread that owns the result,
 // epilogue.prepare(unit, row) early and epilogue.finish(unit, row, value, partner) with the sums; `partner` belongs to
-// the unit's second row (paired). A thread's batch row is always thread % 8.
+// the unit's second row (paired). A thread's batch row is always thread % 8. `weights` has had its take_first.
 template <typename T, class Epilogue>
-__device__ void multiply(Ring& ring, const Product& m, int rows, Input& input, float* reduction, Epilogue& epilogue) {
+__device__ void multiply(Ring& ring, const Product& m, int rows, Input& input, Weights& weights, float* reduction,
+                         Epilogue& epilogue) {
   const int thread = thread_index(), warp = thread / 32, lane = thread & 31;
   const int a_row = lane / 4, a_column = lane % 4 * 8;
   const int own_tile = thread / (kTileRows * kMaxRows), own_row = thread / kMaxRows % kTileRows;
@@ -101,33 +149,21 @@ __device__ void multiply(Ring& ring, const Product& m, int rows, Input& input, f
         b[s] = column < count ? *reinterpret_cast<const uint4*>(x + column * 2) : make_uint4(0, 0, 0, 0);
       }
       input.done();
+      // The order of columns inside a product is free as long as both sides share it: a lane's eight neighbouring
+      // columns stand where the instruction expects 2 + 2 columns of two products.
 #pragma unroll
       for (int tile = 0; tile < kGroupTiles; ++tile) {
-        uint4 w[2][kSteps];
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          if (m.half_unit(group, 2 * tile + half) >= m.units.end) {
-#pragma unroll
-            for (int s = 0; s < kSteps; ++s) w[half][s] = make_uint4(0, 0, 0, 0);
-            continue;
-          }
-          ring.wait_full();
-          const char* from = ring.data() + a_row * kStageRowBytes;
-#pragma unroll
-          for (int s = 0; s < kSteps; ++s) {
-            const int column = (warp + s * kWarps) * 32 + a_column;
-            w[half][s] = column < count ? *reinterpret_cast<const uint4*>(from + column * 2) : make_uint4(0, 0, 0, 0);
-          }
-          ring.release();
-        }
-        // The order of columns inside a product is free as long as both sides share it: a lane's eight neighbouring
-        // columns stand where the instruction expects 2 + 2 columns of two products.
+        if (!kTakeAhead) weights.tiles[tile].take(ring, m, group, tile, k0);
+        const uint4 (&w)[2][kSteps] = weights.tiles[tile].half;
 #pragma unroll
         for (int s = 0; s < kSteps; ++s) {
           multiply_add<T>(sums[tile][0], w[0][s].x, w[1][s].x, w[0][s].y, w[1][s].y, b[s].x, b[s].y);
           multiply_add<T>(sums[tile][1], w[0][s].z, w[1][s].z, w[0][s].w, w[1][s].w, b[s].z, b[s].w);
         }
       }
+      const bool last = k0 + kChunk >= m.columns;
+      const int next_group = last ? group + m.group_units() : group;
+      if (kTakeAhead && next_group < m.units.end) weights.take(ring, m, next_group, last ? 0 : k0 + kChunk);
     }
 
     float* partial = reduction + buffer * buffer_size;

@@ -13,6 +13,10 @@ constexpr int kWarps = 8;                  // warps that compute
 constexpr int kStreamWarps = 4;            // warps that fill the ring; issuing copies is too slow for one
 constexpr int kComputeThreads = kWarps * 32;
 constexpr int kThreads = kComputeThreads + kStreamWarps * 32;
+// Registers of a thread: the streaming warps need few, the computing ones hold weights.
+constexpr int kStreamRegisters = 56, kComputeRegisters = 224;
+static_assert(kStreamWarps * kStreamRegisters + kWarps * kComputeRegisters <= 65536 / kThreads / 8 * 8 * (kThreads / 32),
+              "no more than a kernel of kThreads is launched with");
 constexpr int kComputeBarrier = 1, kBegunBarrier = 2;  // numbers of barriers among a block's warps
 constexpr int kMaxRows = 8;                // batch rows of one launch: the columns of one tensor-core tile
 constexpr int kTileRows = 16;              // weight rows of one tensor-core tile
