@@ -8,7 +8,7 @@
 
 namespace decode {
 
-// Only where a thread can have the registers for it, or nearly (see take_registers): elsewhere it is slower.
+// Weights leave the ring before they are needed. Without bulk copies it is slower: too many registers for all threads.
 constexpr bool kTakeAhead = DECODE_BULK_COPY;
 
 // The activations of one product: in shared memory as a whole or, where they are too wide for that, a window on them
