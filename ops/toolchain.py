@@ -13,6 +13,7 @@ from core.errors import UserError
 
 OLDEST_GCC = 9
 OLDEST_CUDA = (11, 8)
+OLDEST_CUDA_FOR_90A = (12, 0)
 HEADERS = (("cuda_runtime_api.h", "nvidia-cuda-runtime"), ("cublasLt.h", "nvidia-cublas"))
 ARCHITECTURES = ("80", "86", "89", "90a")  # built for when no card is seen and CUDA_ARCHS= is not set
 
@@ -103,17 +104,20 @@ def cuda(wanted="", headers=HEADERS):
     runtime = next((p for p in libraries if (p / "libcudart_static.a").is_file()), None)
     if runtime is None:
         raise UserError(f"no libcudart_static.a beside {nvcc}: pip install nvidia-cuda-runtime")
-    return Cuda(nvcc, version, tuple(includes), runtime, _architectures(nvcc, wanted))
+    return Cuda(nvcc, version, tuple(includes), runtime, _architectures(nvcc, version, wanted))
 
 
-def _architectures(nvcc, wanted):
+def _architectures(nvcc, version, wanted):
     known = set(re.findall(r"compute_(\w+)", _output(nvcc, "--list-gpu-arch")))
-    chosen = wanted.replace(",", " ").split() or _cards() or [a for a in ARCHITECTURES if a.rstrip("a") in known]
+    if version >= OLDEST_CUDA_FOR_90A:  # nvcc lists none of those that end in "a"
+        known |= {f"{a}a" for a in known if a.isdigit() and int(a) >= 90}
+    seen = _cards() or [a for a in ARCHITECTURES if a.rstrip("a") in known]
+    chosen = wanted.replace(",", " ").split() or [a if a in known else a.rstrip("a") for a in seen]
     for architecture in chosen:
         number = architecture.rstrip("a")
         if not number.isdigit() or int(number) < 80:
             raise UserError(f"architecture {architecture}: the kernels need sm_80 or newer (CUDA_ARCHS=\"80 90a\")")
-        if number not in known:
+        if architecture not in known:
             raise UserError(f"{nvcc} cannot build for sm_{architecture}: set CUDA_ARCHS= or use a newer toolkit")
     return tuple(chosen)
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from core.errors import UserError
-from ops import toolchain
+from ops import build, toolchain
 
 NVCC = """#!/bin/sh
 case "$*" in
@@ -53,6 +53,28 @@ def test_cards_decide_where_nothing_is_asked_for(toolkit, monkeypatch):
     assert toolchain.cuda().architectures == ("90a",)
 
 
+@pytest.mark.parametrize("seen, chosen", [([], ("80", "86", "89", "90")), (["90a"], ("90",))])
+def test_90a_is_chosen_only_where_the_compiler_knows_it(toolkit, monkeypatch, seen, chosen):
+    monkeypatch.setattr(toolchain, "_cards", lambda: seen)
+    toolkit("11.8")
+    assert toolchain.cuda().architectures == chosen
+    toolkit("12.0")
+    assert toolchain.cuda().architectures == (*chosen[:-1], "90a")
+
+
+@pytest.mark.parametrize("release, architectures, note", [
+    ("11.8", "80 90", " (without those of sm_90a, which need CUDA 12 or newer)"),
+    ("11.8", "80", ""),
+    ("12.4", "90", ""),
+])
+def test_the_build_says_what_is_left_out(toolkit, tmp_path, monkeypatch, capsys, release, architectures, note):
+    toolkit(release)
+    monkeypatch.setattr(build, "run_ninja", lambda text, out: None)
+    build.build("kernels", tmp_path, architectures=architectures)
+    names = " ".join(f"sm_{a}" for a in architectures.split())
+    assert capsys.readouterr().out == f"kernels for {names}, CUDA {release}{note}\n"
+
+
 @pytest.mark.parametrize("release, without, wanted, message", [
     ("11.7", (), "", r"is CUDA 11\.7, the kernels need 11\.8 or newer: set CUDA_HOME"),
     ("12.4", ("include/cublasLt.h",), "", r"no cublasLt\.h beside .*: pip install nvidia-cublas-cu12"),
@@ -61,6 +83,8 @@ def test_cards_decide_where_nothing_is_asked_for(toolkit, monkeypatch):
     ("12.4", (), "75", "architecture 75: the kernels need sm_80 or newer"),
     ("12.4", (), "80 x", "architecture x"),
     ("12.4", (), "100a", "cannot build for sm_100a"),
+    ("12.4", (), "80a", "cannot build for sm_80a"),
+    ("11.8", (), "80 90a", "cannot build for sm_90a: set CUDA_ARCHS= or use a newer toolkit"),
 ])
 def test_what_is_missing_is_named(toolkit, release, without, wanted, message):
     toolkit(release, without)
