@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ OLDEST_GCC = 9
 OLDEST_CUDA = (11, 8)
 OLDEST_CUDA_FOR_90A = (12, 0)
 HEADERS = (("cuda_runtime_api.h", "nvidia-cuda-runtime"), ("cublasLt.h", "nvidia-cublas"))
+COMPILERS_OWN = Path("/usr/include")
 ARCHITECTURES = ("80", "86", "89", "90a")  # built for when no card is seen and CUDA_ARCHS= is not set
 
 
@@ -91,20 +93,22 @@ def cuda(wanted="", headers=HEADERS):
     version = tuple(map(int, release.groups())) if release else (0, 0)
     if version < OLDEST_CUDA:
         raise UserError(f"{nvcc} is CUDA {version[0]}.{version[1]}, the kernels need 11.8 or newer: set CUDA_HOME")
-    toolkit = _toolkit(nvcc)
-    folders = [toolkit / "include", toolkit / "include" / "cccl", *toolkit.glob("targets/*/include"),
-               *(p for root in _nvidia_packages() for p in root.glob("*/include"))]
-    includes = [p for p in folders if p.is_dir()]
+    package_suffix = f"-cu{version[0]}" if version[0] < 13 else ""
+    toolkit, library_folders = _toolkit(nvcc)
+    folders = [toolkit / "include", toolkit / "include" / "cccl", *toolkit.glob("targets/*/include")]
+    if not all(any((p / header).is_file() for p in folders) for header, _ in headers):
+        folders += [p for root in _nvidia_packages() for p in root.glob("*/include")]
     for header, package in headers:
-        if not any((p / header).is_file() for p in includes):
-            raise UserError(f"no {header} beside {nvcc}: pip install {package}"
-                            + (f"-cu{version[0]}" if version[0] < 13 else ""))
-    libraries = [toolkit / "lib64", toolkit / "lib", *toolkit.glob("targets/*/lib"),
+        if not any((p / header).is_file() for p in folders):
+            raise UserError(f"no {header} beside {nvcc}: pip install {package}{package_suffix}")
+    libraries = [toolkit / "lib64", toolkit / "lib", *toolkit.glob("targets/*/lib"), *library_folders,
                  *(p for root in _nvidia_packages() for p in root.glob("*/lib"))]
     runtime = next((p for p in libraries if (p / "libcudart_static.a").is_file()), None)
     if runtime is None:
-        raise UserError(f"no libcudart_static.a beside {nvcc}: pip install nvidia-cuda-runtime")
-    return Cuda(nvcc, version, tuple(includes), runtime, _architectures(nvcc, version, wanted))
+        raise UserError(f"no libcudart_static.a beside {nvcc}: pip install nvidia-cuda-runtime{package_suffix}")
+    # the compiler looks into its own folder anyway, and named before the others it would hide libc's headers from C++'s
+    includes = tuple(p for p in folders if p.is_dir() and p != COMPILERS_OWN)
+    return Cuda(nvcc, version, includes, runtime, _architectures(nvcc, version, wanted))
 
 
 def _architectures(nvcc, version, wanted):
@@ -132,10 +136,12 @@ def _cards():
 
 
 def _toolkit(nvcc):
-    """The toolkit's folder, by what nvcc itself says (the nvcc on the path may be a script elsewhere)."""
+    """The toolkit's folder and the folders of its libraries, by what nvcc itself says (the nvcc on the path may be a
+    script elsewhere, and a distribution's package has no folder of its own)."""
     dry = subprocess.run([nvcc, "--dryrun", "-x", "cu", "-c", "/dev/null"], capture_output=True, text=True)
-    top = re.search(r"^#\$ TOP=(.+)$", dry.stderr + dry.stdout, re.MULTILINE)
-    return Path(top[1].strip()).resolve() if top else Path(nvcc).resolve().parent.parent
+    said = dict(re.findall(r"^#\$ (TOP|LIBRARIES)=(.*)$", dry.stderr + dry.stdout, re.MULTILINE))
+    folder = Path(said["TOP"].strip()) if "TOP" in said else Path(nvcc).resolve().parent.parent
+    return folder.resolve(), [Path(flag[2:]) for flag in shlex.split(said.get("LIBRARIES", "")) if flag[:2] == "-L"]
 
 
 def _nvidia_packages():

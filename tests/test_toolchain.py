@@ -13,7 +13,7 @@ NVCC = """#!/bin/sh
 case "$*" in
     *--version*) echo "Cuda compilation tools, release {release}, V{release}.1" ;;
     *--list-gpu-arch*) printf 'compute_80\\ncompute_86\\ncompute_89\\ncompute_90\\n' ;;
-    *--dryrun*) echo '#$ TOP={top}' >&2 ;;
+    *--dryrun*) echo '#$ {says}' >&2 ;;
 esac
 """
 
@@ -28,10 +28,11 @@ def executable(path, text):
 @pytest.fixture
 def toolkit(tmp_path, monkeypatch):
     """A CUDA toolkit with every file that the build looks for; no card and no NVIDIA package beside it."""
-    def make(release="12.4", without=()):
-        for name in {"include/cuda_runtime_api.h", "include/cublasLt.h", "lib64/libcudart_static.a"} - set(without):
+    def make(release="12.4", without=(), says=f"TOP={tmp_path}", more=()):
+        whole = {"include/cuda_runtime_api.h", "include/cublasLt.h", "lib64/libcudart_static.a"}
+        for name in whole - set(without) | set(more):
             executable(tmp_path / name, "")
-        executable(tmp_path / "bin" / "nvcc", NVCC.format(release=release, top=tmp_path))
+        executable(tmp_path / "bin" / "nvcc", NVCC.format(release=release, says=says))
         return tmp_path
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     monkeypatch.setattr(toolchain, "_nvidia_packages", list)
@@ -75,11 +76,24 @@ def test_the_build_says_what_is_left_out(toolkit, tmp_path, monkeypatch, capsys,
     assert capsys.readouterr().out == f"kernels for {names}, CUDA {release}{note}\n"
 
 
+def test_a_toolkit_installed_into_the_system(toolkit, tmp_path, monkeypatch):
+    home = toolkit(without=["lib64/libcudart_static.a"], more=["lib/some-target/libcudart_static.a"],
+                   says=f"LIBRARIES=  -L{tmp_path}/lib/some-target/stubs -L{tmp_path}/lib/some-target")
+    other = executable(tmp_path / "packages" / "runtime" / "include" / "cuda_runtime_api.h", "").parent
+    monkeypatch.setattr(toolchain, "_nvidia_packages", lambda: [tmp_path / "packages"])
+    monkeypatch.setattr(toolchain, "COMPILERS_OWN", home / "include")
+    found = toolchain.cuda()
+    assert found.runtime == home / "lib" / "some-target" and found.includes == ()
+    (home / "include" / "cublasLt.h").rename(other / "cublasLt.h")
+    assert toolchain.cuda().includes == (other,)
+
+
 @pytest.mark.parametrize("release, without, wanted, message", [
     ("11.7", (), "", r"is CUDA 11\.7, the kernels need 11\.8 or newer: set CUDA_HOME"),
     ("12.4", ("include/cublasLt.h",), "", r"no cublasLt\.h beside .*: pip install nvidia-cublas-cu12"),
     ("13.0", ("include/cuda_runtime_api.h",), "", r"no cuda_runtime_api\.h .*: pip install nvidia-cuda-runtime$"),
-    ("12.4", ("lib64/libcudart_static.a",), "", r"no libcudart_static\.a"),
+    ("12.4", ("lib64/libcudart_static.a",), "", r"no libcudart_static\.a .*: pip install nvidia-cuda-runtime-cu12$"),
+    ("13.0", ("lib64/libcudart_static.a",), "", r"no libcudart_static\.a .*: pip install nvidia-cuda-runtime$"),
     ("12.4", (), "75", "architecture 75: the kernels need sm_80 or newer"),
     ("12.4", (), "80 x", "architecture x"),
     ("12.4", (), "100a", "cannot build for sm_100a"),
@@ -121,6 +135,12 @@ def test_the_gpu_library_needs_the_gpu_wheel():
     done = subprocess.run([sys.executable, "-m", "ops.build", "--device", "gpu"], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and "make setup DEVICE=gpu" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc, which is not installed")
+def test_this_machines_toolkit():
+    found = toolchain.cuda("80", [("cuda_runtime_api.h", "nvidia-cuda-runtime")])
+    assert found.architectures == ("80",) and (found.runtime / "libcudart_static.a").is_file()
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc, which is not installed")
