@@ -84,7 +84,7 @@ def cuda(wanted="", headers=HEADERS):
 
     headers: (header, PyPI package that has it) of what the sources include.
 
-    Raises UserError when nvcc or a header is missing, too old, or cannot build what is wanted.
+    Raises UserError when nvcc or a header is missing, too old, or cannot build what is wanted, or with CXX.
     """
     nvcc = find_nvcc()
     if nvcc is None:
@@ -108,7 +108,24 @@ def cuda(wanted="", headers=HEADERS):
         raise UserError(f"no libcudart_static.a beside {nvcc}: pip install nvidia-cuda-runtime{package_suffix}")
     # the compiler looks into its own folder anyway, and named before the others it would hide libc's headers from C++'s
     includes = tuple(p for p in folders if p.is_dir() and p != COMPILERS_OWN)
+    _check_host_compiler(nvcc, version, includes)
     return Cuda(nvcc, version, includes, runtime, _architectures(nvcc, version, wanted))
+
+
+def _check_host_compiler(nvcc, version, includes):
+    """Raise UserError unless nvcc takes the C++ compiler."""
+    name = compiler()
+    folders = [word for path in includes for word in ("-isystem", path)]
+    probe = subprocess.run([nvcc, "-ccbin", name, "-std=c++17", *folders, "-E", "-x", "cu", "/dev/null"],
+                           capture_output=True, text=True)
+    if probe.returncode == 0:
+        return
+    newest = re.search(r"gcc versions later than (\d+) are not supported", probe.stderr)
+    if newest:
+        raise UserError(f"{nvcc} is CUDA {version[0]}.{version[1]}, which takes no g++ newer than {newest[1]}: "
+                        f"apt install g++-{newest[1]} and set CXX=g++-{newest[1]}")
+    reason = next((line for line in probe.stderr.splitlines() if re.search("error|fatal", line)), "it gives no reason")
+    raise UserError(f"{nvcc} does not compile with {name} ({reason.strip()}): set CXX= to a compiler that it takes")
 
 
 def _architectures(nvcc, version, wanted):

@@ -14,6 +14,7 @@ case "$*" in
     *--version*) echo "Cuda compilation tools, release {release}, V{release}.1" ;;
     *--list-gpu-arch*) printf 'compute_80\\ncompute_86\\ncompute_89\\ncompute_90\\n' ;;
     *--dryrun*) echo '#$ {says}' >&2 ;;
+    *-E*) {preprocess} ;;
 esac
 """
 
@@ -28,11 +29,11 @@ def executable(path, text):
 @pytest.fixture
 def toolkit(tmp_path, monkeypatch):
     """A CUDA toolkit with every file that the build looks for; no card and no NVIDIA package beside it."""
-    def make(release="12.4", without=(), says=f"TOP={tmp_path}", more=()):
+    def make(release="12.4", without=(), says=f"TOP={tmp_path}", preprocess="exit 0", more=()):
         whole = {"include/cuda_runtime_api.h", "include/cublasLt.h", "lib64/libcudart_static.a"}
         for name in whole - set(without) | set(more):
             executable(tmp_path / name, "")
-        executable(tmp_path / "bin" / "nvcc", NVCC.format(release=release, says=says))
+        executable(tmp_path / "bin" / "nvcc", NVCC.format(release=release, says=says, preprocess=preprocess))
         return tmp_path
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     monkeypatch.setattr(toolchain, "_nvidia_packages", list)
@@ -86,6 +87,19 @@ def test_a_toolkit_installed_into_the_system(toolkit, tmp_path, monkeypatch):
     assert found.runtime == home / "lib" / "some-target" and found.includes == ()
     (home / "include" / "cublasLt.h").rename(other / "cublasLt.h")
     assert toolchain.cuda().includes == (other,)
+
+
+@pytest.mark.parametrize("stderr, message", [
+    ("x.h:132:2: error: #error -- unsupported GNU version! gcc versions later than 11 are not supported! The flag ...",
+     r"nvcc is CUDA 11\.8, which takes no g\+\+ newer than 11: apt install g\+\+-11 and set CXX=g\+\+-11$"),
+    ("In file included from x.h\nx.h:135:2: error: #error -- unsupported clang version!\n^",
+     r"nvcc does not compile with .* \(x\.h:135:2: error: #error -- unsupported clang version!\): set CXX= to"),
+    ("", r"nvcc does not compile with .* \(it gives no reason\): set CXX= to"),
+])
+def test_a_compiler_that_nvcc_does_not_take(toolkit, stderr, message):
+    toolkit("11.8", preprocess=f"printf '%s' '{stderr}' >&2; exit 1")
+    with pytest.raises(UserError, match=message):
+        toolchain.cuda()
 
 
 @pytest.mark.parametrize("release, without, wanted, message", [
