@@ -144,7 +144,9 @@ def build(device, out, march="native", architectures=""):
         raise UserError(f"{paddle.package} is Paddle's CPU wheel: run `make setup DEVICE=gpu` first")
     if device != "cpu":
         cuda = toolchain.cuda(architectures)
-        print(f"kernels for {' '.join(f'sm_{a}' for a in cuda.architectures)}, CUDA {'.'.join(map(str, cuda.version))}")
+        left_out = "90" in cuda.architectures and cuda.version < toolchain.OLDEST_CUDA_FOR_90A
+        print(f"kernels for {' '.join(f'sm_{a}' for a in cuda.architectures)}, CUDA {'.'.join(map(str, cuda.version))}"
+              + " (without those of sm_90a, which need CUDA 12 or newer)" * left_out, flush=True)
     run_ninja(ninja_file(march, compiler, paddle, cuda), out)
     return out / (KERNELS_NAME if paddle is None else NAME)
 

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from core.errors import UserError
 
 OLDEST_GCC = 9
 OLDEST_CUDA = (11, 8)
+OLDEST_CUDA_FOR_90A = (12, 0)
 HEADERS = (("cuda_runtime_api.h", "nvidia-cuda-runtime"), ("cublasLt.h", "nvidia-cublas"))
+COMPILERS_OWN = Path("/usr/include")
 ARCHITECTURES = ("80", "86", "89", "90a")  # built for when no card is seen and CUDA_ARCHS= is not set
 
 
@@ -81,7 +84,7 @@ def cuda(wanted="", headers=HEADERS):
 
     headers: (header, PyPI package that has it) of what the sources include.
 
-    Raises UserError when nvcc or a header is missing, too old, or cannot build what is wanted.
+    Raises UserError when nvcc or a header is missing, too old, or cannot build what is wanted, or with CXX.
     """
     nvcc = find_nvcc()
     if nvcc is None:
@@ -90,30 +93,52 @@ def cuda(wanted="", headers=HEADERS):
     version = tuple(map(int, release.groups())) if release else (0, 0)
     if version < OLDEST_CUDA:
         raise UserError(f"{nvcc} is CUDA {version[0]}.{version[1]}, the kernels need 11.8 or newer: set CUDA_HOME")
-    toolkit = _toolkit(nvcc)
-    folders = [toolkit / "include", toolkit / "include" / "cccl", *toolkit.glob("targets/*/include"),
-               *(p for root in _nvidia_packages() for p in root.glob("*/include"))]
-    includes = [p for p in folders if p.is_dir()]
+    package_suffix = f"-cu{version[0]}" if version[0] < 13 else ""
+    toolkit, library_folders = _toolkit(nvcc)
+    folders = [toolkit / "include", toolkit / "include" / "cccl", *toolkit.glob("targets/*/include")]
+    if not all(any((p / header).is_file() for p in folders) for header, _ in headers):
+        folders += [p for root in _nvidia_packages() for p in root.glob("*/include")]
     for header, package in headers:
-        if not any((p / header).is_file() for p in includes):
-            raise UserError(f"no {header} beside {nvcc}: pip install {package}"
-                            + (f"-cu{version[0]}" if version[0] < 13 else ""))
-    libraries = [toolkit / "lib64", toolkit / "lib", *toolkit.glob("targets/*/lib"),
+        if not any((p / header).is_file() for p in folders):
+            raise UserError(f"no {header} beside {nvcc}: pip install {package}{package_suffix}")
+    libraries = [toolkit / "lib64", toolkit / "lib", *toolkit.glob("targets/*/lib"), *library_folders,
                  *(p for root in _nvidia_packages() for p in root.glob("*/lib"))]
     runtime = next((p for p in libraries if (p / "libcudart_static.a").is_file()), None)
     if runtime is None:
-        raise UserError(f"no libcudart_static.a beside {nvcc}: pip install nvidia-cuda-runtime")
-    return Cuda(nvcc, version, tuple(includes), runtime, _architectures(nvcc, wanted))
+        raise UserError(f"no libcudart_static.a beside {nvcc}: pip install nvidia-cuda-runtime{package_suffix}")
+    # the compiler looks into its own folder anyway, and named before the others it would hide libc's headers from C++'s
+    includes = tuple(p for p in folders if p.is_dir() and p != COMPILERS_OWN)
+    _check_host_compiler(nvcc, version, includes)
+    return Cuda(nvcc, version, includes, runtime, _architectures(nvcc, version, wanted))
 
 
-def _architectures(nvcc, wanted):
+def _check_host_compiler(nvcc, version, includes):
+    """Raise UserError unless nvcc takes the C++ compiler."""
+    name = compiler()
+    folders = [word for path in includes for word in ("-isystem", path)]
+    probe = subprocess.run([nvcc, "-ccbin", name, "-std=c++17", *folders, "-E", "-x", "cu", "/dev/null"],
+                           capture_output=True, text=True)
+    if probe.returncode == 0:
+        return
+    newest = re.search(r"gcc versions later than (\d+) are not supported", probe.stderr)
+    if newest:
+        raise UserError(f"{nvcc} is CUDA {version[0]}.{version[1]}, which takes no g++ newer than {newest[1]}: "
+                        f"apt install g++-{newest[1]} and set CXX=g++-{newest[1]}")
+    reason = next((line for line in probe.stderr.splitlines() if re.search("error|fatal", line)), "it gives no reason")
+    raise UserError(f"{nvcc} does not compile with {name} ({reason.strip()}): set CXX= to a compiler that it takes")
+
+
+def _architectures(nvcc, version, wanted):
     known = set(re.findall(r"compute_(\w+)", _output(nvcc, "--list-gpu-arch")))
-    chosen = wanted.replace(",", " ").split() or _cards() or [a for a in ARCHITECTURES if a.rstrip("a") in known]
+    if version >= OLDEST_CUDA_FOR_90A:  # nvcc lists none of those that end in "a"
+        known |= {f"{a}a" for a in known if a.isdigit() and int(a) >= 90}
+    seen = _cards() or [a for a in ARCHITECTURES if a.rstrip("a") in known]
+    chosen = wanted.replace(",", " ").split() or [a if a in known else a.rstrip("a") for a in seen]
     for architecture in chosen:
         number = architecture.rstrip("a")
         if not number.isdigit() or int(number) < 80:
             raise UserError(f"architecture {architecture}: the kernels need sm_80 or newer (CUDA_ARCHS=\"80 90a\")")
-        if number not in known:
+        if architecture not in known:
             raise UserError(f"{nvcc} cannot build for sm_{architecture}: set CUDA_ARCHS= or use a newer toolkit")
     return tuple(chosen)
 
@@ -128,10 +153,12 @@ def _cards():
 
 
 def _toolkit(nvcc):
-    """The toolkit's folder, by what nvcc itself says (the nvcc on the path may be a script elsewhere)."""
+    """The toolkit's folder and the folders of its libraries, by what nvcc itself says (the nvcc on the path may be a
+    script elsewhere, and a distribution's package has no folder of its own)."""
     dry = subprocess.run([nvcc, "--dryrun", "-x", "cu", "-c", "/dev/null"], capture_output=True, text=True)
-    top = re.search(r"^#\$ TOP=(.+)$", dry.stderr + dry.stdout, re.MULTILINE)
-    return Path(top[1].strip()).resolve() if top else Path(nvcc).resolve().parent.parent
+    said = dict(re.findall(r"^#\$ (TOP|LIBRARIES)=(.*)$", dry.stderr + dry.stdout, re.MULTILINE))
+    folder = Path(said["TOP"].strip()) if "TOP" in said else Path(nvcc).resolve().parent.parent
+    return folder.resolve(), [Path(flag[2:]) for flag in shlex.split(said.get("LIBRARIES", "")) if flag[:2] == "-L"]
 
 
 def _nvidia_packages():

@@ -7,13 +7,14 @@ import sys
 import pytest
 
 from core.errors import UserError
-from ops import toolchain
+from ops import build, toolchain
 
 NVCC = """#!/bin/sh
 case "$*" in
     *--version*) echo "Cuda compilation tools, release {release}, V{release}.1" ;;
     *--list-gpu-arch*) printf 'compute_80\\ncompute_86\\ncompute_89\\ncompute_90\\n' ;;
-    *--dryrun*) echo '#$ TOP={top}' >&2 ;;
+    *--dryrun*) echo '#$ {says}' >&2 ;;
+    *-E*) {preprocess} ;;
 esac
 """
 
@@ -28,10 +29,11 @@ def executable(path, text):
 @pytest.fixture
 def toolkit(tmp_path, monkeypatch):
     """A CUDA toolkit with every file that the build looks for; no card and no NVIDIA package beside it."""
-    def make(release="12.4", without=()):
-        for name in {"include/cuda_runtime_api.h", "include/cublasLt.h", "lib64/libcudart_static.a"} - set(without):
+    def make(release="12.4", without=(), says=f"TOP={tmp_path}", preprocess="exit 0", more=()):
+        whole = {"include/cuda_runtime_api.h", "include/cublasLt.h", "lib64/libcudart_static.a"}
+        for name in whole - set(without) | set(more):
             executable(tmp_path / name, "")
-        executable(tmp_path / "bin" / "nvcc", NVCC.format(release=release, top=tmp_path))
+        executable(tmp_path / "bin" / "nvcc", NVCC.format(release=release, says=says, preprocess=preprocess))
         return tmp_path
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     monkeypatch.setattr(toolchain, "_nvidia_packages", list)
@@ -53,14 +55,64 @@ def test_cards_decide_where_nothing_is_asked_for(toolkit, monkeypatch):
     assert toolchain.cuda().architectures == ("90a",)
 
 
+@pytest.mark.parametrize("seen, chosen", [([], ("80", "86", "89", "90")), (["90a"], ("90",))])
+def test_90a_is_chosen_only_where_the_compiler_knows_it(toolkit, monkeypatch, seen, chosen):
+    monkeypatch.setattr(toolchain, "_cards", lambda: seen)
+    toolkit("11.8")
+    assert toolchain.cuda().architectures == chosen
+    toolkit("12.0")
+    assert toolchain.cuda().architectures == (*chosen[:-1], "90a")
+
+
+@pytest.mark.parametrize("release, architectures, note", [
+    ("11.8", "80 90", " (without those of sm_90a, which need CUDA 12 or newer)"),
+    ("11.8", "80", ""),
+    ("12.4", "90", ""),
+])
+def test_the_build_says_what_is_left_out(toolkit, tmp_path, monkeypatch, capsys, release, architectures, note):
+    toolkit(release)
+    monkeypatch.setattr(build, "run_ninja", lambda text, out: None)
+    build.build("kernels", tmp_path, architectures=architectures)
+    names = " ".join(f"sm_{a}" for a in architectures.split())
+    assert capsys.readouterr().out == f"kernels for {names}, CUDA {release}{note}\n"
+
+
+def test_a_toolkit_installed_into_the_system(toolkit, tmp_path, monkeypatch):
+    home = toolkit(without=["lib64/libcudart_static.a"], more=["lib/some-target/libcudart_static.a"],
+                   says=f"LIBRARIES=  -L{tmp_path}/lib/some-target/stubs -L{tmp_path}/lib/some-target")
+    other = executable(tmp_path / "packages" / "runtime" / "include" / "cuda_runtime_api.h", "").parent
+    monkeypatch.setattr(toolchain, "_nvidia_packages", lambda: [tmp_path / "packages"])
+    monkeypatch.setattr(toolchain, "COMPILERS_OWN", home / "include")
+    found = toolchain.cuda()
+    assert found.runtime == home / "lib" / "some-target" and found.includes == ()
+    (home / "include" / "cublasLt.h").rename(other / "cublasLt.h")
+    assert toolchain.cuda().includes == (other,)
+
+
+@pytest.mark.parametrize("stderr, message", [
+    ("x.h:132:2: error: #error -- unsupported GNU version! gcc versions later than 11 are not supported! The flag ...",
+     r"nvcc is CUDA 11\.8, which takes no g\+\+ newer than 11: apt install g\+\+-11 and set CXX=g\+\+-11$"),
+    ("In file included from x.h\nx.h:135:2: error: #error -- unsupported clang version!\n^",
+     r"nvcc does not compile with .* \(x\.h:135:2: error: #error -- unsupported clang version!\): set CXX= to"),
+    ("", r"nvcc does not compile with .* \(it gives no reason\): set CXX= to"),
+])
+def test_a_compiler_that_nvcc_does_not_take(toolkit, stderr, message):
+    toolkit("11.8", preprocess=f"printf '%s' '{stderr}' >&2; exit 1")
+    with pytest.raises(UserError, match=message):
+        toolchain.cuda()
+
+
 @pytest.mark.parametrize("release, without, wanted, message", [
     ("11.7", (), "", r"is CUDA 11\.7, the kernels need 11\.8 or newer: set CUDA_HOME"),
     ("12.4", ("include/cublasLt.h",), "", r"no cublasLt\.h beside .*: pip install nvidia-cublas-cu12"),
     ("13.0", ("include/cuda_runtime_api.h",), "", r"no cuda_runtime_api\.h .*: pip install nvidia-cuda-runtime$"),
-    ("12.4", ("lib64/libcudart_static.a",), "", r"no libcudart_static\.a"),
+    ("12.4", ("lib64/libcudart_static.a",), "", r"no libcudart_static\.a .*: pip install nvidia-cuda-runtime-cu12$"),
+    ("13.0", ("lib64/libcudart_static.a",), "", r"no libcudart_static\.a .*: pip install nvidia-cuda-runtime$"),
     ("12.4", (), "75", "architecture 75: the kernels need sm_80 or newer"),
     ("12.4", (), "80 x", "architecture x"),
     ("12.4", (), "100a", "cannot build for sm_100a"),
+    ("12.4", (), "80a", "cannot build for sm_80a"),
+    ("11.8", (), "80 90a", "cannot build for sm_90a: set CUDA_ARCHS= or use a newer toolkit"),
 ])
 def test_what_is_missing_is_named(toolkit, release, without, wanted, message):
     toolkit(release, without)
@@ -97,6 +149,12 @@ def test_the_gpu_library_needs_the_gpu_wheel():
     done = subprocess.run([sys.executable, "-m", "ops.build", "--device", "gpu"], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and "make setup DEVICE=gpu" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc, which is not installed")
+def test_this_machines_toolkit():
+    found = toolchain.cuda("80", [("cuda_runtime_api.h", "nvidia-cuda-runtime")])
+    assert found.architectures == ("80",) and (found.runtime / "libcudart_static.a").is_file()
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc, which is not installed")

@@ -66,7 +66,7 @@ size_t qwen_vl_read_rate(const void* buffer, size_t bytes, int way, int piece, i
     return cudaGetLastError() ? 0 : rounds * round;
   }
   const bool power = piece >= 1024 && piece <= 32768 && (piece & (piece - 1)) == 0;
-  if (way == QWEN_VL_READ_BULK && power && major >= 9) {
+  if (way == QWEN_VL_READ_BULK && DECODE_BULK_BUILD && power && major >= 9) {
     const size_t round = size_t(multiprocessors) * piece, rounds = bytes / round;
     if (cudaFuncSetAttribute(read_by_bulk, cudaFuncAttributeMaxDynamicSharedMemorySize, kRingBytes)) return 0;
     read_by_bulk<<<multiprocessors, 32, kRingBytes, stream>>>(static_cast<const char*>(buffer), rounds, piece, sink);

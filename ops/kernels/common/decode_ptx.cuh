@@ -5,7 +5,12 @@
 
 // The bulk copy engine exists from compute capability 9.0 on, its instructions from CUDA 12.0 on; DECODE_CP_ASYNC
 // selects the older path there too, so that it can be tested on a newer card.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900 && __CUDACC_VER_MAJOR__ >= 12 && !defined(DECODE_CP_ASYNC)
+#if __CUDACC_VER_MAJOR__ >= 12 && !defined(DECODE_CP_ASYNC)
+#define DECODE_BULK_BUILD 1  // for the devices that have it; this is what the host can ask
+#else
+#define DECODE_BULK_BUILD 0
+#endif
+#if DECODE_BULK_BUILD && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 #define DECODE_BULK_COPY 1
 #else
 #define DECODE_BULK_COPY 0
