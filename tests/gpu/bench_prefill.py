@@ -184,7 +184,7 @@ class Language:
             hidden=c.hidden_size, vocab=c.vocab_size, stop_count=1, generated_slots=4, epsilon=EPSILON, dtype=code)
 
         def run():
-            self.kernels._check(self.kernels.so.qwen_vl_embedding(ctypes.byref(embed), self.kernels.stream()))
+            self.kernels.check(self.kernels.so.qwen_vl_embedding(ctypes.byref(embed), self.kernels.stream()))
             decode()
             head()
         return run

@@ -39,13 +39,14 @@ class Library:
         self.so.qwen_vl_status_text.restype = ctypes.c_char_p
         self.context = ctypes.c_void_p()
         self.workspace = torch.empty(GEMM_WORKSPACE, dtype=torch.uint8, device="cuda")
-        self._check(self.so.qwen_vl_context_create(ctypes.byref(self.context), self.address(self.workspace)))
+        self.check(self.so.qwen_vl_context_create(ctypes.byref(self.context), self.address(self.workspace)))
         self.structs = {}
 
     def close(self):
         self.so.qwen_vl_context_destroy(self.context)
 
-    def _check(self, status):
+    def check(self, status):
+        """Raise RuntimeError with the reason if a launcher returned a failure."""
         if status:
             raise RuntimeError(self.so.qwen_vl_status_text(status).decode())
 
@@ -61,14 +62,14 @@ class Library:
     def plain(self, name, *arguments):
         """A launcher without a struct; floats must come as ctypes.c_float."""
         converted = [self.address(a) if isinstance(a, torch.Tensor) else a for a in arguments]
-        self._check(getattr(self.so, "qwen_vl_" + name)(*converted, self.stream()))
+        self.check(getattr(self.so, "qwen_vl_" + name)(*converted, self.stream()))
 
     def kernel(self, header, **values):
         """A launcher that takes its struct and a stream."""
-        self._check(getattr(self.so, "qwen_vl_" + header)(ctypes.byref(self.struct(header, **values)), self.stream()))
+        self.check(getattr(self.so, "qwen_vl_" + header)(ctypes.byref(self.struct(header, **values)), self.stream()))
 
     def gemm(self, **values):
-        self._check(self.so.qwen_vl_gemm(self.context, ctypes.byref(self.struct("gemm", **values)), self.stream()))
+        self.check(self.so.qwen_vl_gemm(self.context, ctypes.byref(self.struct("gemm", **values)), self.stream()))
 
     def prepare_stage(self, header, **values):
         """A stage with its workspace allocated, as a callable that launches it."""
@@ -79,7 +80,7 @@ class Library:
         launch = getattr(self.so, "qwen_vl_" + header)
 
         def run():
-            self._check(launch(self.context, ctypes.byref(arguments), self.address(workspace),
+            self.check(launch(self.context, ctypes.byref(arguments), self.address(workspace),
                                ctypes.c_size_t(workspace.numel()), self.stream()))
         run.tensors = [v for v in values.values() if isinstance(v, torch.Tensor)]
         run.workspace_bytes = workspace.numel()
