@@ -6,6 +6,8 @@ import pytest
 from infer.graph import import_paddle
 from infer.inputs import ALIGNMENT, PACKED_BYTES, DeviceInputs
 
+VECTOR = 16  # bytes that kernels load at once
+
 
 @pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
 def inputs(request):
@@ -40,6 +42,7 @@ def assert_holds(inputs, tensors, made):
         for content in (tensors[name].numpy(), read):
             assert content.dtype == array.dtype
             np.testing.assert_array_equal(content, array)
+        assert tensors[name].data_ptr() % VECTOR == 0
         assert tensors[name].data_ptr() % ALIGNMENT == tensors["positions"].data_ptr() % ALIGNMENT
     addresses = [tensors[name].data_ptr() for name in made]
     assert addresses == sorted(addresses) and addresses[-1] - addresses[0] < PACKED_BYTES

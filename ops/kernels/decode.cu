@@ -47,11 +47,16 @@ __device__ void embed(const Params& p, Epilogue<T>& epilogue) {
   }
 }
 
+// Whether weights leave the ring before they are needed. Without bulk copies it is slower: all threads would need the
+// registers. Heads wider than two pieces leave no room for its code in the instruction caches.
+template <int Pieces>
+constexpr bool kTakeAhead = DECODE_BULK_COPY && Pieces <= 2;
+
 // The input of product `m`, once all blocks have left their part of it. The out-projection's first weights come from
 // the ring after the cache, so they are taken here.
 template <typename T, int Pieces>
 __device__ Input take_input(const Params& p, const Product& m, Ring& ring, BlockState& block, char* activations,
-                            Weights& weights, unsigned tag) {
+                            Weights<kTakeAhead<Pieces>>& weights, unsigned tag) {
   const QwenVlDecodeArgs& a = p.args;
   Input input(activations, m.columns, a.batch);
   if (m.role == kDown) {
@@ -108,7 +113,7 @@ __device__ void compute_step(const Params& p, Ring ring, BlockState& block, char
   GridBarrier grid(p.barrier);
   Epilogue<T> epilogue(p, block, rotary);
   embed<T>(p, epilogue);
-  Weights weights;
+  Weights<kTakeAhead<Pieces>> weights;
   bool residual = true;  // the last product changed it
 #pragma unroll 1
   for (int n = 0; n < products_of(a); ++n) {

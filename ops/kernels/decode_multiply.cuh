@@ -8,9 +8,6 @@
 
 namespace decode {
 
-// Weights leave the ring before they are needed. Without bulk copies it is slower: too many registers for all threads.
-constexpr bool kTakeAhead = DECODE_BULK_COPY;
-
 // The activations of one product: in shared memory as a whole or, where they are too wide for that, a window on them
 // that each warp fills with the columns that it multiplies, kWindow chunks ahead.
 class Input {
@@ -102,9 +99,10 @@ struct Tile {
   }
 };
 
-// What a group's first or next chunk needs of the weights. With kTakeAhead it leaves the ring before it is needed, as
-// soon as what was there has been multiplied, and so also while the block waits for the input of its next product: the
+// What a group's first or next chunk needs of the weights. Taken ahead, it leaves the ring before it is needed, as soon
+// as what was there has been multiplied, and so also while the block waits for the input of its next product: the
 // registers are as good as four stages more in the ring.
+template <bool TakeAhead>
 struct Weights {
   Tile tiles[kGroupTiles];
 
@@ -115,16 +113,16 @@ struct Weights {
 
   // The first ones of `m`, if they are taken ahead; multiply comes next.
   __device__ void take_first(Ring& ring, const Product& m) {
-    if (kTakeAhead) take(ring, m, m.units.begin, 0);
+    if (TakeAhead) take(ring, m, m.units.begin, 0);
   }
 };
 
 // Multiplies this block's share of `m` by the input and calls, on the thread that owns the result,
 // epilogue.prepare(unit, row) early and epilogue.finish(unit, row, value, partner) with the sums; `partner` belongs to
 // the unit's second row (paired). A thread's batch row is always thread % 8. `weights` has had its take_first.
-template <typename T, class Epilogue>
-__device__ void multiply(Ring& ring, const Product& m, int rows, Input& input, Weights& weights, float* reduction,
-                         Epilogue& epilogue) {
+template <typename T, bool TakeAhead, class Epilogue>
+__device__ void multiply(Ring& ring, const Product& m, int rows, Input& input, Weights<TakeAhead>& weights,
+                         float* reduction, Epilogue& epilogue) {
   const int thread = thread_index(), warp = thread / 32, lane = thread & 31;
   const int a_row = lane / 4, a_column = lane % 4 * 8;
   const int own_tile = thread / (kTileRows * kMaxRows), own_row = thread / kMaxRows % kTileRows;
@@ -153,7 +151,7 @@ __device__ void multiply(Ring& ring, const Product& m, int rows, Input& input, W
       // columns stand where the instruction expects 2 + 2 columns of two products.
 #pragma unroll
       for (int tile = 0; tile < kGroupTiles; ++tile) {
-        if (!kTakeAhead) weights.tiles[tile].take(ring, m, group, tile, k0);
+        if (!TakeAhead) weights.tiles[tile].take(ring, m, group, tile, k0);
         const uint4 (&w)[2][kSteps] = weights.tiles[tile].half;
 #pragma unroll
         for (int s = 0; s < kSteps; ++s) {
@@ -163,7 +161,7 @@ __device__ void multiply(Ring& ring, const Product& m, int rows, Input& input, W
       }
       const bool last = k0 + kChunk >= m.columns;
       const int next_group = last ? group + m.group_units() : group;
-      if (kTakeAhead && next_group < m.units.end) weights.take(ring, m, next_group, last ? 0 : k0 + kChunk);
+      if (TakeAhead && next_group < m.units.end) weights.take(ring, m, next_group, last ? 0 : k0 + kChunk);
     }
 
     float* partial = reduction + buffer * buffer_size;
