@@ -63,6 +63,10 @@ typedef struct QwenVlDecodeArgs {
   // 0: the token with the largest logit is chosen, and the rows' state moves on. 1: the step ends with `logits`; who
   // chooses the tokens moves `positions`, `next_tokens`, `generated`, `counts` and `finished` on.
   int32_t leave_choice;
+
+  // 1: the matrices (qkv, out, gate_up, down, lm_head) are in E5M7 (e5m7.h); T is float16, `hidden` and `mlp_width` are
+  // multiples of 128.
+  int32_t e5m7;
 } QwenVlDecodeArgs;
 
 // Bytes of workspace that qwen_vl_decode_step needs on the current device; 0 when the geometry is not supported

@@ -22,6 +22,7 @@ struct QwenVlGemm {
     void* wide;                      // kSiluMul: [tokens, out] of scratch memory
     long long layer_stride;          // values from this weight to the next layer's: timing then reads
     int layer, layers;               // other layers' weights too, so that they come from memory, not from L2
+    int e5m7;                        // the weight is in E5M7 (e5m7.h); `in` is a multiple of 128
 };
 
 // The first call of a shape outside a stream capture times the candidate algorithms on `stream`, which allocates and

@@ -23,6 +23,7 @@ struct QwenVlLmHead {
     float epsilon;
     int dtype;                      // qwen::kFloat16 or kBfloat16 of x and the weights
     int leave_choice;               // 1: logits alone, the state stays as it is for who chooses the tokens
+    int e5m7;                       // lm_head_weight is in E5M7 (e5m7.h); then dtype is kFloat16
 };
 // As for qwen_vl_vision_encoder. Equal logits: the lowest token wins.
 size_t qwen_vl_lm_head_workspace(const QwenVlLmHead* arguments);
