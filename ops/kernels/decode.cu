@@ -54,9 +54,9 @@ constexpr bool kTakeAhead = DECODE_BULK_COPY && Pieces <= 2;
 
 // The input of product `m`, once all blocks have left their part of it. The out-projection's first weights come from
 // the ring after the cache, so they are taken here.
-template <typename T, int Pieces>
+template <typename T, int Pieces, class Weights>
 __device__ Input take_input(const Params& p, const Product& m, Ring& ring, BlockState& block, char* activations,
-                            Weights<kTakeAhead<Pieces>>& weights, unsigned tag) {
+                            Weights& weights, unsigned tag) {
   const QwenVlDecodeArgs& a = p.args;
   Input input(activations, m.columns, a.batch);
   if (m.role == kDown) {
@@ -84,7 +84,7 @@ __device__ void arrive(GridBarrier& grid, const Params& p, BlockState& block, bo
     float sum = 0;
 #pragma unroll
     for (int i = 0; i < kWarps; ++i) sum += block.squares[i][lane];
-    p.squares[blockIdx.x * kMaxRows + lane] = sum;
+    p.squares[lane * gridDim.x + blockIdx.x] = sum;
   });
 }
 
@@ -106,14 +106,14 @@ __device__ void choose(GridBarrier& grid, const Params& p, BlockState& block, Be
   choose_tokens(p);
 }
 
-template <typename T, int Pieces>
+template <typename T, int Pieces, class Share>
 __device__ void compute_step(const Params& p, Ring ring, BlockState& block, char* activations, float* reduction,
                              const float* rotary) {
   const QwenVlDecodeArgs& a = p.args;
   GridBarrier grid(p.barrier);
   Epilogue<T> epilogue(p, block, rotary);
   embed<T>(p, epilogue);
-  Weights<kTakeAhead<Pieces>> weights;
+  Weights<Share, kTakeAhead<Pieces>> weights;
   bool residual = true;  // the last product changed it
 #pragma unroll 1
   for (int n = 0; n < products_of(a); ++n) {
@@ -126,10 +126,10 @@ __device__ void compute_step(const Params& p, Ring ring, BlockState& block, char
       grid.wait();
     }
     Input input = take_input<T, Pieces>(p, m, ring, block, activations, weights, tag);
-    end_exchange(block);
+    end_exchange<Share::kE5m7>(block);
     epilogue.begin(m, tag);
     multiply<T>(ring, m, a.batch, input, weights, reduction, epilogue);
-    begin_exchange(block);
+    begin_exchange<Share::kE5m7>(block);
     residual = m.role == kOut || m.role == kDown;
   }
   // (the last epilogue has put the residual where hidden_out is)
@@ -137,17 +137,19 @@ __device__ void compute_step(const Params& p, Ring ring, BlockState& block, char
   if (blockIdx.x == 0 && threadIdx.x == 0) grid.leave_ready();
 }
 
-template <typename T, int Pieces>
+template <typename T, int Pieces, class Share>
 __global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant__ Params p) {
   extern __shared__ __align__(128) char shared[];
   __shared__ BlockState block;
   __shared__ uint64_t full[kMaxStages], empty[kMaxStages];
-  const SharedLayout layout(p.stages, p.args.batch, p.args.hidden, p.args.head_dim);
+  constexpr int kStageBytes = stage_bytes(Share::kE5m7);
+  const SharedLayout layout(p.stages * kStageBytes, p.args.batch, p.args.hidden, p.args.head_dim);
   float* rotary = reinterpret_cast<float*>(shared + layout.rotary);
-  const Ring ring{shared, kept(shared_address(full)), kept(shared_address(empty)), p.stages};
+  const Ring ring{shared, kept(shared_address(full)), kept(shared_address(empty)), p.stages,
+                  kStageBytes};
   if (threadIdx.x == 0) {
     ring.init();
-    block.in_flight = kInFlightInExchange;
+    block.in_flight = in_flight_in_exchange(Share::kE5m7);
   }
   __syncthreads();
   if (threadIdx.x >= kComputeThreads) {
@@ -156,8 +158,8 @@ __global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant
   } else {
     take_registers<kComputeRegisters>();
     begin_step(p, block, rotary);
-    compute_step<T, Pieces>(p, ring, block, shared + layout.activations,
-                            reinterpret_cast<float*>(shared + layout.reduction), rotary);
+    compute_step<T, Pieces, Share>(p, ring, block, shared + layout.activations,
+                                   reinterpret_cast<float*>(shared + layout.reduction), rotary);
   }
 }
 
@@ -165,15 +167,18 @@ using Kernel = void (*)(Params);
 
 Kernel kernel_of(const QwenVlDecodeArgs& a) {
   const bool narrow = a.head_dim <= 128;
-  if (a.dtype == QWEN_VL_FLOAT16) return narrow ? step_kernel<__half, 2> : step_kernel<__half, 4>;
-  return narrow ? step_kernel<__nv_bfloat16, 2> : step_kernel<__nv_bfloat16, 4>;
+  if (a.e5m7) return narrow ? step_kernel<__half, 2, E5m7Share> : step_kernel<__half, 4, E5m7Share>;
+  if (a.dtype == QWEN_VL_FLOAT16) return narrow ? step_kernel<__half, 2, HalfShare> : step_kernel<__half, 4, HalfShare>;
+  return narrow ? step_kernel<__nv_bfloat16, 2, HalfShare> : step_kernel<__nv_bfloat16, 4, HalfShare>;
 }
 
 bool valid(const QwenVlDecodeArgs& a) {
   return (a.dtype == QWEN_VL_FLOAT16 || a.dtype == QWEN_VL_BFLOAT16) && a.batch > 0 && a.batch <= a.cache_batch &&
          a.layers >= 0 && a.heads > 0 && a.head_dim > 0 && a.head_dim <= kMaxHeadDim && a.head_dim % 8 == 0 &&
          a.hidden == a.heads * a.head_dim && a.mlp_width > 0 && a.mlp_width % 8 == 0 && a.vocab > 0 &&
-         a.cache_slots > 0 && a.generated_slots >= 0 && a.stop_count >= 0;
+         a.cache_slots > 0 && a.generated_slots >= 0 && a.stop_count >= 0 &&
+         (!a.e5m7 || (a.dtype == QWEN_VL_FLOAT16 && a.hidden % qwen::kE5m7Columns == 0 &&
+                      (a.layers == 0 || a.mlp_width % qwen::kE5m7Columns == 0)));
 }
 
 // How a step is launched on the current device.
@@ -185,7 +190,7 @@ struct Plan {
 
   int stages(const QwenVlDecodeArgs& a, int launch_rows) const {
     const int rest = SharedLayout(0, launch_rows, a.hidden, a.head_dim).total;
-    return std::min((shared_limit - static_shared - rest) / kStageBytes, kMaxStages);
+    return std::min((shared_limit - static_shared - rest) / stage_bytes(a.e5m7), kMaxStages);
   }
 };
 
@@ -230,7 +235,7 @@ cudaError_t launch(const Plan& plan, Params& p, cudaStream_t stream) {
   p.stages = plan.stages(a, a.batch);
   p.splits = std::min(std::max(plan.blocks / (a.batch * a.heads), 1), kMaxSplits);
   if (a.hidden_out) p.rounded = a.hidden_out;
-  const int shared = SharedLayout(p.stages, a.batch, a.hidden, a.head_dim).total;
+  const int shared = SharedLayout(p.stages * stage_bytes(a.e5m7), a.batch, a.hidden, a.head_dim).total;
   const void* kernel = reinterpret_cast<const void*>(plan.kernel);
   const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
   if (error) return error;

@@ -40,7 +40,7 @@ __device__ void load_normed(const Params& p, const void* weight, char* to, Block
       if (warp < a.batch) {
         float sum = 0;
 #pragma unroll 4
-        for (int i = lane; i < static_cast<int>(gridDim.x); i += 32) sum += __ldcg(p.squares + i * kMaxRows + warp);
+        for (int i = lane; i < static_cast<int>(gridDim.x); i += 32) sum += __ldcg(p.squares + warp * gridDim.x + i);
 #pragma unroll
         for (int distance = 16; distance > 0; distance /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, distance);
         if (lane == 0) block.inverse_rms[warp] = 1.0f / sqrtf(sum / a.hidden + a.epsilon);

@@ -151,7 +151,7 @@ __device__ void attend(const Params& p, Ring& ring, int layer, const BlockState&
   using Softmax = RunningSoftmax<T, Pieces>;
   const QwenVlDecodeArgs& a = p.args;
   const int thread = thread_index(), warp = thread / 32, lane = thread & 31, group = thread / 8;
-  const int slots = stage_slots(a.head_dim), values_at = slots * a.head_dim * 2;
+  const int slots = stage_slots(ring.stage_bytes, a.head_dim), values_at = slots * a.head_dim * 2;
   float* partial = reinterpret_cast<float*>(scratch);  // [kWarps, head_dim + 2]
   const Fresh<T> fresh(reinterpret_cast<char*>(partial + kWarps * (a.head_dim + 2)), a.head_dim);
 #pragma unroll 1

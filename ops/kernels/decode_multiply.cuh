@@ -5,6 +5,7 @@
 #include "common/decode_types.cuh"
 #include "decode_block.cuh"
 #include "decode_ring.cuh"
+#include "decode_weights.cuh"
 
 namespace decode {
 
@@ -20,22 +21,21 @@ class Input {
   // [rows, columns] at `from` in device memory; they are read `passes` times from the first to the last column.
   __device__ void open_window(const void* from, int passes) {
     from_ = static_cast<const char*>(from);
-    stride_ = kStageRowBytes;
+    stride_ = kWindowRowBytes;
     passes_ = passes;
 #pragma unroll 1
     for (int i = 0; i < kWindow; ++i) fetch(i);
   }
 
-  // Where this lane's batch row has the columns of the next chunk, which begins at column k0.
+  // Where the first batch row has the columns of the next chunk, which begins at column k0.
   __device__ const char* chunk(int k0) {
-    const char* at = activations_ + k0 * 2;
-    if (from_) {
-      copy_wait<kWindow - 1>();
-      __syncwarp();
-      at = slot(taken_);
-    }
-    return at + min((thread_ & 31) / 4, rows_ - 1) * stride_;
+    if (!from_) return activations_ + k0 * 2;
+    copy_wait<kWindow - 1>();
+    __syncwarp();
+    return slot(taken_);
   }
+  // Bytes from one batch row to the next.
+  __device__ int stride() const { return stride_; }
   // After the last read of that chunk.
   __device__ void done() {
     if (!from_) return;
@@ -44,16 +44,16 @@ class Input {
   }
 
  private:
-  __device__ char* slot(int index) const { return activations_ + index % kWindow * rows_ * kStageRowBytes; }
+  __device__ char* slot(int index) const { return activations_ + index % kWindow * rows_ * kWindowRowBytes; }
 
   // The next chunk goes to the slot of chunk `index`. Nothing is left in flight after the last pass.
   __device__ void fetch(int index) {
     const int warp = thread_ / 32;
 #pragma unroll 1
     for (int i = thread_ & 31; passes_ > 0 && i < rows_ * kSteps * 4; i += 32) {
-      const int row = i / (kSteps * 4), column = (warp + i / 4 % kSteps * kWarps) * 32 + i % 4 * 8;
+      const int row = i / (kSteps * 4), column = warp * kWarpColumns + i % (kSteps * 4) * 8;
       if (next_ + column < columns_) {
-        copy16(slot(index) + row * kStageRowBytes + column * 2, from_ + (size_t(row) * columns_ + next_ + column) * 2);
+        copy16(slot(index) + row * kWindowRowBytes + column * 2, from_ + (size_t(row) * columns_ + next_ + column) * 2);
       }
     }
     copy_commit();
@@ -73,8 +73,9 @@ class Input {
 };
 
 // A tile's weights for one chunk of columns, in registers: two stages of the ring.
+template <class Share>
 struct Tile {
-  uint4 half[2][kSteps];
+  Share half[2];
 
   // From the ring's next stages: tile `tile` of the group that begins at unit `group`, from column k0 on.
   __device__ void take(Ring& ring, const Product& m, int group, int tile, int k0) {
@@ -83,17 +84,12 @@ struct Tile {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       if (m.half_unit(group, 2 * tile + i) >= m.units.end) {
-#pragma unroll
-        for (int s = 0; s < kSteps; ++s) half[i][s] = make_uint4(0, 0, 0, 0);
+        half[i].clear();
         continue;
       }
       ring.wait_full();
-      const char* from = ring.data() + lane / 4 * kStageRowBytes;
-#pragma unroll
-      for (int s = 0; s < kSteps; ++s) {
-        const int column = (warp + s * kWarps) * 32 + lane % 4 * 8;
-        half[i][s] = column < count ? *reinterpret_cast<const uint4*>(from + column * 2) : make_uint4(0, 0, 0, 0);
-      }
+      const char* from = ring.data() + lane / 4 * stage_row_bytes(Share::kE5m7);
+      half[i].take(from, group + lane / 4, warp, lane, count);
       ring.release();
     }
   }
@@ -102,9 +98,11 @@ struct Tile {
 // What a group's first or next chunk needs of the weights. Taken ahead, it leaves the ring before it is needed, as soon
 // as what was there has been multiplied, and so also while the block waits for the input of its next product: the
 // registers are as good as four stages more in the ring.
-template <bool TakeAhead>
+template <class ShareType, bool TakeAhead>
 struct Weights {
-  Tile tiles[kGroupTiles];
+  using Share = ShareType;
+  static constexpr bool kTakeAhead = TakeAhead;
+  Tile<Share> tiles[kGroupTiles];
 
   __device__ void take(Ring& ring, const Product& m, int group, int k0) {
 #pragma unroll
@@ -120,11 +118,12 @@ struct Weights {
 // Multiplies this block's share of `m` by the input and calls, on the thread that owns the result,
 // epilogue.prepare(unit, row) early and epilogue.finish(unit, row, value, partner) with the sums; `partner` belongs to
 // the unit's second row (paired). A thread's batch row is always thread % 8. `weights` has had its take_first.
-template <typename T, bool TakeAhead, class Epilogue>
-__device__ void multiply(Ring& ring, const Product& m, int rows, Input& input, Weights<TakeAhead>& weights,
-                         float* reduction, Epilogue& epilogue) {
+template <typename T, class Weights, class Epilogue>
+__device__ void multiply(Ring& ring, const Product& m, int rows, Input& input, Weights& weights, float* reduction,
+                         Epilogue& epilogue) {
+  using Share = typename Weights::Share;
   const int thread = thread_index(), warp = thread / 32, lane = thread & 31;
-  const int a_row = lane / 4, a_column = lane % 4 * 8;
+  const int a_row = lane / 4;
   const int own_tile = thread / (kTileRows * kMaxRows), own_row = thread / kMaxRows % kTileRows;
   const int own_batch = thread % kMaxRows;
   const int buffer_size = kWarps * kGroupTiles * kTileRows * rows;
@@ -142,26 +141,22 @@ __device__ void multiply(Ring& ring, const Product& m, int rows, Input& input, W
       const char* x = input.chunk(k0);
       uint4 b[kSteps];
 #pragma unroll
-      for (int s = 0; s < kSteps; ++s) {
-        const int column = (warp + s * kWarps) * 32 + a_column;
-        b[s] = column < count ? *reinterpret_cast<const uint4*>(x + column * 2) : make_uint4(0, 0, 0, 0);
-      }
+      for (int s = 0; s < kSteps; ++s) b[s] = Share::activations(x, input.stride(), rows, warp, lane, s, count);
       input.done();
-      // The order of columns inside a product is free as long as both sides share it: a lane's eight neighbouring
-      // columns stand where the instruction expects 2 + 2 columns of two products.
 #pragma unroll
       for (int tile = 0; tile < kGroupTiles; ++tile) {
-        if (!TakeAhead) weights.tiles[tile].take(ring, m, group, tile, k0);
-        const uint4 (&w)[2][kSteps] = weights.tiles[tile].half;
+        if (!Weights::kTakeAhead) weights.tiles[tile].take(ring, m, group, tile, k0);
+        const Tile<Share>& w = weights.tiles[tile];
 #pragma unroll
         for (int s = 0; s < kSteps; ++s) {
-          multiply_add<T>(sums[tile][0], w[0][s].x, w[1][s].x, w[0][s].y, w[1][s].y, b[s].x, b[s].y);
-          multiply_add<T>(sums[tile][1], w[0][s].z, w[1][s].z, w[0][s].w, w[1][s].w, b[s].z, b[s].w);
+          const uint4 low = w.half[0].step(s), high = w.half[1].step(s);
+          multiply_add<T>(sums[tile][0], low.x, high.x, low.y, high.y, b[s].x, b[s].y);
+          multiply_add<T>(sums[tile][1], low.z, high.z, low.w, high.w, b[s].z, b[s].w);
         }
       }
       const bool last = k0 + kChunk >= m.columns;
       const int next_group = last ? group + m.group_units() : group;
-      if (TakeAhead && next_group < m.units.end) weights.take(ring, m, next_group, last ? 0 : k0 + kChunk);
+      if (Weights::kTakeAhead && next_group < m.units.end) weights.take(ring, m, next_group, last ? 0 : k0 + kChunk);
     }
 
     float* partial = reduction + buffer * buffer_size;
@@ -183,7 +178,7 @@ __device__ void multiply(Ring& ring, const Product& m, int rows, Input& input, W
         value += at[i * kGroupTiles * kTileRows * rows];
         if (m.paired) partner += at[(i * kGroupTiles * kTileRows + kStageRows) * rows];
       }
-      epilogue.finish(own_unit, own_batch, value, partner);
+      epilogue.finish(own_unit, own_batch, value * Share::kUnscale, partner * Share::kUnscale);
     }
     buffer ^= 1;
   }

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/e5m7.cuh"
 #include "decode.h"
 #include "decode_exchange.cuh"
 
@@ -24,24 +25,27 @@ constexpr int kStageRows = kTileRows / 2;  // weight rows of one stage of the ri
 constexpr int kWarpRows = kStageRows / kStreamWarps;  // of these, each streaming warp copies
 constexpr int kGroupTiles = 2;             // tiles that share one read of the activations
 constexpr int kChunk = 1024;               // columns of one stage
-constexpr int kSteps = kChunk / (32 * kWarps);  // 32-column steps of a chunk that one warp takes
+constexpr int kWarpColumns = kChunk / kWarps;  // of these, one warp multiplies
+constexpr int kSteps = kWarpColumns / 32;  // and takes 32 at a time
 // 64 bytes of padding put the 16-byte reads of eight lanes (two rows of four) into different banks.
 constexpr int kRowPadding = 64;
-constexpr int kStageRowBytes = kChunk * 2 + kRowPadding;
-constexpr int kStageBytes = kStageRows * kStageRowBytes;
+constexpr int kWindowRowBytes = kChunk * 2 + kRowPadding;
+// Bytes between two rows of a stage. (Those in E5M7 have other reads: common/e5m7.cuh.)
+__host__ __device__ constexpr int stage_row_bytes(bool e5m7) { return e5m7 ? kChunk * 13 / 8 + 80 : kWindowRowBytes; }
+__host__ __device__ constexpr int stage_bytes(bool e5m7) { return kStageRows * stage_row_bytes(e5m7); }
 constexpr int kMinStages = 3;
 constexpr int kMaxStages = 24;
 // Rows of stages on their way at a time: more of them keep memory busier, but the queues in front of it slow down every
 // other access. So there are fewer while blocks exchange results; the ring is deep to bridge these times.
-constexpr int kInFlight = 5 * kStageRows;
-constexpr int kInFlightInExchange = 5 * kStageRows / 2;
+__host__ __device__ constexpr int in_flight(bool e5m7) { return 5 * kStageRows; }
+__host__ __device__ constexpr int in_flight_in_exchange(bool e5m7) { return in_flight(e5m7) / 2; }
 // While a stage waits for room in the ring, its rows from there on are brought into the L2 cache, as far as this.
 constexpr int kAheadBytes = 8192;
 constexpr int kWindow = 4;                 // chunks of activations in flight where they do not fit as a whole
 constexpr int kMaxHeadDim = 256;
 constexpr int kMaxSplits = 4;              // parts of one row's context that different blocks attend to
 
-static_assert(kChunk % (32 * kWarps) == 0, "every warp takes whole 32-column steps of a chunk");
+static_assert(kWarpColumns % 32 == 0, "every warp takes whole 32-column steps of a chunk");
 
 __host__ __device__ inline size_t align_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
@@ -59,12 +63,12 @@ __host__ __device__ inline int attention_scratch(int head_dim) {
 struct SharedLayout {
   int activations, reduction, rotary, total;
 
-  __host__ __device__ SharedLayout(int stages, int rows, int hidden, int head_dim) {
+  __host__ __device__ SharedLayout(int ring_bytes, int rows, int hidden, int head_dim) {
     const int whole = rows * activation_stride(hidden);
-    const int window = kWindow * rows * kStageRowBytes;
+    const int window = kWindow * rows * kWindowRowBytes;
     int bytes = whole > window ? whole : window;
     if (attention_scratch(head_dim) > bytes) bytes = attention_scratch(head_dim);
-    activations = stages * kStageBytes;
+    activations = ring_bytes;
     reduction = activations + static_cast<int>(align_up(bytes, 128));
     rotary = reduction + 2 * kWarps * kGroupTiles * kTileRows * rows * static_cast<int>(sizeof(float));
     total = rotary + rows * head_dim * static_cast<int>(sizeof(float));
@@ -90,7 +94,7 @@ struct Params {
   GridBarrierState* barrier;
   float* residual;         // [rows, hidden] exact, for the sums
   void* rounded;           // T [rows, hidden] the same, for the norms
-  float* squares;          // [blocks, kMaxRows] a block's share of the residual's sum of squares
+  float* squares;          // [kMaxRows, blocks] a block's share of the residual's sum of squares
   Word* query;             // [rows, hidden] fp32, rotated and scaled
   Word* key;               // [rows, hidden] of this step's token, as the cache holds them
   Word* value;
@@ -151,6 +155,7 @@ struct Product {
   int layer;
   const char* weight;
   int columns;
+  int bits;  // of a weight
   int span;
   bool paired;
   Range units;
@@ -162,10 +167,12 @@ struct Product {
   __device__ int half_unit(int group, int i) const { return group + (paired ? i / 2 : i) * kStageRows; }
   // Rows from a row in the first half of a tile to the one that stands at its place in the second.
   __device__ int half_rows() const { return paired ? span : kStageRows; }
+  // Of so many columns of a row.
+  __device__ int bytes_of(int count) const { return count / 8 * bits; }
   // Where a unit's first row begins.
   __device__ const char* row_data(int unit) const {
     const int row = paired ? unit / span * (2 * span) + unit % span : unit;
-    return weight + size_t(row) * columns * 2;
+    return weight + size_t(row) * bytes_of(columns);
   }
 };
 
@@ -190,7 +197,9 @@ __device__ inline Product product_of(const QwenVlDecodeArgs& a, int n) {
   const int units = units_of(a, m.role);
   const void* stack = m.role == kQkv ? a.qkv_weight : m.role == kOut ? a.out_weight
                       : m.role == kGateUp ? a.gate_up_weight : m.role == kDown ? a.down_weight : a.lm_head_weight;
-  m.weight = layer_of(stack, m.role == kHead ? 0 : m.layer, size_t(m.paired ? 2 * units : units) * m.columns);
+  m.bits = a.e5m7 ? 13 : 16;
+  const size_t rows = m.paired ? 2 * units : units, layer = m.role == kHead ? 0 : m.layer;
+  m.weight = static_cast<const char*>(stack) + layer * rows * m.bytes_of(m.columns);
   // The blocks that take one unit more follow on each other from product to product, so that none gets ahead.
   unsigned first = 0, before = 0;
   for (int role = kQkv; role <= kDown; ++role) {
@@ -223,8 +232,8 @@ __device__ inline AttentionUnit attention_unit(int unit, int heads, int splits, 
 }
 
 // Slots whose keys and values fill one stage: whole rounds of the computing warps, where that many fit.
-__device__ inline int stage_slots(int head_dim) {
-  const int slots = kStageBytes / (4 * head_dim), round = 4 * kWarps;
+__device__ inline int stage_slots(int stage_bytes, int head_dim) {
+  const int slots = stage_bytes / (4 * head_dim), round = 4 * kWarps;
   return slots < round ? slots : slots / round * round;
 }
 

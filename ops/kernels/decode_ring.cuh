@@ -10,7 +10,7 @@ namespace decode {
 struct Ring {
   char* stages;
   uint32_t full, empty;  // addresses of the first barriers in shared memory
-  int count;
+  int count, stage_bytes;
   int stage = 0;
   uint32_t parity = 0;
 
@@ -22,7 +22,7 @@ struct Ring {
     mbarrier_init_fence();
   }
 
-  __device__ char* data() const { return stages + stage * kStageBytes; }
+  __device__ char* data() const { return stages + stage * stage_bytes; }
 
   __device__ void advance() {
     if (++stage == count) {
@@ -63,7 +63,7 @@ class Filler {
   // `row_bytes` of each of `rows` rows; `from` is where this lane's row comes from, and it goes on for `rest` bytes.
   __device__ void rows(const char* from, int rows, int row_bytes, int rest) {
     const bool own = own_row() < rows;
-    fill(from, own_row() * kStageRowBytes, own ? row_bytes : 0,
+    fill(from, own_row() * (ring_.stage_bytes / kStageRows), own ? row_bytes : 0,
          min(max(rows - warp_ * kWarpRows, 0), kWarpRows) * row_bytes, rows, own ? rest : 0);
   }
 
@@ -79,7 +79,7 @@ class Filler {
   __device__ void fill(const char* from, int at, int bytes, int warp_bytes, int rows, int rest) {
     const uint32_t parity = ring_.parity ^ 1;
     const uint32_t full = ring_.full + ring_.stage * 8, empty = ring_.empty + ring_.stage * 8;
-    const uint32_t to = kept(data_ + ring_.stage * kStageBytes + at);
+    const uint32_t to = kept(data_ + ring_.stage * ring_.stage_bytes + at);
 #if DECODE_BULK_COPY
     if (!mbarrier_test(empty, parity)) {
       if (rest > 0 && lane_ % kRowLanes == 0) bulk_prefetch(from, min(rest, kAheadBytes));
@@ -131,25 +131,25 @@ class Filler {
 // Stages of half tiles, in the order: group of tiles, chunk of columns, tile, half.
 __device__ inline void stream_product(Filler& filler, const Product& m) {
   static_assert(kGroupTiles == 2, "a group has a first and a second tile");
-  const size_t to_second_half = size_t(m.half_rows()) * m.columns * 2;
+  const size_t to_second_half = size_t(m.half_rows()) * m.bytes_of(m.columns);
   for (int group = m.units.begin; group < m.units.end; group += m.group_units()) {
     const char* first_tile = m.row_data(group + filler.own_row());
     const char* second_tile = m.row_data(group + m.tile_units() + filler.own_row());
     for (int k0 = 0; k0 < m.columns; k0 += kChunk) {
-      const int bytes = min(kChunk, m.columns - k0) * 2;
+      const int bytes = m.bytes_of(min(kChunk, m.columns - k0));
 #pragma unroll 1
       for (int i = 0; i < 2 * kGroupTiles; ++i) {
         const int rows = min(m.units.end - m.half_unit(group, i), kStageRows);
-        const char* from = (i < 2 ? first_tile : second_tile) + (i % 2 ? to_second_half : 0) + size_t(k0) * 2;
-        if (rows > 0) filler.rows(from, rows, bytes, (m.columns - k0) * 2);
+        const char* from = (i < 2 ? first_tile : second_tile) + (i % 2 ? to_second_half : 0) + m.bytes_of(k0);
+        if (rows > 0) filler.rows(from, rows, bytes, m.bytes_of(m.columns - k0));
       }
     }
   }
 }
 
-__device__ inline void stream_cache(Filler& filler, const Params& p, int layer, const int* lengths) {
+__device__ inline void stream_cache(Filler& filler, const Params& p, int layer, int stage_bytes, const int* lengths) {
   const QwenVlDecodeArgs& a = p.args;
-  const int slots = stage_slots(a.head_dim), values_at = slots * a.head_dim * 2;
+  const int slots = stage_slots(stage_bytes, a.head_dim), values_at = slots * a.head_dim * 2;
   for (int unit = blockIdx.x; unit < a.batch * a.heads * p.splits; unit += gridDim.x) {
     const AttentionUnit u = attention_unit(unit, a.heads, p.splits, lengths);
     for (int slot = u.begin; slot < u.cached_end; slot += slots) {
@@ -181,7 +181,7 @@ __device__ inline void stream_step(const Params& p, const Ring& ring, const int*
     }
     if (m.role == kOut) {
       if (m.layer == 0) named_barrier<kBegunBarrier, kThreads>();
-      stream_cache(filler, p, m.layer, lengths);
+      stream_cache(filler, p, m.layer, ring.stage_bytes, lengths);
     }
     if (m.role == kHead) prefetch_vector(static_cast<const char*>(a.ln_f_weight), hidden_bytes);
     stream_product(filler, m);

@@ -2,8 +2,9 @@
 
     python -m tests.gpu.bench_decode [library ...]
 
-First the card's own read rate; then, for every library (default: built from ops/kernels), one check against fp32 and
-the time of a step at about 300 tokens of context for several batch sizes, by replay of a CUDA graph.
+First the card's own read rate; then, for every library (default: built from ops/kernels) and for matrices in 16 and in
+13 bits, one check against fp32 and the time of a step at about 300 tokens of context for several batch sizes, by replay
+of a CUDA graph.
 """
 
 import ctypes
@@ -25,6 +26,7 @@ from tests.gpu.decode_harness import (
     open_library,
     reference_step,
     relative_error,
+    stored,
 )
 
 STEPS, REPEATS, FIRST_POSITION = 32, 7, 284
@@ -81,25 +83,30 @@ def main():
     libraries = {path.stem: open_library(path) for path in paths} or {"default": load_library()}
     batches = [int(n) for n in os.environ.get("BATCHES", "1,8").split(",")]
     first = next(iter(libraries.values()))
-    weights = make_weights(MODEL)
-    print(torch.cuda.get_device_name(), f"weights {MODEL.weight_bytes / 1e9:.2f} GB a step", flush=True)
+    packed_model = replace(MODEL, e5m7=True)
+    weights = make_weights(packed_model)
+    packed = stored(first, packed_model, weights)
+    print(torch.cuda.get_device_name(), *(f"weights {m.weight_bytes / 1e9:.2f} GB a step" for m in (MODEL, packed_model)),
+          flush=True)
     rates = read_rates(first, weights["gate_up_weight"])
     for name, rate in rates.items():
         print(f"read {name:12s} {rate / 1e12:.3f} TB/s", flush=True)
     best = max(rates.values())
 
-    print(f"{'library':14s} {'batch':>5s} {'error':>8s} {'ms/step':>8s} {'TB/s':>6s} {'share':>6s} {'tokens/s':>9s}")
+    print(f"{'library':14s} {'bits':>4s} {'batch':>5s} {'error':>8s} {'ms/step':>8s} {'TB/s':>6s} {'share':>6s} {'tokens/s':>9s}")
     for batch in batches:
-        g = replace(MODEL, batch=batch)
-        logits, _, _ = reference_step(g, weights, make_state(g, [FIRST_POSITION] * batch))
+        logits, _, _ = reference_step(replace(MODEL, batch=batch), weights,
+                                      make_state(replace(MODEL, batch=batch), [FIRST_POSITION] * batch))
         for name, library in libraries.items():
-            state = make_state(g, [FIRST_POSITION] * batch)
-            Decoder(library, g, weights, state).step()
-            error = relative_error(state["logits"], logits)
-            milliseconds = step_milliseconds(library, g, weights)
-            rate = MODEL.weight_bytes / milliseconds * 1e3
-            print(f"{name:14s} {batch:5d} {error:8.1e} {milliseconds:8.3f} {rate / 1e12:6.3f} {rate / best:6.1%} "
-                  f"{batch / milliseconds * 1e3:9.1f}", flush=True)
+            for model, given in ((MODEL, weights), (packed_model, packed)):
+                g = replace(model, batch=batch)
+                state = make_state(g, [FIRST_POSITION] * batch)
+                Decoder(library, g, given, state).step()
+                error = relative_error(state["logits"], logits)
+                milliseconds = step_milliseconds(library, g, given)
+                rate = g.weight_bytes / milliseconds * 1e3
+                print(f"{name:14s} {13 if g.e5m7 else 16:4d} {batch:5d} {error:8.1e} {milliseconds:8.3f} {rate / 1e12:6.3f} "
+                      f"{rate / best:6.1%} {batch / milliseconds * 1e3:9.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ _WEIGHTS = ("token_embedding", "ln_1_weight", "qkv_weight", "qkv_bias", "out_wei
 _STATE = ("inv_freq", "stop_tokens", "positions", "next_tokens", "generated", "counts", "finished", "k_cache",
           "v_cache", "logits")
 _HALVES = ("hidden_in", "hidden_out")
+MATRICES = ("qkv_weight", "out_weight", "gate_up_weight", "down_weight", "lm_head_weight")
 
 
 class DecodeArgs(ctypes.Structure):
@@ -22,12 +23,12 @@ class DecodeArgs(ctypes.Structure):
 
     _fields_ = ([(name, ctypes.c_int32) for name in _INTEGERS] + [("epsilon", ctypes.c_float)]
                 + [(name, ctypes.c_void_p) for name in _WEIGHTS + _STATE + _HALVES]
-                + [("leave_choice", ctypes.c_int32)])
+                + [("leave_choice", ctypes.c_int32), ("e5m7", ctypes.c_int32)])
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """One model and the sizes of one run's state; dtype is torch.float16 or torch.bfloat16."""
+    """One model and the sizes of one run's state; dtype is torch.float16 or torch.bfloat16, e5m7: matrices in 13 bits."""
 
     hidden: int
     layers: int
@@ -40,6 +41,7 @@ class Geometry:
     seq_length: int = 0
     generated: int = 16
     epsilon: float = 1e-6
+    e5m7: bool = False
 
     @property
     def head_dim(self):
@@ -48,8 +50,8 @@ class Geometry:
     @property
     def weight_bytes(self):
         """Bytes of weights that one step reads (one embedding row aside)."""
-        per_layer = self.hidden * (4 * self.hidden + 3 * self.mlp + 5)
-        return 2 * (self.layers * per_layer + self.hidden * (self.vocab + 1))
+        matrices = self.hidden * (self.layers * (4 * self.hidden + 3 * self.mlp) + self.vocab)
+        return matrices * (13 if self.e5m7 else 16) // 8 + 2 * self.hidden * (5 * self.layers + 1)
 
 
 def load_library():
@@ -61,6 +63,8 @@ def open_library(path):
     library = ctypes.CDLL(str(path))
     library.qwen_vl_decode_workspace_bytes.restype = ctypes.c_size_t
     library.qwen_vl_decode_step.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
+    library.qwen_vl_e5m7_pack.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_longlong] * 3, ctypes.c_void_p,
+                                          ctypes.c_void_p]
     return library
 
 
@@ -73,7 +77,8 @@ def make_weights(g, seed=0):
         return tensor.uniform_(centre - spread, centre + spread, generator=generator)
 
     def matrix(*shape):
-        return uniform(*shape, spread=math.sqrt(3 / shape[-1]))
+        values = uniform(*shape, spread=math.sqrt(3 / shape[-1]))
+        return values.bfloat16().half() if g.e5m7 else values
 
     h, n, m, v = g.hidden, g.layers, g.mlp, g.vocab
     return {
@@ -83,6 +88,22 @@ def make_weights(g, seed=0):
         "down_weight": matrix(n, h, m), "ln_f_weight": uniform(h, spread=0.3, centre=1),
         "lm_head_weight": matrix(v, h),
     }
+
+
+def stored(library, g, weights):
+    """The weights as the kernel takes them: matrices in E5M7 where `g` says so."""
+    if not g.e5m7:
+        return weights
+    packed, failed = dict(weights), torch.zeros(1, dtype=torch.int32, device="cuda")
+    for name in MATRICES:
+        matrix = weights[name]
+        rows, columns = matrix.numel() // matrix.shape[-1], matrix.shape[-1]
+        packed[name] = torch.empty(rows, columns // 128 * 52, dtype=torch.int32, device="cuda")
+        error = library.qwen_vl_e5m7_pack(matrix.data_ptr(), packed[name].data_ptr(), rows, columns, 0,
+                                          failed.data_ptr(), torch.cuda.current_stream().cuda_stream)
+        if error or int(failed):
+            raise RuntimeError(f"{name}: error {error}, {int(failed)} weights not packed")
+    return packed
 
 
 def make_state(g, positions, stop_tokens=(-1,), finished=None, seed=1):
@@ -119,7 +140,7 @@ class Decoder:
                   "heads": g.heads, "head_dim": g.head_dim, "mlp_width": g.mlp, "vocab": g.vocab,
                   "cache_batch": g.batch, "cache_slots": g.slots, "generated_slots": g.generated,
                   "stop_count": len(state["stop_tokens"]), "seq_length": g.seq_length, "epsilon": g.epsilon,
-                  "leave_choice": int(leave_choice)}
+                  "leave_choice": int(leave_choice), "e5m7": int(g.e5m7)}
         pointers = {name: tensor.data_ptr() for name, tensor in {**weights, **state, **halves}.items()}
         self.args = DecodeArgs(**values, **pointers)
         size = library.qwen_vl_decode_workspace_bytes(ctypes.byref(self.args))
