@@ -3,8 +3,7 @@
 from math import prod
 
 from core.config import QUERIES
-from infer.parameters import MATRICES
-from ops.weights import decoder_roles, parameter_shapes, resampler_roles, vision_encoder_roles
+from ops.weights import MATRICES, decoder_roles, parameter_shapes, resampler_roles, vision_encoder_roles
 
 BITS = {"float32": 32, "float16": 16, "bfloat16": 16}
 PACKED, PACKED_BITS = "e5m7", 13   # float16 whose MATRICES have fewer bits, see docs/inference.md

@@ -11,9 +11,8 @@ import struct
 import numpy as np
 
 from core.errors import UserError
+from ops.weights import MATRICES
 
-MATRICES = frozenset({"decoder.qkv_weight", "decoder.out_weight", "decoder.gate_up_weight", "decoder.down_weight",
-                      "lm_head.lm_head_weight"})  # of the fused language graph: what each decode step reads whole
 HEADER = struct.Struct("<IQIi")  # versions and ragged levels, all zero, and the length of the TensorDesc that follows
 TYPES = {4: np.dtype("<f2"), 5: np.dtype("<f4"), 22: np.dtype("<u2")}  # framework.proto; Paddle takes bfloat16 as u2
 

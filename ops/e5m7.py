@@ -9,14 +9,17 @@ from ops import library
 
 NAME = "e5m7"
 COLUMNS, WORDS = 128, 52  # columns that are packed together, and their 32-bit words
-CAPABILITY = 9            # compute capability of the cards whose kernels read the format
 SLICE_BYTES = 64 << 20    # of a matrix that is on the device as it was
 
 
 def is_read_here():
-    """Whether the current GPU is one whose kernels read the format."""
-    major, _ = paddle.device.cuda.get_device_capability()
-    return major == CAPABILITY
+    """Whether the operators read the format on the current GPU: compute capability 9.0, built by CUDA 12 or newer."""
+    readable = getattr(_kernels(), "qwen_vl_e5m7_readable", None)  # not there if built for the CPU
+    return readable is not None and bool(readable())
+
+
+def _kernels():
+    return ctypes.CDLL(str(library.path()))
 
 
 def slices(rows, columns):
@@ -37,7 +40,7 @@ class Packer:
         self._staging = paddle.empty([SLICE_BYTES // 2], "float16")
         self._failed = paddle.to_tensor(np.zeros(1, np.int32), place=place)
         self._place = place
-        self._pack = ctypes.CDLL(str(library.path())).qwen_vl_e5m7_pack
+        self._pack = _kernels().qwen_vl_e5m7_pack
         self._pack.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_longlong] * 3, *[ctypes.c_void_p] * 2]
 
     def pack(self, matrices):

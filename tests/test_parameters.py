@@ -10,8 +10,8 @@ import pytest
 from core.errors import UserError
 from export.params import write_parameters
 from infer.graph import Graph, import_paddle
-from infer.parameters import MATRICES, load_packed, load_parameters, weights_as_inputs
-from ops.weights import parameter_shapes
+from infer.parameters import load_packed, load_parameters, weights_as_inputs
+from ops.weights import MATRICES, parameter_shapes
 from tests import e5m7_reference
 from tests.operators import config
 
