@@ -3,10 +3,10 @@
 from math import prod
 
 from core.config import QUERIES
-from ops.weights import MATRICES, decoder_roles, parameter_shapes, resampler_roles, vision_encoder_roles
+from ops.weights import MATRICES, PACKED, decoder_roles, parameter_shapes, resampler_roles, vision_encoder_roles
 
 BITS = {"float32": 32, "float16": 16, "bfloat16": 16}
-PACKED, PACKED_BITS = "e5m7", 13   # float16 whose MATRICES have fewer bits, see docs/inference.md
+PACKED_BITS = 13   # of MATRICES where weights are PACKED; the others are float16 then
 
 
 def _bytes(shapes, weights):

@@ -11,6 +11,7 @@ from core.config import ModelConfig
 from core.errors import UserError
 from core.files import file_hash
 from infer.parameters import load_packed, load_parameters, weights_as_inputs
+from ops.weights import PACKED
 
 SCHEMA = 3
 MAX_MANIFEST_BYTES = 1 << 20
@@ -145,7 +146,7 @@ class Graph:
 
             if e5m7.is_read_here():
                 tensors, packed = load_packed(path, names, device, e5m7.Packer())
-                self.weights = e5m7.NAME if packed else self.weights
+                self.weights = PACKED if packed else self.weights
                 return tensors
         return load_parameters(path, names, device)
 

@@ -7,7 +7,6 @@ import paddle
 
 from ops import library
 
-NAME = "e5m7"
 COLUMNS, WORDS = 128, 52  # columns that are packed together, and their 32-bit words
 SLICE_BYTES = 64 << 20    # of a matrix that is on the device as it was
 

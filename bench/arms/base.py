@@ -28,13 +28,13 @@ class Arm(abc.ABC):
     """One way to run the model. `load`, then `prepare`, then any number of `outputs` and `measure`."""
 
     clock = None   # the GPU's, see bench.device_clock; None on a CPU
-    weights = None   # how the device keeps them, where that is not the dtype: bench.work.PACKED
+    weights = None   # how the device keeps them, where that is not the dtype: ops.weights.PACKED
 
     def load(self, source, dtype, device, threads, **options):
         """Load the weights in folder `source`.
 
         Returns {"load_ms", "weights"}: the time without importing the framework, and how the device keeps them, the
-        dtype or bench.work.PACKED.
+        dtype or ops.weights.PACKED.
         """
         self.on_gpu = device == "gpu"
         start = time.perf_counter()
