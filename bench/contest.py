@@ -37,6 +37,8 @@ class Entry(CaseResult):
     name: str = ""
     worker: Worker | None = None
     versions: dict = field(default_factory=dict)
+    weights: str = ""                              # how the device keeps them, see Arm.load
+    work: dict = field(default_factory=dict)       # what differs from the case's in bench.work
     counted: dict = field(default_factory=dict)    # stage -> what it counts
     accuracy: dict | None = None
     tokens: list | None = None
@@ -128,6 +130,7 @@ class Contest:
         if loaded is None:
             return
         entry.versions = loaded["versions"]
+        entry.weights = loaded.get("weights", load["dtype"])  # an older tree's arm does not say
         entry.samples["load"] = [loaded["load_ms"]]
         prepared = entry.call("prepare", **prepare)
         if prepared:

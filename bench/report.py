@@ -188,7 +188,7 @@ def notes(rows):
     lines += busy_notes(rows)
     if counted:
         lines.append(f"Memory: {', '.join(counted)}; peak since the arm began.")
-    lines += gpu_clock_notes(rows) + limit_notes(rows[0].provenance.get("ceilings"))
+    lines += gpu_clock_notes(rows) + limit_notes(rows[0].provenance.get("ceilings")) + packed_notes(rows)
     for arm, stages in by_arm(rows).items():
         status, reason = arm_state(stages)
         if status != "ok":
@@ -297,6 +297,16 @@ def limit_notes(ceilings):
                          f"{ceilings[f'{part}_flop_per_s'] / 1e12:.0f} TFLOP/s.")
     return lines + [f"No {part} limit: {ceilings[f'{part}_reason']}" for part in ("read", "vision", "prefill")
                     if f"{part}_reason" in ceilings]
+
+
+def packed_notes(rows):
+    """Which arms keep matrices in fewer bits than the dtype has, and what a decode step reads there and elsewhere."""
+    works = {arm: _work(stages) for arm, stages in by_arm(rows).items()}
+    packed = {arm: work for arm, work in works.items() if "weights" in work}
+    others = next((work["decode_bytes"] for arm, work in works.items() if work and arm not in packed), None)
+    elsewhere = f", that of the other arms {others / 1e9:.2f} GB" if others else ""
+    return [f"{arm} keeps the language model's matrices in 13 bits a weight, without loss (E5M7): its decode step "
+            f"reads {work['decode_bytes'] / 1e9:.2f} GB of weights{elsewhere}." for arm, work in packed.items()]
 
 
 def markdown_table(frame, corner=""):

@@ -20,7 +20,7 @@ from bench.progress import Progress
 from bench.results import check_writable, store_rows, write_results
 from bench.schema import CASE_STAGES, OPTIONAL, STAGES, Case, Row
 from bench.stopping import Stopping, is_warm
-from bench.work import matrix_shapes, weights_bytes, work
+from bench.work import decode_bytes, matrix_shapes, weights_bytes, work
 from core.config import ModelConfig
 from core.errors import UserError
 from infer.image import load_image
@@ -132,6 +132,7 @@ def arm_rows(entry, case, conditions, rounds):
             made_rounds = rounds_of(result, at, {"asked": rounds}, len(result.samples.get("end_to_end", [])), False)
             conditions = {**conditions, "rounds": made_rounds, "work": conditions["work_of"][at.slug]}
         stored = {key: value for key, value in conditions.items() if key != "work_of"}
+        stored["work"] = {**conditions["work"], **entry.work}
         for stage in stages:
             samples = result.samples.get(stage, [])
             if stage in OPTIONAL and not samples:
@@ -310,6 +311,9 @@ def measure_group(contest, session, case, others, judge, memory, config, stoppin
         memory.start()
     try:
         session.load_group(contest, case)
+        for entry in contest.running:
+            if entry.weights != case.dtype:
+                entry.work = {"weights": entry.weights, "decode_bytes": decode_bytes(config, entry.weights)}
         if session.options.warmup:
             contest.first_run()
         contest.pass_gate(judge)
@@ -322,7 +326,7 @@ def measure_group(contest, session, case, others, judge, memory, config, stoppin
         for entry in contest.running:
             entry.samples["device_memory"] = [used]
             entry.counted["device_memory"] = f"use of the whole device, by {memory.source}"
-            entry.samples["beyond_weights"] = [used - weights_bytes(config, case.dtype) / 2**20]
+            entry.samples["beyond_weights"] = [used - weights_bytes(config, entry.weights) / 2**20]
     if case.device == "gpu":
         contest.measure_cold(session.options.cold)
     for other in others:

@@ -35,7 +35,7 @@ STAGES = {  # stage -> (unit, what is measured)
     "compile": ("ms", "compiling and capturing for this case, in no other figure"),
     "peak_memory": ("MiB", "since the process began; `counted` says what"),
     "device_memory": ("MiB", "largest use of the whole device less that before the arm began"),
-    "beyond_weights": ("MiB", "device_memory less the weights' bytes"),
+    "beyond_weights": ("MiB", "device_memory less the weights' bytes as the device keeps them"),
 }
 GPU_STAGES = ("vision_gpu", "prefill_gpu", "token_gpu")
 COLD_STAGES = ("vision_cold", "prefill_cold", "token_cold")

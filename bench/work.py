@@ -3,20 +3,29 @@
 from math import prod
 
 from core.config import QUERIES
-from ops.weights import decoder_roles, lm_head_roles, parameter_shapes, resampler_roles, vision_encoder_roles
+from ops.weights import MATRICES, PACKED, decoder_roles, parameter_shapes, resampler_roles, vision_encoder_roles
 
-BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+BITS = {"float32": 32, "float16": 16, "bfloat16": 16}
+PACKED_BITS = 13   # of MATRICES where weights are PACKED; the others are float16 then
 
 
-def weights_bytes(config, dtype):
+def _bytes(shapes, weights):
+    """Bytes of parameters, name -> shape, that are kept as `weights` says: a dtype or PACKED."""
+    values = {name: prod(shape) for name, shape in shapes.items()}
+    if weights != PACKED:
+        return BITS[weights] * sum(values.values()) // 8
+    return sum((PACKED_BITS if name in MATRICES else 16) * count for name, count in values.items()) // 8
+
+
+def weights_bytes(config, weights):
     """Bytes of all parameters of both graphs."""
-    return BYTES[dtype] * sum(prod(shape) for graph in ("vision", "language")
-                              for shape in parameter_shapes(config, graph).values())
+    return sum(_bytes(parameter_shapes(config, graph), weights) for graph in ("vision", "language"))
 
 
-def decode_bytes(config, dtype):
+def decode_bytes(config, weights):
     """Bytes of weights that one decode step reads: decoder, final norm and lm_head; of the embedding only rows."""
-    return BYTES[dtype] * sum(map(prod, [*decoder_roles(config).values(), *lm_head_roles(config).values()]))
+    shapes = parameter_shapes(config, "language")
+    return _bytes({name: shape for name, shape in shapes.items() if not name.startswith("embedding.")}, weights)
 
 
 def _matrices(roles, *names):

@@ -2,6 +2,7 @@
 
 Values are drawn from a table of 65536 normal quantiles by random 16-bit numbers: as fast as memory for any type.
 Each chunk of each tensor has a generator of its own, so the values do not depend on the number of threads.
+float16 values are rounded to bfloat16 first, as which the published checkpoint is stored.
 """
 
 import argparse
@@ -105,12 +106,19 @@ def _chunk(p, config, seed, dtype, first, count, quantiles):
     """Values first..first+count of a tensor, in row order."""
     if p.name.endswith("attn_pool.pos_embed"):
         table = sin_cos_table(config.visual.output_dim, math.isqrt(QUERIES)).reshape(-1)[first:first + count]
-        return cast(table, "float32", dtype, p.name)
+        return _as_published(table, dtype, p.name)
     mean, deviation = _distribution(p, config)
-    table = cast(mean + deviation * quantiles, "float32", dtype, p.name)
+    table = _as_published(mean + deviation * quantiles, dtype, p.name)
     generator = np.random.Generator(np.random.PCG64([seed, zlib.crc32(p.name.encode()), first]))
     index = generator.integers(0, 1 << 64, size=-(-count // 4), dtype=np.uint64).view(np.uint16)[:count]
     return table[index]
+
+
+def _as_published(values, dtype, name):
+    """float32 values as `dtype`; as float16, those of a bfloat16 checkpoint."""
+    if dtype != "float16":
+        return cast(values, "float32", dtype, name)
+    return cast(cast(values, "float32", "bfloat16", name), "bfloat16", "float16", name)
 
 
 def _distribution(p, config):

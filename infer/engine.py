@@ -24,11 +24,15 @@ POLL_STEPS = 8      # decode steps launched on a GPU between two looks at what h
 class Engine:
     """An exported model, ready to run.
 
-    Attributes: config (ModelConfig), dtype and impl (str), device ("cpu" or "gpu"), load_seconds (float).
+    Attributes: config (ModelConfig), dtype and impl (str), device ("cpu" or "gpu"), load_seconds (float), weights (str:
+    how the language model's are kept, the dtype or "e5m7", see docs/inference.md).
     """
 
-    def __init__(self, exported, device="auto"):
-        """Load `exported`/vision and `exported`/language; raises UserError for what cannot be trusted to run."""
+    def __init__(self, exported, device="auto", pack=True):
+        """Load `exported`/vision and `exported`/language; raises UserError for what cannot be trusted to run.
+
+        pack: False keeps weights as they were exported that would else be packed without loss.
+        """
         start = time.perf_counter()
         self._paddle = import_paddle()
         has_gpu = self._paddle.is_compiled_with_cuda() and self._paddle.device.cuda.device_count() > 0
@@ -43,11 +47,12 @@ class Engine:
             if Manifest(Path(exported) / "language").impl == "native":
                 selfcheck.check_paddle("gpu")
         self._vision = Graph(Path(exported) / "vision", self.device)
-        self._language = Graph(Path(exported) / "language", self.device)
+        self._language = Graph(Path(exported) / "language", self.device, pack)
         vision, language = self._vision.manifest, self._language.manifest
         if (vision.config, vision.dtype, vision.checkpoint) != (language.config, language.dtype, language.checkpoint):
             raise UserError(f"the two graphs in {exported} come from different exports: run `make export` again")
         self.config, self.dtype, self.impl = language.config, language.dtype, language.impl
+        self.weights = self._language.weights
         if self.device == "gpu" and self.impl == "fused":
             selfcheck.check_operators("gpu", self.dtype)
         self._caches = {}

@@ -10,7 +10,8 @@ import psutil
 from core.config import ModelConfig
 from core.errors import UserError
 from core.files import file_hash
-from infer.parameters import load_parameters, weights_as_inputs
+from infer.parameters import load_packed, load_parameters, weights_as_inputs
+from ops.weights import PACKED
 
 SCHEMA = 3
 MAX_MANIFEST_BYTES = 1 << 20
@@ -84,11 +85,15 @@ class Manifest:
 class Graph:
     """A loaded graph. Inputs are bound to Paddle tensors without a copy; state tensors keep the graph's writes.
 
-    Attributes: manifest (Manifest), inputs (names), load_seconds (float).
+    Attributes: manifest (Manifest), inputs (names), load_seconds (float), weights (str: the dtype, or "e5m7": float16
+    with the matrices in 13 bits).
     """
 
-    def __init__(self, folder, device):
-        """Check and load `folder` (one exported graph) on `device` ("cpu" or "gpu")."""
+    def __init__(self, folder, device, pack=True):
+        """Check and load `folder` (one exported graph) on `device` ("cpu" or "gpu").
+
+        pack: keep the language model's matrices in 13 bits, without loss, where graph, weights and device allow it.
+        """
         start = time.perf_counter()
         self.manifest = Manifest(folder)
         if self.manifest.impl == "stock":
@@ -129,9 +134,21 @@ class Graph:
         self.inputs = frozenset(self._inputs) - frozenset(weights)
         (output,) = self._predictor.get_output_names()
         self._output = self._predictor.get_output_handle(output)
+        self.weights = self.manifest.dtype
         if weights:
-            self.bind(**load_parameters(parameters, weights, device))
+            self.bind(**self._load(parameters, weights, device, pack))
         self.load_seconds = time.perf_counter() - start
+
+    def _load(self, path, names, device, pack):
+        """The weights as tensors by name; says in `weights` how they are kept."""
+        if pack and device == "gpu" and (self.manifest.graph, self.manifest.dtype) == ("language", "float16"):
+            from ops import e5m7  # imports Paddle, which must have its settings first
+
+            if e5m7.is_read_here():
+                tensors, packed = load_packed(path, names, device, e5m7.Packer())
+                self.weights = PACKED if packed else self.weights
+                return tensors
+        return load_parameters(path, names, device)
 
     def bind(self, **tensors):
         """Bind inputs by name; each tensor's memory is used as it is until another one is bound."""

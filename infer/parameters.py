@@ -11,6 +11,7 @@ import struct
 import numpy as np
 
 from core.errors import UserError
+from ops.weights import MATRICES
 
 HEADER = struct.Struct("<IQIi")  # versions and ragged levels, all zero, and the length of the TensorDesc that follows
 TYPES = {4: np.dtype("<f2"), 5: np.dtype("<f4"), 22: np.dtype("<u2")}  # framework.proto; Paddle takes bfloat16 as u2
@@ -37,32 +38,53 @@ def weights_as_inputs(program):
     return made.SerializeToString(), sorted(parameters)
 
 
-def load_parameters(path, names, device):
+def load_packed(path, names, device, packer):
+    """({name: tensor}, whether packed) as `load_parameters` gives them: with MATRICES packed by `packer`, an
+    ops.e5m7.Packer that is closed then, if it packs all of them, else as they are in the file."""
+    packed = load_parameters(path, names, device, packer.pack)
+    packer.close()
+    return (load_parameters(path, names, device), False) if packed is None else (packed, True)
+
+
+def load_parameters(path, names, device, pack=None):
     """Tensors on `device` ("cpu" or "gpu") from a .pdiparams file that holds `names` in this order: {name: tensor}.
 
+    pack: makes the tensors of MATRICES from numpy arrays; as soon as it returns None for one, so does this function.
     Raises UserError for a file that ends early or holds anything else.
     """
     import paddle
-    from paddle.base.proto import framework_pb2
 
     place = paddle.CUDAPlace(0) if device == "gpu" else paddle.CPUPlace()
-    tensors, offset = {}, 0
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        try:
-            for name in names:
-                *zeros, length = HEADER.unpack_from(mapped, offset)
-                offset += HEADER.size
-                if any(zeros) or not 0 < length <= len(mapped) - offset:
-                    raise ValueError(f"no tensor at byte {offset}")
-                described = framework_pb2.VarType.TensorDesc.FromString(mapped[offset:offset + length])
-                offset += length
-                kind, count = TYPES[described.data_type], math.prod(described.dims)
-                values = np.frombuffer(mapped, kind, count, offset).reshape(described.dims)
-                tensors[name] = paddle.to_tensor(values, place=place)
-                offset += values.nbytes
-                del values  # it keeps the file mapped
-            if offset != len(mapped):
-                raise ValueError(f"{len(mapped) - offset} bytes too many")
-        except Exception as e:  # struct, protobuf and numpy each have their own
-            raise UserError(f"{path} is no file of this graph's parameters ({e}): run `make export` again") from None
+    with open(path, "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # closed with the last array over it
+    tensors = {}
+    for name, values in _stored(path, mapped, names):
+        if pack is not None and name in MATRICES:
+            tensors[name] = pack(values)
+            if tensors[name] is None:
+                return None
+        else:
+            tensors[name] = paddle.to_tensor(values, place=place)
     return tensors
+
+
+def _stored(path, mapped, names):
+    """Yield (name, numpy array) of each parameter in the mapped file."""
+    from paddle.base.proto import framework_pb2
+
+    offset = 0
+    try:
+        for name in names:
+            *zeros, length = HEADER.unpack_from(mapped, offset)
+            offset += HEADER.size
+            if any(zeros) or not 0 < length <= len(mapped) - offset:
+                raise ValueError(f"no tensor at byte {offset}")
+            described = framework_pb2.VarType.TensorDesc.FromString(mapped[offset:offset + length])
+            offset += length
+            values = np.frombuffer(mapped, TYPES[described.data_type], math.prod(described.dims), offset)
+            offset += values.nbytes
+            yield name, values.reshape(described.dims)
+        if offset != len(mapped):
+            raise ValueError(f"{len(mapped) - offset} bytes too many")
+    except Exception as e:  # struct, protobuf and numpy each have their own
+        raise UserError(f"{path} is no file of this graph's parameters ({e}): run `make export` again") from None

@@ -2,7 +2,8 @@
 
 `impl="fused"` calls the compiled operator (ops.library must be loaded), `impl="native"` composes plain Paddle layers.
 Both work on eager tensors and on the variables of a static program. `weights` maps the roles of ops/weights.py to
-tensors, in the roles' order; for native a stacked role may also be a list of its layers. T is the weights' dtype.
+tensors, in the roles' order; for native a stacked role may also be a list of its layers. T is the weights' dtype; on a
+GPU the fused decoder and lm_head also take all of their matrices in E5M7, as ops.e5m7.Packer makes them.
 State arguments are updated in place.
 """
 

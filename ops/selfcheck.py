@@ -14,8 +14,8 @@ import paddle.nn.functional as F
 
 from core.config import QUERIES, ModelConfig, VisionConfig
 from core.errors import NotHere, UserError, run_cli
-from ops import functional, library
-from ops.weights import STAGES
+from ops import e5m7, functional, library
+from ops.weights import MATRICES, STAGES
 
 # Largest ‖error‖ / ‖reference‖. Rounding alone gives about a fifth of these on this geometry; a wrong kernel gives 1.
 LIMITS = {"float16": 1e-2, "bfloat16": 6e-2, "float32": 1e-3}
@@ -93,6 +93,9 @@ def _operator_errors(device, dtype):
     starts = np.array([[1, 7], [0, 40]], np.int32)
     yield "embedding", compare("embedding", tokens, features[1].numpy(), starts, weights["embedding"])
     yield from _language_errors(rng, weights, device, dtype)
+    if device == "gpu" and dtype == "float16" and e5m7.is_read_here():
+        for operator, error in _language_errors(rng, weights, device, dtype, packed=True):
+            yield f"{operator} with packed weights", error
 
 
 def _resize_error(rng):
@@ -123,9 +126,16 @@ def _places(device, dtype):
     return (device, dtype, "fused"), ("cpu", "float32", "native")
 
 
-def _language_errors(rng, weights, device, dtype):
-    """The decoder over a prompt and a decode step, then the head, each with its state."""
+def _language_errors(rng, weights, device, dtype, packed=False):
+    """The decoder over a prompt and a decode step, then the head, each with its state.
+
+    packed: what is under test has its matrices in E5M7.
+    """
     places = _places(device, dtype)
+    weights = [{operator: _move(weights[operator], place, kind) for operator in ("decoder", "lm_head")}
+               for place, kind, _ in places]
+    if packed:
+        _pack(weights[0])
     heads, width = GEOMETRY.num_attention_heads, GEOMETRY.kv_channels
     cache = np.zeros([GEOMETRY.num_hidden_layers, ROWS, heads, SLOTS, width], np.float32)
     caches = [_move([cache, cache], place, kind) for place, kind, _ in places]
@@ -135,8 +145,8 @@ def _language_errors(rng, weights, device, dtype):
         hidden = rng.standard_normal([ROWS, max(lengths), GEOMETRY.hidden_size]).astype(np.float32)
         results = [functional.decoder(
             *_move([hidden], place, kind), _tensor(np.array(lengths, np.int32), place), _tensor(positions, place),
-            _tensor(inv_freq, place), _move(weights["decoder"], place, kind), *held, heads=heads,
-            seq_length=GEOMETRY.seq_length, eps=1e-6, impl=impl) for (place, kind, impl), held in zip(places, caches)]
+            _tensor(inv_freq, place), held["decoder"], *cache, heads=heads, seq_length=GEOMETRY.seq_length, eps=1e-6,
+            impl=impl) for (place, kind, impl), held, cache in zip(places, weights, caches)]
         valid = np.arange(max(lengths))[None, :] < np.array(lengths)[:, None]
         yield f"decoder ({'prefill' if max(lengths) > 1 else 'decode'})", _error(*results, where=valid)
         positions = positions + np.array(lengths, np.int32)
@@ -148,6 +158,16 @@ def _language_errors(rng, weights, device, dtype):
                                                   np.array(lengths, np.int32), name == "sampled")
 
 
+def _pack(weights):
+    """Replace matrices on the GPU, by operator and role, by what a graph that is loaded there makes of them."""
+    paddle.set_device("gpu")  # where the packer takes memory
+    packer = e5m7.Packer()
+    for operator, role in (name.split(".") for name in MATRICES):
+        weights[operator][role] = packer.pack(weights[operator][role].numpy())
+    packer.close()
+    paddle.set_device("cpu")
+
+
 def _lm_head_error(places, weights, hidden, columns, lengths, sampled):
     """Error of the head's logits; infinite where the state that it leaves does not follow from them.
 
@@ -156,7 +176,7 @@ def _lm_head_error(places, weights, hidden, columns, lengths, sampled):
     record = np.array([(1.0, 1.0, 1, 1.0, 0, 0)], "<f4, <f4, <i4, <f4, <i4, <u8").view(np.int32)  # top_k = 1
     record = np.tile(np.pad(record, (0, -(-GEOMETRY.vocab_size // 32))), (ROWS, 1))
     results, states = [], []
-    for place, kind, impl in places:
+    for (place, kind, impl), held in zip(places, weights):
         state = [_tensor(array, place) for array in (
             np.zeros([ROWS], np.int32), np.zeros([ROWS, 1], np.int64), np.zeros([ROWS, 4], np.int64),
             np.zeros([ROWS], np.int32), np.zeros([ROWS], np.int32))]
@@ -164,8 +184,7 @@ def _lm_head_error(places, weights, hidden, columns, lengths, sampled):
             state.append(_tensor(record, place))
         results.append(functional.lm_head(
             *_move([hidden], place, kind), _tensor(lengths, place), _tensor(columns, place),
-            _tensor(np.array([-1], np.int64), place), _move(weights["lm_head"], place, kind), *state, eps=1e-6,
-            impl=impl))
+            _tensor(np.array([-1], np.int64), place), held["lm_head"], *state, eps=1e-6, impl=impl))
         states.append([tensor.numpy() for tensor in state[:5]])
     # Of the device's own logits: rounding may decide a near tie.
     chosen = results[0].numpy()[:, -1].argmax(-1)[:, None]
@@ -188,10 +207,11 @@ def paddle_errors(device):
 
 
 def _weights(rng, roles, dtype):
-    """Random weights that `dtype` represents exactly, so that only the arithmetic differs."""
+    """Random weights that `dtype` and, for float16, E5M7 represent exactly, so that only the arithmetic differs."""
     made = {role: rng.standard_normal(shape) / np.sqrt(shape[-1]) + (0.5 if "ln" in role else 0.0)
             for role, shape in roles.items()}
-    return {role: _tensor(array.astype(np.float32), "cpu").astype(dtype).astype("float32").numpy()
+    bits = "bfloat16" if dtype == "float16" else dtype
+    return {role: _tensor(array.astype(np.float32), "cpu").astype(bits).astype(dtype).astype("float32").numpy()
             for role, array in made.items()}
 
 

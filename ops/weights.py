@@ -89,6 +89,10 @@ STAGES = {  # graph -> operator -> its roles
 }
 
 
+# Parameters of the fused language graph that may be kept in E5M7 (ops/e5m7.py): a decode step reads each of them whole.
+MATRICES = frozenset({"decoder.qkv_weight", "decoder.out_weight", "decoder.gate_up_weight", "decoder.down_weight",
+                      "lm_head.lm_head_weight"})
+PACKED = "e5m7"  # how a graph's weights are said to be kept then; else it is their dtype
 WHOLE_ENCODER_ROLES = ("patch_weight", "position", "ln_pre_weight", "ln_pre_bias")
 
 

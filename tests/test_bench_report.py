@@ -48,6 +48,17 @@ def test_speed_ups(rows):
     assert frame.loc["torch-eager", "speedup_vs_torch-sdpa"] == pytest.approx(300 / 420)
 
 
+def test_packed_weights_have_a_line_of_their_own(rows):
+    plain = [replace_provenance(row, work={"decode_bytes": 14.22e9}) for row in rows]
+    assert not any("13 bits" in line for line in notes(plain))
+    mixed = [replace_provenance(row, work={"decode_bytes": 11.55e9, "weights": "e5m7"})
+             if row.arm == "paddle-fused" else row for row in plain]
+    line = "paddle-fused keeps the language model's matrices in 13 bits a weight, without loss (E5M7): its decode " \
+        "step reads 11.55 GB of weights"
+    assert f"{line}, that of the other arms 14.22 GB." in notes(mixed)
+    assert f"{line}." in notes([row for row in mixed if row.arm == "paddle-fused"])
+
+
 def test_failed_gate_publishes_no_speed_up(rows):
     shown = display_frame(rows)
     for baseline in ("torch-eager", "torch-sdpa"):

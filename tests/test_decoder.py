@@ -70,3 +70,13 @@ def test_rows_do_not_mix():
 def test_a_full_cache_is_refused():
     with pytest.raises(Exception, match="row 0: 0 cached and 9 new tokens do not fit 8 cache slots"):
         Stack("fused", 1, slots=8).feed(hidden(1, 9), [9])
+
+
+@pytest.mark.parametrize("changed, message", [
+    ({"down_weight"}, "matrices in E5M7 .int32. are for float16 on a GPU: leave them as they were exported"),
+    ({"qkv_weight"}, "qkv_weight has type int32, expected float32")])
+def test_packed_matrices_are_refused_on_the_cpu(monkeypatch, changed, message):
+    for role in changed:
+        monkeypatch.setitem(WEIGHTS, role, WEIGHTS[role].astype("int32"))
+    with pytest.raises(Exception, match=message):
+        Stack("fused", 1).feed(hidden(1, 9), [9])

@@ -27,6 +27,10 @@ def pixels(seed, count=1):
     return np.random.default_rng(seed).standard_normal([count, 3, 448, 448]).astype(np.float32)
 
 
+def test_weights_on_the_cpu_are_as_exported(engine):
+    assert engine.weights == engine.dtype == "float32"
+
+
 def test_a_batch_gives_what_each_prompt_gives_alone(engine):
     prompts = [with_image(4, 9, 1), prompt(23, 2), [*with_image(2, 3, 3), *with_image(1, 5, 4)]]
     features = engine.vision(pixels(0, 3))

@@ -67,3 +67,9 @@ def test_a_full_record_is_not_overrun(impl):
 def test_the_lowest_of_equal_logits_wins(impl):
     _, after = run(impl, np.zeros([1, 1, MADE.hidden_size]), [1], [[0]], [-1], state(1))
     assert after["next_tokens"][0, 0] == 0
+
+
+def test_a_packed_matrix_is_refused_on_the_cpu(monkeypatch):
+    monkeypatch.setitem(WEIGHTS, "lm_head_weight", WEIGHTS["lm_head_weight"].astype("int32"))
+    with pytest.raises(Exception, match="matrices in E5M7 .int32. are for float16 on a GPU"):
+        run("fused", np.zeros([1, 2, MADE.hidden_size]), [2], np.array([[1]]), [-1], state(1))

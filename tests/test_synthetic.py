@@ -11,6 +11,7 @@ from safetensors import safe_open
 from core.config import ModelConfig
 from core.errors import UserError
 from export.checkpoint import open_checkpoint
+from export.dtypes import to_float32
 from export.names import parameters
 from export.synthetic import PRESETS, presets, sin_cos_table, write_checkpoint
 from export.vocabulary import write_vocabulary
@@ -49,6 +50,15 @@ def test_half_precision(tmp_path, dtype):
     assert {tensor.dtype for tensor in checkpoint.tensors.values()} == {dtype}
     assert json.loads((tmp_path / "c" / "config.json").read_text())["torch_dtype"] == dtype
     assert checkpoint.synthetic and not open_checkpoint(GOLDEN).synthetic
+
+
+def test_float16_holds_what_bfloat16_does(tmp_path):
+    for dtype in ("float16", "bfloat16"):
+        write_checkpoint("tiny", tmp_path / dtype, dtype=dtype)
+    made, published = (open_checkpoint(tmp_path / dtype) for dtype in ("float16", "bfloat16"))
+    for name in published.tensors:
+        values = to_float32(published.tensors[name].read(), "bfloat16")
+        np.testing.assert_array_equal(made.tensors[name].read(), values.astype(np.float16))
 
 
 def test_resampler_positions_follow_the_published_table():

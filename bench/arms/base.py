@@ -28,14 +28,19 @@ class Arm(abc.ABC):
     """One way to run the model. `load`, then `prepare`, then any number of `outputs` and `measure`."""
 
     clock = None   # the GPU's, see bench.device_clock; None on a CPU
+    weights = None   # how the device keeps them, where that is not the dtype: ops.weights.PACKED
 
     def load(self, source, dtype, device, threads, **options):
-        """Load the weights in folder `source`; returns {"load_ms"}, which excludes importing the framework."""
+        """Load the weights in folder `source`.
+
+        Returns {"load_ms", "weights"}: the time without importing the framework, and how the device keeps them, the
+        dtype or ops.weights.PACKED.
+        """
         self.on_gpu = device == "gpu"
         start = time.perf_counter()
         self.open(source, dtype, device, threads, **options)
         self.synchronize()
-        return {"load_ms": (time.perf_counter() - start) * 1e3}
+        return {"load_ms": (time.perf_counter() - start) * 1e3, "weights": self.weights or dtype}
 
     def prepare(self, image, prompts, new_tokens):
         """`image` is a .npy file with the decoded photograph, uint8 [height, width, 3]; every row gets it.

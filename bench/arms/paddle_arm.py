@@ -18,6 +18,7 @@ class PaddleArm(Arm):
         self.engine = Engine(source, device=device)  # takes its threads from OMP_NUM_THREADS, which the run sets
         if self.engine.dtype != dtype:
             raise UserError(f"{source} was exported as {self.engine.dtype}: export it with DTYPE={dtype}")
+        self.weights = self.engine.weights
 
     @property
     def image_size(self):

@@ -3,6 +3,8 @@
 #include <cuda_fp16.h>
 
 #include "common/e5m7.cuh"
+#include "common/hopper_launch.cuh"
+#include "common/wgmma.cuh"
 #include "status.h"
 
 namespace qwen {
@@ -62,6 +64,11 @@ __global__ void unpack_kernel(const char* __restrict__ from, __half* to, long lo
     }
 }
 
+#if CUDART_VERSION >= 12000
+// What can_run is asked about; never launched.
+__global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? kThreads : 1) readable_kernel() {}
+#endif
+
 bool valid(long long rows, long long columns) {
     return rows >= 0 && columns > 0 && columns % kE5m7Columns == 0 && rows * columns / 32 <= 1ll << 38;
 }
@@ -70,6 +77,14 @@ unsigned blocks_of(long long quads) { return static_cast<unsigned>((quads + kThr
 
 }  // namespace
 }  // namespace qwen
+
+extern "C" int qwen_vl_e5m7_readable() {
+#if CUDART_VERSION >= 12000
+    return qwen::can_run(qwen::readable_kernel, qwen::kThreads, 0);
+#else
+    return 0;
+#endif
+}
 
 extern "C" int qwen_vl_e5m7_pack(const void* from, void* to, long long rows, long long columns, long long first_row,
                                  int* failed, cudaStream_t stream) {

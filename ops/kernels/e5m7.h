@@ -18,6 +18,9 @@ extern "C" {
 // Bytes of `values` weights in whole granules.
 static inline long long qwen_vl_e5m7_bytes(long long values) { return values / 8 * 13; }
 
+// 1 if the current device runs all kernels of this build that read the format, else 0: prefill's are for sm_90a alone.
+int qwen_vl_e5m7_readable();
+
 // from [rows, columns] float16, columns a multiple of 128 -> to; both in device memory, 16-byte aligned. `first_row` is the
 // matrix row that `from` begins with (its parity counts). Adds the number of weights that cannot be packed to *failed.
 int qwen_vl_e5m7_pack(const void* from, void* to, long long rows, long long columns, long long first_row, int* failed,

@@ -57,8 +57,11 @@ class Values {
   bool gpu() const { return place_.GetType() == phi::AllocationType::GPU; }
   int dtype() const { return type_ == paddle::DataType::BFLOAT16 ? 1 : 0; }  // the launchers' code; unused on the CPU
 
-  void* operator()(const paddle::Tensor& tensor, const char* name) const {
-    check_type(tensor, name, type_);
+  void* operator()(const paddle::Tensor& tensor, const char* name) const { return data(tensor, name, type_); }
+
+  // The same of another type.
+  void* data(const paddle::Tensor& tensor, const char* name, paddle::DataType type) const {
+    check_type(tensor, name, type);
     PD_CHECK(tensor.place() == place_, name, " is on another device than the weights");
     return const_cast<void*>(tensor.data());
   }
@@ -66,6 +69,42 @@ class Values {
  private:
   paddle::DataType type_;
   phi::Place place_;
+};
+
+// Matrices of one call: all of them of the values' type, or all in E5M7 (ops/kernels/e5m7.h) as INT32.
+class Matrices {
+ public:
+  // `sample` is any one of them.
+  Matrices(const Values& values, const paddle::Tensor& sample)
+      : values_(values), packed_(sample.dtype() == paddle::DataType::INT32) {
+    PD_CHECK(!packed_ || (values.gpu() && values.dtype() == 0), "matrices in E5M7 (int32) are for float16 on a GPU: ",
+             "leave them as they were exported");
+  }
+
+  bool packed() const { return packed_; }
+
+  // Size of the last dimension of a matrix with so many columns.
+  int64_t stored(int64_t columns) const {
+    PD_CHECK(!packed_ || columns % kGranule == 0, "matrices in E5M7 have a multiple of ", kGranule, " columns, not ",
+             columns);
+    return packed_ ? columns / kGranule * kWords : columns;
+  }
+
+  // Columns of a matrix, by its shape.
+  int64_t columns(const paddle::Tensor& matrix) const {
+    const int64_t size = matrix.shape().back();
+    return packed_ ? size / kWords * kGranule : size;
+  }
+
+  void* operator()(const paddle::Tensor& tensor, const char* name) const {
+    return packed_ ? values_.data(tensor, name, paddle::DataType::INT32) : values_(tensor, name);
+  }
+
+ private:
+  static constexpr int64_t kGranule = 128, kWords = 52;  // columns that are packed together, and their 32-bit words
+
+  const Values& values_;
+  bool packed_;
 };
 
 }  // namespace qwen_vl

@@ -21,10 +21,12 @@ std::vector<Tensor> forward(const Tensor& hidden, const Tensor& lengths, const T
   qwen_vl::check_rank(generated, "generated", 2);
   const int64_t batch = hidden.shape()[0], columns = hidden.shape()[1], width = hidden.shape()[2];
   const int64_t wanted = logit_columns.shape()[1], vocab = lm_head_weight.shape()[0], capacity = generated.shape()[1];
+  const qwen_vl::Values values(ln_f_weight);
+  const qwen_vl::Matrices matrices(values, lm_head_weight);
   QWEN_VL_SHAPE(lengths, batch);
   QWEN_VL_SHAPE(logit_columns, batch, wanted);
   QWEN_VL_SHAPE(ln_f_weight, width);
-  QWEN_VL_SHAPE(lm_head_weight, vocab, width);
+  QWEN_VL_SHAPE(lm_head_weight, vocab, matrices.stored(width));
   QWEN_VL_SHAPE(positions, batch);
   QWEN_VL_SHAPE(next_tokens, batch, 1);
   QWEN_VL_SHAPE(generated, batch, capacity);
@@ -33,7 +35,6 @@ std::vector<Tensor> forward(const Tensor& hidden, const Tensor& lengths, const T
   const bool samples = sampling && sampling->numel() > 1;
   if (samples) qwen_vl::check_shape(*sampling, "sampling", {batch, qwen::sampling_width(vocab)});
 
-  const qwen_vl::Values values(lm_head_weight);
   Tensor logits = paddle::empty({batch, wanted, vocab}, paddle::DataType::FLOAT32, hidden.place());
   QwenVlLmHead p{};
   p.x = QWEN_VL_VALUES(values, hidden);
@@ -41,7 +42,7 @@ std::vector<Tensor> forward(const Tensor& hidden, const Tensor& lengths, const T
   p.logit_columns = QWEN_VL_DATA(const int, logit_columns);
   p.stop_tokens = QWEN_VL_DATA(const long long, stop_tokens);
   p.ln_f_weight = QWEN_VL_VALUES(values, ln_f_weight);
-  p.lm_head_weight = QWEN_VL_VALUES(values, lm_head_weight);
+  p.lm_head_weight = QWEN_VL_VALUES(matrices, lm_head_weight);
   p.positions = QWEN_VL_DATA(int, positions);
   p.next_tokens = QWEN_VL_DATA(long long, next_tokens);
   p.generated = QWEN_VL_DATA(long long, generated);
@@ -50,7 +51,7 @@ std::vector<Tensor> forward(const Tensor& hidden, const Tensor& lengths, const T
   p.logits = logits.data<float>();
   p.batch = batch, p.seq = columns, p.columns = wanted, p.hidden = width, p.vocab = vocab;
   p.stop_count = stop_tokens.shape()[0], p.generated_slots = capacity;
-  p.epsilon = eps, p.dtype = values.dtype();
+  p.epsilon = eps, p.dtype = values.dtype(), p.e5m7 = matrices.packed();
   p.leave_choice = samples;
   if (values.gpu() && wanted == 1 && qwen_vl::is_decode_step(batch, columns)) {
     qwen_vl::decode_head(hidden, p);

@@ -1,7 +1,7 @@
 """Times decode steps of exported graphs, greedy and sampled, and the host's work before a prefill is launched, and
 reads the device's memory with 2048 positions in use.
 
-    python -m tests.gpu.bench_engine EXPORTED [--device gpu|cpu] [--steps 300]
+    python -m tests.gpu.bench_engine EXPORTED [--device gpu|cpu] [--steps 300] [--no-pack]
 
 Memory is that of the whole device by nvidia-smi, without the weights' own bytes; a CPU has none to read.
 """
@@ -13,6 +13,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from bench.work import weights_bytes
 from core.config import QUERIES
 from infer.engine import Engine
 from infer.image import default_image, load_image
@@ -60,12 +61,11 @@ def host_milliseconds(engine, features, between):
     return [statistics.median(part) for part in zip(*times)]
 
 
-def beyond_weights(exported):
-    """MiB that nvidia-smi counts on the device beyond the bytes of both graphs' parameters."""
+def beyond_weights(engine):
+    """MiB that nvidia-smi counts on the device beyond the bytes of both graphs' parameters, as they are kept there."""
     done = subprocess.run(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"], check=True,
                           capture_output=True, text=True)
-    weights = sum((exported / graph / "model.pdiparams").stat().st_size for graph in ("vision", "language"))
-    return int(done.stdout.splitlines()[0]) - weights / 2**20
+    return int(done.stdout.splitlines()[0]) - weights_bytes(engine.config, engine.weights) / 2**20
 
 
 def main():
@@ -73,14 +73,15 @@ def main():
     parser.add_argument("exported", type=Path)
     parser.add_argument("--device", choices=["gpu", "cpu"], default="gpu")
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--no-pack", dest="pack", action="store_false", help="weights as they were exported")
     args = parser.parse_args()
-    engine = Engine(args.exported, args.device)
-    print(f"loaded in {engine.load_seconds:.2f} s")
+    engine = Engine(args.exported, args.device, args.pack)
+    print(f"loaded in {engine.load_seconds:.2f} s, the language model's weights as {engine.weights}")
     features = engine.vision(engine.preprocess([load_image(default_image())]))
     if args.device == "gpu" and shutil.which("nvidia-smi"):
         for prompt in (PROMPT, POSITIONS - 4):
             run(begin(engine, features, prompt, POSITIONS - prompt), 3).tokens()
-            print(f"prompt of {prompt}, {POSITIONS} positions: {beyond_weights(args.exported):.0f} MiB beyond the "
+            print(f"prompt of {prompt}, {POSITIONS} positions: {beyond_weights(engine):.0f} MiB beyond the "
                   "weights")
     for words, between in (("again and again", lambda: None),
                            (f"after a generation of {WARM_UP} tokens",

@@ -1,4 +1,5 @@
-"""Sampling and kept caches through the fused graphs on a GPU, where prompts and single steps take different kernels."""
+"""Sampling, kept caches and packed weights through the fused graphs on a GPU, where prompts and single steps take
+different kernels."""
 
 import itertools
 import os
@@ -18,16 +19,38 @@ LIMIT = 1e-2  # ‖difference‖ / ‖logits‖ of two float16 computations
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not has_gpu(), reason="needs an NVIDIA GPU, none answers here")]
 
 
+def export(folder, preset, stored_as="float32"):
+    """Export fused graphs of a random checkpoint, stored as named, in the device's type; returns their folder."""
+    dtype = "float16" if DEVICE == "gpu" else "float32"
+    for command in (["export.synthetic", "--preset", preset, "--dtype", stored_as, folder / "checkpoint"],
+                    ["export", "all", folder / "checkpoint", folder / "exported", "--dtype", dtype]):
+        subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=os.environ, check=True)
+    return folder / "exported"
+
+
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
     """Fused graphs of a random tiny checkpoint on the device."""
     from infer.engine import Engine
 
-    folder, dtype = tmp_path_factory.mktemp("tiny"), "float16" if DEVICE == "gpu" else "float32"
-    for command in (["export.synthetic", "--preset", "tiny", folder / "checkpoint"],
-                    ["export", "all", folder / "checkpoint", folder / "exported", "--dtype", dtype]):
-        subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=os.environ, check=True)
-    return Engine(folder / "exported", DEVICE)
+    return Engine(export(tmp_path_factory.mktemp("tiny"), "tiny"), DEVICE)
+
+
+@pytest.fixture(scope="module")
+def packed_and_plain(tmp_path_factory):
+    """Engines on the same graphs, whose widths and values can be packed: the first one packs."""
+    from infer.engine import Engine
+    from infer.graph import import_paddle
+
+    import_paddle()
+    from ops import e5m7  # imports Paddle, which must have its settings first
+
+    if not e5m7.is_read_here():
+        pytest.skip("no kernels for packed weights on this card, or left out by CUDA_ARCHS")
+    exported = export(tmp_path_factory.mktemp("small"), "small", "float16")
+    engines = Engine(exported, DEVICE), Engine(exported, DEVICE, pack=False)
+    assert [engine.weights for engine in engines] == ["e5m7", "float16"]
+    return engines
 
 
 def prompt(length, seed):
@@ -86,3 +109,40 @@ def test_pictures_of_earlier_turns_stay_in_the_cache(engine):
     whole.prefill()
     assert reused == len(first)
     assert np.linalg.norm(logits - whole.logits()) <= LIMIT * np.linalg.norm(whole.logits())
+
+
+def greedy(engine, prompts, new):
+    """(tokens, logits [B, new, V]) of a greedy generation."""
+    run = engine.start(prompts, max_new_tokens=new)
+    run.prefill()
+    logits = [run.logits()[:, -1]]
+    for _ in range(new - 1):
+        run.step()
+        logits.append(run.logits()[:, -1])
+    return run.tokens(), np.stack(logits, 1)
+
+
+@pytest.mark.parametrize("batch, longest", [(1, 5), (1, 300), (3, 70), (8, 20), (11, 20), (2, 1500)])
+def test_packed_weights_give_the_same_logits_and_tokens(packed_and_plain, batch, longest):
+    new = 24
+    prompts = [prompt(max(1, longest - 9 * row), row) for row in range(batch)]
+    (ours, our_logits), (plain, plain_logits) = (greedy(engine, prompts, new) for engine in packed_and_plain)
+    for row in range(batch):
+        same = next((i for i in range(new) if ours[row][i] != plain[row][i]), new)
+        ours_until, plain_until = (logits[row, :same + 1] for logits in (our_logits, plain_logits))
+        assert np.linalg.norm(ours_until - plain_until) <= LIMIT * np.linalg.norm(plain_until)
+        if same < new:  # rounding decided between two tokens, and they go on from different texts
+            second, first = np.sort(plain_until[-1])[-2:]
+            assert first - second <= 2 * np.abs(ours_until[-1] - plain_until[-1]).max()
+
+
+def test_weights_of_more_bits_are_left_as_they_are(tmp_path):
+    from infer.engine import Engine
+
+    made = Engine(export(tmp_path, "small"), DEVICE)
+    assert made.weights == made.dtype
+    assert all(len(row) == 4 for row in made.generate([prompt(9, 1)], max_new_tokens=4))
+
+
+def test_matrices_of_other_widths_are_left_as_they_are(engine):
+    assert engine.weights == engine.dtype

@@ -1,0 +1,73 @@
+"""Matrices of float16 weights in 13 bits each, without loss, on a GPU (ops/kernels/e5m7.h has the format)."""
+
+import ctypes
+
+import numpy as np
+import paddle
+
+from ops import library
+
+COLUMNS, WORDS = 128, 52  # columns that are packed together, and their 32-bit words
+SLICE_BYTES = 64 << 20    # of a matrix that is on the device as it was
+
+
+def is_read_here():
+    """Whether the operators read the format on the current GPU: compute capability 9.0, built by CUDA 12 or newer."""
+    readable = getattr(_kernels(), "qwen_vl_e5m7_readable", None)  # not there if built for the CPU
+    return readable is not None and bool(readable())
+
+
+def _kernels():
+    return ctypes.CDLL(str(library.path()))
+
+
+def slices(rows, columns):
+    """(first, end) of slices of a float16 matrix [rows, columns]: two rows, or as many more as SLICE_BYTES hold.
+
+    Each begins at an even row: the format tells even rows from odd ones.
+    """
+    step = max(2, SLICE_BYTES // (2 * columns) // 2 * 2)
+    return [(first, min(first + step, rows)) for first in range(0, rows, step)]
+
+
+class Packer:
+    """Packs matrices on the GPU, through one buffer that it holds there until `close`."""
+
+    def __init__(self):
+        place = paddle.CUDAPlace(0)
+        paddle.device.cuda.synchronize()  # Paddle's stream may still use memory that its allocator hands out again
+        self._staging = paddle.empty([SLICE_BYTES // 2], "float16")
+        self._failed = paddle.to_tensor(np.zeros(1, np.int32), place=place)
+        self._place = place
+        self._pack = _kernels().qwen_vl_e5m7_pack
+        self._pack.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_longlong] * 3, *[ctypes.c_void_p] * 2]
+
+    def pack(self, matrices):
+        """Matrices in E5M7: a Paddle tensor i32 [.., rows, columns / 128 * 52]; None if they cannot be packed.
+
+        matrices: numpy [.., rows, columns], contiguous. What can be packed is float16 of at most 8 significant bits and
+        a magnitude below 64, with an even number of rows and a multiple of 128 columns.
+        """
+        *_, rows, columns = matrices.shape
+        if matrices.dtype != np.float16 or rows % 2 or columns % COLUMNS:
+            return None
+        packed = paddle.empty([*matrices.shape[:-1], columns // COLUMNS * WORDS], "int32")
+        flat = matrices.reshape(-1, columns)
+        for first, end in slices(len(flat), columns):
+            if not self._pack_slice(flat[first:end], packed.data_ptr() + first * columns // 8 * 13, first):
+                return None
+        return packed
+
+    def _pack_slice(self, values, to, first):
+        """Pack rows of a matrix, of which `first` is the first one, to an address; returns whether all could be."""
+        self._staging.get_tensor().set(values, self._place)
+        # Paddle copies on CUDA's default stream (null): so the kernel comes after one copy and before the next.
+        status = self._pack(self._staging.data_ptr(), to, *values.shape, first, self._failed.data_ptr(), None)
+        if status != 0:
+            raise RuntimeError(f"qwen_vl_e5m7_pack failed with status {status}")
+        return int(self._failed.numpy()[0]) == 0
+
+    def close(self):
+        """Give the memory back that the buffer took, and what else Paddle's allocator holds in reserve."""
+        self._staging = self._failed = None
+        paddle.device.cuda.empty_cache()
