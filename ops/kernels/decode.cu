@@ -126,10 +126,10 @@ __device__ void compute_step(const Params& p, Ring ring, BlockState& block, char
       grid.wait();
     }
     Input input = take_input<T, Pieces>(p, m, ring, block, activations, weights, tag);
-    end_exchange<Share::kE5m7>(block);
+    end_exchange(block);
     epilogue.begin(m, tag);
     multiply<T>(ring, m, a.batch, input, weights, reduction, epilogue);
-    begin_exchange<Share::kE5m7>(block);
+    begin_exchange(block);
     residual = m.role == kOut || m.role == kDown;
   }
   // (the last epilogue has put the residual where hidden_out is)
@@ -145,11 +145,10 @@ __global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant
   constexpr int kStageBytes = stage_bytes(Share::kE5m7);
   const SharedLayout layout(p.stages * kStageBytes, p.args.batch, p.args.hidden, p.args.head_dim);
   float* rotary = reinterpret_cast<float*>(shared + layout.rotary);
-  const Ring ring{shared, kept(shared_address(full)), kept(shared_address(empty)), p.stages,
-                  kStageBytes};
+  const Ring ring{shared, kept(shared_address(full)), kept(shared_address(empty)), p.stages, kStageBytes};
   if (threadIdx.x == 0) {
     ring.init();
-    block.in_flight = in_flight_in_exchange(Share::kE5m7);
+    block.in_flight = kInFlightInExchange;
   }
   __syncthreads();
   if (threadIdx.x >= kComputeThreads) {

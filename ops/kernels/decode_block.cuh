@@ -28,13 +28,11 @@ struct BlockState {
 };
 
 // Around the times in which blocks wait for each other's results.
-template <bool E5m7>
-__device__ void begin_exchange(BlockState& block) {
-  if (threadIdx.x == 0) block.in_flight = in_flight_in_exchange(E5m7);
+__device__ inline void begin_exchange(BlockState& block) {
+  if (threadIdx.x == 0) block.in_flight = kInFlightInExchange;
 }
-template <bool E5m7>
-__device__ void end_exchange(BlockState& block) {
-  if (threadIdx.x == 0) block.in_flight = in_flight(E5m7);
+__device__ inline void end_exchange(BlockState& block) {
+  if (threadIdx.x == 0) block.in_flight = kInFlight;
 }
 
 // Sums over each batch row (thread % 8) in a fixed order; lanes 0-7 hold the warp's sums afterwards.

@@ -89,7 +89,7 @@ struct Tile {
       }
       ring.wait_full();
       const char* from = ring.data() + lane / 4 * stage_row_bytes(Share::kE5m7);
-      half[i].take(from, group + lane / 4, warp, lane, count);
+      half[i].take(from, group + lane / 4, warp, lane, count);  // (other tiles and partners are an even distance away)
       ring.release();
     }
   }

@@ -37,8 +37,8 @@ constexpr int kMinStages = 3;
 constexpr int kMaxStages = 24;
 // Rows of stages on their way at a time: more of them keep memory busier, but the queues in front of it slow down every
 // other access. So there are fewer while blocks exchange results; the ring is deep to bridge these times.
-__host__ __device__ constexpr int in_flight(bool e5m7) { return 5 * kStageRows; }
-__host__ __device__ constexpr int in_flight_in_exchange(bool e5m7) { return in_flight(e5m7) / 2; }
+constexpr int kInFlight = 5 * kStageRows;
+constexpr int kInFlightInExchange = 5 * kStageRows / 2;
 // While a stage waits for room in the ring, its rows from there on are brought into the L2 cache, as far as this.
 constexpr int kAheadBytes = 8192;
 constexpr int kWindow = 4;                 // chunks of activations in flight where they do not fit as a whole

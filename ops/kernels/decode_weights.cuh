@@ -20,7 +20,7 @@ struct HalfShare {
     for (int s = 0; s < kSteps; ++s) steps[s] = make_uint4(0, 0, 0, 0);
   }
 
-  // From a stage: this lane's row begins at `from` and is number `row` of the matrix; `count` columns are there.
+  // From a stage: this lane's row begins at `from`; `row` is as even or odd as its number; `count` columns are there.
   __device__ void take(const char* from, int, int warp, int lane, int count) {
 #pragma unroll
     for (int s = 0; s < kSteps; ++s) {
