@@ -22,7 +22,7 @@ namespace {
 constexpr int kCandidates = 48;
 constexpr int kTimedRuns = 5, kFinalists = 6, kFinalRounds = 3;
 constexpr float kNever = 1e30f;  // the time of what does not run
-constexpr long long kUnpackedBytes = 32ll << 20, kUnpackedRows = 128;  // of weights unpacked at once, at most and least
+constexpr long long kUnpackedBytes = 32ll << 20, kUnpackedRows = 128;  // of weights at once, at most and at least
 
 // cuBLASLt is loaded by soname so that one build serves the library that the host process brings.
 struct Library {

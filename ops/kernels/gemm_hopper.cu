@@ -84,22 +84,23 @@ bool launch(const QwenVlGemm& g, cudaStream_t stream, int* status) {
 using Wide = GemmShape<2, 256, 4, 128, Common::kTokens, true>;      // 128 x 256
 using Prompt = GemmShape<3, 144, 5, 144, Common::kWeights, false>;  // 192 x 144
 using Half = GemmShape<2, 144, 6, 72, Common::kDepth, true>;        // 128 x 144, half of the depth a block
-// For weights in E5M7; the first two are for few tokens, where the weights' way is all that counts.
-using PackedFew = GemmShape<2, 64, 8, 64, Common::kTokens, true, 5>;
-using PackedFewHalf = GemmShape<1, 64, 8, 32, Common::kDepth, true, 10>;
+// For weights in E5M7: the same, and two for few tokens, where only the way of the weights counts.
 using PackedPrompt = GemmShape<3, 144, 6, 144, Common::kWeights, false, 3>;
 using PackedHalf = GemmShape<2, 144, 7, 72, Common::kDepth, true, 3>;
+using PackedFew = GemmShape<2, 64, 8, 64, Common::kTokens, true, 5>;       // 128 x 64
+using PackedFewHalf = GemmShape<1, 64, 8, 32, Common::kDepth, true, 10>;  // 64 x 64, half of the depth a block
 
-template <typename T> bool choose_packed(const QwenVlGemm& g, int shape, cudaStream_t stream, int* status) {
-    if (g.float_output) return shape == 0 && launch<T, PackedFew, kNoActivation, float>(g, stream, status);
+bool choose_packed(const QwenVlGemm& g, int shape, cudaStream_t stream, int* status) {
+    using T = __half;
+    if (g.float_output) return shape == 2 && launch<T, PackedFew, kNoActivation, float>(g, stream, status);
     if (g.activation == kSiluMul) {
-        if (shape == 0) return launch<T, PackedFew, kSiluMul>(g, stream, status);
-        return shape == 2 && launch<T, PackedPrompt, kSiluMul>(g, stream, status);
+        if (shape == 0) return launch<T, PackedPrompt, kSiluMul>(g, stream, status);
+        return shape == 2 && launch<T, PackedFew, kSiluMul>(g, stream, status);
     }
-    if (shape == 0) return launch<T, PackedFew, kNoActivation>(g, stream, status);
-    if (shape == 1) return launch<T, PackedFewHalf, kNoActivation>(g, stream, status);
-    if (shape == 2) return launch<T, PackedPrompt, kNoActivation>(g, stream, status);
-    return shape == 3 && launch<T, PackedHalf, kNoActivation>(g, stream, status);
+    if (shape == 0) return launch<T, PackedPrompt, kNoActivation>(g, stream, status);
+    if (shape == 1) return launch<T, PackedHalf, kNoActivation>(g, stream, status);
+    if (shape == 2) return launch<T, PackedFew, kNoActivation>(g, stream, status);
+    return shape == 3 && launch<T, PackedFewHalf, kNoActivation>(g, stream, status);
 }
 
 template <typename T> bool choose(const QwenVlGemm& g, int shape, cudaStream_t stream, int* status) {
@@ -122,7 +123,7 @@ bool hopper_gemm(const QwenVlGemm& g, int shape, cudaStream_t stream, int* statu
         if (g.dtype != kFloat16 || g.in % kE5m7Columns || g.activation == kGelu ||
             (g.float_output && (g.addend || g.activation != kNoActivation)))
             return false;
-        return choose_packed<__half>(g, shape, stream, status);
+        return choose_packed(g, shape, stream, status);
     }
     if (g.float_output || g.tokens < kFewestTokens) return false;
     return with_dtype(g.dtype, [&](auto type) { return choose<decltype(type)>(g, shape, stream, status); });

@@ -17,7 +17,7 @@ enum class Common { kWeights, kTokens, kDepth };
 // A tile is 64 rows of the weights for each of its GROUPS of 128 threads, by N tokens.
 // DEDICATED: the epilogue has memory of its own; else it uses the stages', and the next tile's fetches wait for it.
 // CHUNK: tokens that the epilogue writes at once.
-// GRANULES: 0, or the weights are in E5M7 and have a ring of their own, of so many stages with a granule's columns each.
+// GRANULES: 0, or the weights are in E5M7, in a ring of their own with so many stages of one granule's columns.
 template <int GROUPS, int N, int STAGES, int CHUNK, Common COMMON, bool DEDICATED, int GRANULES = 0> struct GemmShape {
     static constexpr int kGroups = GROUPS, kN = N, kStages = STAGES, kChunk = CHUNK, kGranules = GRANULES;
     static constexpr Common kCommon = COMMON;
@@ -37,7 +37,8 @@ template <int GROUPS, int N, int STAGES, int CHUNK, Common COMMON, bool DEDICATE
     static constexpr int kPanels = DEDICATED ? STAGES * kStageBytes : kExchanged;
     static constexpr int kGranulesAt = STAGES * kStageBytes + (DEDICATED ? GROUPS * kPanelBytes : 0);
     static constexpr int kBarriers = kGranulesAt + GRANULES * kWeightBytes;
-    static constexpr int kBytes = kBarriers + (2 * STAGES + 2 * GRANULES + GROUPS) * 8 + 1024;  // and what aligns the start
+    static constexpr int kBytes =
+        kBarriers + (2 * STAGES + 3 * GRANULES + GROUPS) * 8 + 1024;  // and what aligns the start
     static constexpr int kThreads = 128 * (GROUPS + 1);
     static_assert(kColumns % CHUNK == 0 && CHUNK % 8 == 0 && kBytes <= 232448, "tile does not fit");
     static_assert(kExchanged + (DEDICATED ? 0 : GROUPS * kPanelBytes) <= STAGES * kStageBytes, "epilogue does not fit");
@@ -63,7 +64,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
     const uint32_t memory = (shared_address(unaligned) + 1023) / 1024 * 1024;
     const uint32_t full = memory + S::kBarriers, empty = full + S::kStages * 8, added = empty + S::kStages * 8;
     const uint32_t packed = memory + S::kGranulesAt, packed_full = added + S::kGroups * 8;
-    const uint32_t packed_empty = packed_full + S::kGranules * 8;
+    const uint32_t packed_empty = packed_full + S::kGranules * 8, peer_ready = packed_empty + S::kGranules * 8;
     const int rank = static_cast<int>(cluster_rank()), clusters = gridDim.x / 2, first = blockIdx.x / 2;
     const int half = (size.steps + 2 * S::kSteps - 1) / (2 * S::kSteps) * S::kSteps;
     const int start = S::kSplit && rank ? half : 0;
@@ -86,7 +87,8 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
         }
         for (int i = 0; i < S::kGranules; ++i) {
             barrier_init(packed_full + i * 8, 1);
-            barrier_init(packed_empty + i * 8, S::kGroups * 4 * (S::kSharesWeights ? 2 : 1));  // warps
+            barrier_init(packed_empty + i * 8, S::kGroups * 4);  // warps
+            barrier_init(peer_ready + i * 8, 1);
         }
         for (int i = 0; i < S::kGroups; ++i) barrier_init(added + i * 8, 1);
         barrier_init_fence();
@@ -127,6 +129,10 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
                     const uint32_t barrier = full + ring.stage * 8, at = memory + ring.stage * S::kStageBytes;
                     if (S::kPacked && step % S::kSteps == 0) {
                         barrier_wait(packed_empty + granule.stage * 8, granule.parity ^ 1);
+                        if (S::kSharesWeights) {  // both blocks' memory is written to
+                            barrier_arrive_at(cluster_address(peer_ready, rank ^ 1) + granule.stage * 8);
+                            barrier_wait(peer_ready + granule.stage * 8, granule.parity);
+                        }
                         barrier_expect(packed_full + granule.stage * 8, S::kWeightBytes);
                         fetch_weights(packed + granule.stage * S::kWeightBytes, packed_full + granule.stage * 8,
                                       step / S::kSteps * (kE5m7Bytes / 2), m);
@@ -152,28 +158,22 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
             barrier_arrive(empty + stage * 8);
             if (S::kSharesStages) barrier_arrive_at(peer_empty + stage * 8);
         };
-        // Of E5M7 a thread reads its part of the rows lane / 4 and lane / 4 + 8 of its warp's 16.
+        // A thread reads its share of the rows lane / 4 and lane / 4 + 8 of its warp's 16. The loads wait behind matrix
+        // instructions that the warp has issued: an arrival here stays behind them, one at the peer would not.
         const int packed_row = group * 64 + warp * 16 + lane / 4;
-        const char* const packed_rows = reinterpret_cast<const char*>(unaligned) + (packed - shared_address(unaligned)) +
-                                        packed_row * kE5m7Bytes;
+        const char* const packed_rows = reinterpret_cast<const char*>(unaligned) +
+                                        (packed - shared_address(unaligned)) + packed_row * kE5m7Bytes;
         const int planes = e5m7_planes_at(packed_row, lane % 4), tail = e5m7_tail_at(packed_row, lane % 4);
-        const uint32_t peer_packed_empty = cluster_address(packed_empty, rank ^ 1);
         Granules granule(0);
-        int read = 0;  // the stage that the shares are from
         E5m7 shares[2];
         auto load_granule = [&] {
             const char* at = packed_rows + granule.stage * S::kWeightBytes;
             barrier_wait(packed_full + granule.stage * 8, granule.parity);
 #pragma unroll
-            for (int i = 0; i < 2; ++i) shares[i].load(at + i * 8 * kE5m7Bytes + planes, at + i * 8 * kE5m7Bytes + tail);
-            read = granule.stage;
-            granule.advance();
-        };
-        auto release_granule = [&](int stage) {
+            for (int i = 0; i < 2; ++i, at += 8 * kE5m7Bytes) shares[i].load(at + planes, at + tail);
             __syncwarp();
-            if (lane > 0) return;
-            barrier_arrive(packed_empty + stage * 8);
-            if (S::kSharesWeights) barrier_arrive_at(peer_packed_empty + stage * 8);
+            if (lane == 0) barrier_arrive(packed_empty + granule.stage * 8);
+            granule.advance();
         };
         for (int unit = first; unit < size.units; unit += clusters) {
             int m, n;
@@ -196,8 +196,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
                 uint32_t numbers[S::kSteps][4][4];
 #pragma unroll
                 for (int i = 0; i < S::kSteps; ++i, ring.advance()) {
-                    const bool last_half = S::kPacked && i == S::kSteps - 1;
-                    const int unpacked = read;
+                    const bool next_granule = S::kPacked && i == S::kSteps - 1 && step + S::kSteps < steps;
                     const uint32_t at = memory + ring.stage * S::kStageBytes;
                     const uint64_t weights = tile_descriptor(at + group * 8192, 16);
                     const uint64_t tokens = tile_descriptor(at + S::kTokensAt, 16);
@@ -206,8 +205,6 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
                         for (int j = 0; j < 16; ++j)
                             numbers[i][j / 4][j % 4] = shares[j % 2].pair(i * 8 + j / 4 * 2 + j % 4 / 2);
                         wgmma_settle(numbers[i]);
-                        // Loads wait behind matrix instructions that were issued before them.
-                        if (last_half && step + S::kSteps < steps) load_granule();
                     }
                     barrier_wait(full + ring.stage * 8, ring.parity);
                     wgmma_begin();
@@ -219,8 +216,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
                             wgmma_shared<T, S::kN>(sum, weights + part * 2, tokens + part * 2, step + part > 0);
                     }
                     wgmma_commit();
-                    // Not before what was loaded has been used: an arrival may overtake loads.
-                    if (last_half) release_granule(unpacked);
+                    if (next_granule) load_granule();
                     wgmma_wait<1>();
                     if (step + i > 0 && (S::kDedicated || step + i <= steps - S::kStages)) release(previous);
                     previous = ring.stage;

