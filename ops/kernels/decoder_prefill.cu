@@ -5,6 +5,7 @@
 
 #include "attention.h"
 #include "common/arguments.h"
+#include "e5m7.h"
 #include "gemm.h"
 #include "norm.h"
 #include "rope_cache.h"
@@ -21,8 +22,23 @@ long long mlp_rows(long long rows) {
     return ((rows + blocks - 1) / blocks + 15) / 16 * 16;
 }
 
+// One of a layer's matrix products, without addresses.
+QwenVlGemm product_of(const QwenVlDecoder& a, long long in, long long out, long long tokens, int activation) {
+    QwenVlGemm g{};
+    g.tokens = tokens;
+    g.in = g.x_stride = in;
+    g.out = out;
+    g.batch = 1;
+    g.dtype = a.dtype;
+    g.activation = activation;
+    g.layers = a.layers;
+    g.layer_stride = in * out;
+    g.e5m7 = a.e5m7;
+    return g;
+}
+
 struct Buffers {
-    void *packed, *normed, *qkv, *gate_up, *product;
+    void *packed, *normed, *qkv, *gate_up, *product, *unpacked;
     int *offsets;
     int2* places;
     float2* table;
@@ -40,7 +56,19 @@ struct Buffers {
         // The MLP begins where attention has done with q, k and v. A product's bytes are a multiple of 256.
         qkv = gate_up = slices.take(std::max(qkv_bytes, 3 * product_bytes));
         product = workspace ? static_cast<char*>(gate_up) + 2 * product_bytes : nullptr;
+        unpacked = slices.take(unpacked_bytes(a));
         bytes = slices.used();
+    }
+
+    static size_t unpacked_bytes(const QwenVlDecoder& a) {
+        const long long hidden = a.hidden, mlp = a.mlp_width, rows = a.tokens;
+        size_t most = 0;
+        for (const QwenVlGemm& g : {product_of(a, hidden, 3 * hidden, rows, qwen::kNoActivation),
+                                    product_of(a, hidden, hidden, rows, qwen::kNoActivation),
+                                    product_of(a, hidden, 2 * mlp, mlp_rows(rows), qwen::kSiluMul),
+                                    product_of(a, mlp, hidden, mlp_rows(rows), qwen::kNoActivation)})
+            most = std::max(most, qwen_vl_gemm_unpacked_bytes(&g));
+        return most;
     }
 };
 
@@ -65,22 +93,17 @@ extern "C" int qwen_vl_decoder_prefill(QwenVlContext* context, const QwenVlDecod
 
     auto gemm = [&](const void* weight, const void* bias, const void* x, long long in, void* y, long long out,
                     long long tokens, bool residual, int layer, int activation = qwen::kNoActivation) {
-        QwenVlGemm g{};
-        g.weight = at(weight, layer * in * out);
+        QwenVlGemm g = product_of(a, in, out, tokens, activation);
+        const long long weights_before = layer * in * out;
+        g.weight = a.e5m7 ? static_cast<const char*>(weight) + qwen_vl_e5m7_bytes(weights_before)
+                          : at(weight, weights_before);
         g.bias = bias ? at(bias, layer * out) : nullptr;
         g.x = x;
         g.y = y;
         g.addend = residual ? y : nullptr;
-        g.tokens = tokens;
-        g.in = g.x_stride = in;
-        g.out = out;
-        g.batch = 1;
-        g.dtype = a.dtype;
-        g.activation = activation;
         g.wide = buffers.gate_up;
+        g.unpacked = buffers.unpacked;
         g.layer = layer;
-        g.layers = a.layers;
-        g.layer_stride = in * out;
         return qwen_vl_gemm(context, &g, stream);
     };
 

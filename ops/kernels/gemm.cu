@@ -13,6 +13,7 @@
 
 #include "activation.h"
 #include "common/arguments.h"
+#include "e5m7.h"
 #include "gemm_hopper.h"
 #include "status.h"
 
@@ -21,6 +22,7 @@ namespace {
 constexpr int kCandidates = 48;
 constexpr int kTimedRuns = 5, kFinalists = 6, kFinalRounds = 3;
 constexpr float kNever = 1e30f;  // the time of what does not run
+constexpr long long kUnpackedBytes = 32ll << 20, kUnpackedRows = 128;  // of weights at once, at most and at least
 
 // cuBLASLt is loaded by soname so that one build serves the library that the host process brings.
 struct Library {
@@ -80,16 +82,21 @@ uint32_t alignment(std::initializer_list<const void*> addresses, long long strid
     for (const void* address : addresses) bits |= reinterpret_cast<uintptr_t>(address);
     return static_cast<uint32_t>(bits & (~bits + 1));
 }
-uint32_t weight_alignment(const QwenVlGemm& g) { return alignment({g.weight}, g.layer_stride * 2); }
+long long weight_bytes(const QwenVlGemm& g, long long values) {
+    return g.e5m7 ? qwen_vl_e5m7_bytes(values) : values * 2;
+}
+uint32_t weight_alignment(const QwenVlGemm& g) { return alignment({g.weight}, weight_bytes(g, g.layer_stride)); }
 uint32_t x_alignment(const QwenVlGemm& g) { return alignment({g.x}); }
 uint32_t y_alignment(const QwenVlGemm& g) { return alignment({g.y, g.addend}); }
 
-using Key = std::array<long long, 15>;
+long long y_stride(const QwenVlGemm& g) { return g.y_stride ? g.y_stride : g.out; }
+
+using Key = std::array<long long, 17>;
 
 Key key_of(const QwenVlGemm& g) {
     return {row_bucket(g.tokens), g.in, g.out, g.x_stride, g.batch, g.batch > 1 ? g.addend_batch : 0, g.dtype,
             g.float_output, g.activation, g.bias != nullptr, g.addend != nullptr, g.addend == g.y,
-            weight_alignment(g), x_alignment(g), y_alignment(g)};
+            weight_alignment(g), x_alignment(g), y_alignment(g), y_stride(g), g.e5m7};
 }
 
 // The descriptors of one product; freed with it.
@@ -114,8 +121,8 @@ struct Plan {
         // Row-major matrices are column-major transposes: y^T [out, tokens] = weight [out, in] x^T [in, tokens].
         must(layout(a, half, g.in, g.out, g.in, g.batch, 0));
         must(layout(b, half, g.in, g.tokens, g.x_stride, g.batch, g.x_batch));
-        must(layout(c, output, g.out, g.tokens, g.out, g.batch, g.addend == g.y ? g.y_batch : g.addend_batch));
-        must(layout(d, output, g.out, g.tokens, g.out, g.batch, g.y_batch));
+        must(layout(c, output, g.out, g.tokens, y_stride(g), g.batch, g.addend == g.y ? g.y_batch : g.addend_batch));
+        must(layout(d, output, g.out, g.tokens, y_stride(g), g.batch, g.y_batch));
     }
     ~Plan() {
         for (auto* layout : {a, b, c, d})
@@ -143,6 +150,51 @@ struct Choice {
     cublasLtMatmulAlgo_t algorithm{};
 };
 
+// The tile shapes that can do a product.
+std::vector<Choice> tile_shapes(const QwenVlGemm& g) {
+    std::vector<Choice> found;
+    for (int shape = 0; shape < qwen::kHopperGemms; ++shape)
+        if (qwen::hopper_gemm(g, shape, nullptr, nullptr)) found.push_back({shape, {}});
+    return found;
+}
+
+// Rows of weights to unpack at once where no tile shape takes them as they are.
+long long unpacked_rows(const QwenVlGemm& g) {
+    const long long rows = kUnpackedBytes / (g.in * 2) / kUnpackedRows * kUnpackedRows;
+    return std::min(g.out, std::max(rows, kUnpackedRows));
+}
+
+// What an activation that is a pass of its own makes of the product.
+int activate(const QwenVlGemm& g, void* product, cudaStream_t stream) {
+    if (g.activation == qwen::kGelu) return qwen_vl_gelu(product, g.tokens * g.out, g.dtype, stream);
+    if (g.activation == qwen::kSiluMul)
+        return qwen_vl_silu_mul(product, g.y, g.tokens, static_cast<int>(g.out / 2), g.dtype, stream);
+    return QWEN_VL_OK;
+}
+
+// Unpacks slices of the weight's rows; the product of each is columns of the whole one.
+int gemm_unpacked(QwenVlContext* context, const QwenVlGemm& g, cudaStream_t stream) {
+    if (g.dtype != qwen::kFloat16 || g.batch != 1 || !g.unpacked) return QWEN_VL_UNSUPPORTED;
+    void* product = g.activation == qwen::kSiluMul ? g.wide : g.y;
+    const int value_bytes = g.float_output ? 4 : 2;
+    QwenVlGemm slice = g;
+    slice.weight = g.unpacked;
+    slice.y_stride = y_stride(g);
+    slice.activation = qwen::kNoActivation;
+    slice.layers = slice.e5m7 = 0;
+    slice.layer_stride = 0;
+    for (long long row = 0; row < g.out; row += slice.out) {
+        slice.out = std::min(unpacked_rows(g), g.out - row);
+        slice.bias = g.bias ? static_cast<const char*>(g.bias) + row * 2 : nullptr;
+        slice.y = static_cast<char*>(product) + row * value_bytes;
+        slice.addend = g.addend ? static_cast<const char*>(g.addend) + row * value_bytes : nullptr;
+        QWEN_VL_TRY(qwen_vl_e5m7_unpack(static_cast<const char*>(g.weight) + weight_bytes(g, row * g.in), g.unpacked,
+                                        slice.out, g.in, row, stream));
+        QWEN_VL_TRY(qwen_vl_gemm(context, &slice, stream));
+    }
+    return activate(g, product, stream);
+}
+
 }  // namespace
 
 struct QwenVlContext {
@@ -162,10 +214,7 @@ struct QwenVlContext {
         if (lt.matmul(handle, plan.desc, &one, g.weight, plan.a, g.x, plan.b, &beta, g.addend ? g.addend : d, plan.c, d,
                       plan.d, &choice.algorithm, workspace, QWEN_VL_GEMM_WORKSPACE, stream) != CUBLAS_STATUS_SUCCESS)
             return QWEN_VL_BLAS_REFUSED;
-        if (g.activation == qwen::kGelu) return qwen_vl_gelu(d, g.tokens * g.out, g.dtype, stream);
-        if (g.activation == qwen::kSiluMul)
-            return qwen_vl_silu_mul(d, g.y, g.tokens, static_cast<int>(g.out / 2), g.dtype, stream);
-        return QWEN_VL_OK;
+        return activate(g, d, stream);
     }
 
     std::vector<Choice> candidates(const Plan& plan, const QwenVlGemm& g, int wanted) const {
@@ -195,11 +244,12 @@ struct QwenVlContext {
     // clock moves and the luckiest of many is not the fastest. Results go to a scratch buffer, so that y stays as it is.
     int fastest(const Plan& plan, const QwenVlGemm& g, const std::vector<Choice>& found, cudaStream_t stream,
                 Choice* best) const {
-        const long long rows = g.batch == 1 ? g.tokens * g.out : (g.batch - 1) * g.y_batch + g.tokens * g.out;
+        const long long last = g.tokens * y_stride(g);
+        const long long bytes = (g.batch == 1 ? last : (g.batch - 1) * g.y_batch + last) * (g.float_output ? 4 : 2);
         void* scratch = nullptr;
-        cudaError_t error = cudaMalloc(&scratch, rows * (g.float_output ? 4 : 2));
+        cudaError_t error = cudaMalloc(&scratch, bytes);
         if (error != cudaSuccess) return error;
-        cudaMemsetAsync(scratch, 0, rows * (g.float_output ? 4 : 2), stream);
+        cudaMemsetAsync(scratch, 0, bytes, stream);
         QwenVlGemm timed = g;
         timed.y = scratch;
         if (g.addend == g.y) timed.addend = scratch;
@@ -208,7 +258,7 @@ struct QwenVlContext {
         auto median = [&](const Choice& choice) {
             for (int i = -1; i < kTimedRuns; ++i) {
                 const long long other = g.layers > 0 ? (g.layer + i + 1) % g.layers - g.layer : 0;
-                timed.weight = static_cast<const char*>(g.weight) + other * g.layer_stride * 2;
+                timed.weight = static_cast<const char*>(g.weight) + other * weight_bytes(g, g.layer_stride);
                 if (i <= 0) cudaEventRecord(events[0], stream);
                 if (run(plan, timed, choice, stream) != QWEN_VL_OK) return kNever;
                 if (i >= 0) cudaEventRecord(events[i + 1], stream);
@@ -254,9 +304,14 @@ extern "C" void qwen_vl_context_destroy(QwenVlContext* context) {
     delete context;
 }
 
+extern "C" size_t qwen_vl_gemm_unpacked_bytes(const QwenVlGemm* gemm) {
+    return gemm->e5m7 && tile_shapes(*gemm).empty() ? unpacked_rows(*gemm) * gemm->in * 2 : 0;
+}
+
 extern "C" int qwen_vl_gemm(QwenVlContext* context, const QwenVlGemm* gemm, cudaStream_t stream) {
     const QwenVlGemm& g = *gemm;
     if (g.tokens == 0) return QWEN_VL_OK;
+    if (g.e5m7 && tile_shapes(g).empty()) return gemm_unpacked(context, g, stream);
     const Plan plan(context->lt, g);
     if (!plan.ok) return QWEN_VL_BLAS_REFUSED;
     const Key key = key_of(g);
@@ -274,11 +329,15 @@ extern "C" int qwen_vl_gemm(QwenVlContext* context, const QwenVlGemm* gemm, cuda
         const cudaError_t error = cudaStreamIsCapturing(stream, &capture);
         if (error != cudaSuccess) return error;
         const bool timed = capture == cudaStreamCaptureStatusNone;
-        auto found = context->candidates(plan, g, timed ? kCandidates : 1);
-        if (found.empty()) return QWEN_VL_BLAS_REFUSED;
+        std::vector<Choice> found;
+        if (!g.e5m7) {
+            found = context->candidates(plan, g, timed ? kCandidates : 1);
+            if (found.empty()) return QWEN_VL_BLAS_REFUSED;
+        }
+        if (timed || g.e5m7)
+            for (const Choice& shape : tile_shapes(g)) found.push_back(shape);
         choice = found[0];
         if (timed) {
-            for (int shape = 0; shape < qwen::kHopperGemms; ++shape) found.push_back({shape, {}});
             const int status = context->fastest(plan, g, found, stream, &choice);
             if (status) return status;
             context->chosen[key] = choice;

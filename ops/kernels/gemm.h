@@ -1,4 +1,4 @@
-// Matrix products through cuBLASLt, with the algorithm timed once per shape and remembered.
+// Matrix products through cuBLASLt or own kernels, with the fastest timed once per shape and remembered.
 #pragma once
 
 #include "context.h"
@@ -13,7 +13,7 @@ struct QwenVlGemm {
     const void* bias;                // [out] or null
     const void* addend;              // [tokens, out] in y's type or null; y itself adds in place
     long long tokens, in, out;
-    long long x_stride;
+    long long x_stride, y_stride;    // values from one row to the next; y's is also the addend's, 0: out
     long long batch;                 // 1 unless the addend is shared by several groups of rows
     long long x_batch, y_batch, addend_batch;  // values from one batch to the next
     int dtype;                       // kFloat16 or kBfloat16 of weight, x, bias
@@ -22,8 +22,12 @@ struct QwenVlGemm {
     void* wide;                      // kSiluMul: [tokens, out] of scratch memory
     long long layer_stride;          // values from this weight to the next layer's: timing then reads
     int layer, layers;               // other layers' weights too, so that they come from memory, not from L2
-    int e5m7;                        // the weight is in E5M7 (e5m7.h); `in` is a multiple of 128
+    int e5m7;                        // the weight is in E5M7 (e5m7.h): float16, batch 1, `in` a multiple of 128
+    void* unpacked;                  // qwen_vl_gemm_unpacked_bytes of scratch memory, 256-byte aligned
 };
+
+// Bytes that the product needs for weights unpacked from E5M7: 0 where a kernel reads them as they are.
+size_t qwen_vl_gemm_unpacked_bytes(const QwenVlGemm* gemm);
 
 // The first call of a shape outside a stream capture times the candidate algorithms on `stream`, which allocates and
 // synchronises; inside a capture an unseen shape takes cuBLASLt's first suggestion.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/hopper_launch.cuh"
+#include "e5m7.h"
 #include "gemm_hopper.cuh"
 #include "status.h"
 
@@ -14,21 +15,31 @@ bool aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) 
 
 // A row-major [rows, columns] matrix in boxes of box_rows x box_columns.
 bool matrix_map(CUtensorMap* map, bool half, const void* base, long long rows, long long columns, long long stride,
-                int box_rows, int box_columns) {
+                int box_rows, int box_columns, bool promoted = true) {
     const long long sizes[2] = {columns, rows}, strides[1] = {stride};
     const int box[2] = {box_columns, box_rows};
-    return encode_tensor_map(map, half, base, 2, sizes, strides, box, box_columns * 2);
+    return encode_tensor_map(map, half, base, 2, sizes, strides, box, box_columns * 2, promoted);
 }
 
-// gate over up, each [rows / 2, columns], in boxes that alternate between 8 rows of the one and 8 of the other.
-bool interleaved_map(CUtensorMap* map, bool half, const void* base, long long rows, long long columns, int box_rows) {
-    const long long sizes[4] = {columns, 8, 2, rows / 16}, strides[3] = {columns, rows / 2 * columns, 8 * columns};
-    const int box[4] = {64, 8, 2, box_rows / 16};
-    return encode_tensor_map(map, half, base, 4, sizes, strides, box, 128);
+// The weights in boxes of box_rows, of 64 columns or a granule of E5M7 (for the map, 104 values of 2 bytes).
+// INTERLEAVED: of gate over up; boxes alternate between 8 rows of the one and 8 of the other.
+template <bool PACKED, bool INTERLEAVED>
+bool weight_map(CUtensorMap* map, bool half, const QwenVlGemm& g, int box_rows, bool promoted) {
+    const int box_columns = PACKED ? kE5m7Bytes / 2 : 64, swizzle = PACKED ? 0 : 128;
+    const long long rows = g.out, columns = PACKED ? qwen_vl_e5m7_bytes(g.in) / 2 : g.in;
+    if (INTERLEAVED) {
+        const long long sizes[4] = {columns, 8, 2, rows / 16}, strides[3] = {columns, rows / 2 * columns, 8 * columns};
+        const int box[4] = {box_columns, 8, 2, box_rows / 16};
+        return encode_tensor_map(map, half, g.weight, 4, sizes, strides, box, swizzle, promoted);
+    }
+    const long long sizes[2] = {columns, rows}, strides[1] = {columns};
+    const int box[2] = {box_columns, box_rows};
+    return encode_tensor_map(map, half, g.weight, 2, sizes, strides, box, swizzle, promoted);
 }
 
-template <typename T, typename S, int ACTIVATION> bool launch(const QwenVlGemm& g, cudaStream_t stream, int* status) {
-    const auto kernel = gemm_kernel<T, S, ACTIVATION>;
+template <typename T, typename S, int ACTIVATION, typename Y = T>
+bool launch(const QwenVlGemm& g, cudaStream_t stream, int* status) {
+    const auto kernel = gemm_kernel<T, S, ACTIVATION, Y>;
     static const int processors = [&] {
         int device = 0, count = 0;
         if (!can_run(kernel, S::kThreads, S::kBytes)) return 0;
@@ -43,25 +54,29 @@ template <typename T, typename S, int ACTIVATION> bool launch(const QwenVlGemm& 
     GemmSize size{};
     size.out = static_cast<int>(g.out);
     size.steps = ceil_div(g.in, 64);
+    size.tokens = static_cast<int>(g.tokens);
     size.tiles_m = ceil_div(g.out, S::kM);
     size.tiles_n = ceil_div(g.tokens, S::kN);
     if (size.steps < 2 * S::kStages) return false;  // short products gain nothing; the epilogue relies on full stages
+    if (!status) return true;
     size.units = S::kCommon == Common::kWeights ? size.tiles_m * ceil_div(size.tiles_n, 2)
                  : S::kCommon == Common::kTokens ? ceil_div(size.tiles_m, 2) * size.tiles_n
                                               : size.tiles_m * size.tiles_n;
     const long long width = kSilu ? g.out / 2 : g.out;
+    // A granule's 208 bytes are seldom all of the blocks of 256 that they are in: what comes with them costs L2's rate,
+    // which counts with many tokens, and is read later, which counts with few.
+    constexpr bool kPromoted = !S::kPacked || S::kN <= 64;
     CUtensorMap weight, x, addend, y;
     const bool mapped =
-        (kSilu ? interleaved_map(&weight, kHalf, g.weight, g.out, g.in, S::kWeightRows)
-               : matrix_map(&weight, kHalf, g.weight, g.out, g.in, g.in, S::kWeightRows, 64)) &&
-        matrix_map(&x, kHalf, g.x, g.tokens, g.in, g.x_stride, S::kTokenRows, 64) &&
+        weight_map<S::kPacked, kSilu>(&weight, kHalf, g, S::kWeightRows, kPromoted) &&
+        matrix_map(&x, kHalf, g.x, g.tokens, g.in, g.x_stride, S::kTokenRows, 64, kPromoted) &&
         matrix_map(&y, kHalf, g.y, g.tokens, width, width, S::kChunk, kSilu ? 32 : 64) &&
         matrix_map(&addend, kHalf, g.addend ? g.addend : g.y, g.tokens, width, width, S::kChunk, kSilu ? 32 : 64);
     if (!mapped) return false;
 
     const dim3 grid(2 * (S::kSplit ? size.units : std::min(size.units, processors / 2)));
     *status = launch_pairs(kernel, grid, S::kThreads, S::kBytes, stream, weight, x, addend, y,
-                           static_cast<const T*>(g.bias), g.addend != nullptr, size);
+                           static_cast<const T*>(g.bias), g.addend != nullptr, static_cast<Y*>(g.y), size);
     return true;
 }
 
@@ -69,6 +84,24 @@ template <typename T, typename S, int ACTIVATION> bool launch(const QwenVlGemm& 
 using Wide = GemmShape<2, 256, 4, 128, Common::kTokens, true>;      // 128 x 256
 using Prompt = GemmShape<3, 144, 5, 144, Common::kWeights, false>;  // 192 x 144
 using Half = GemmShape<2, 144, 6, 72, Common::kDepth, true>;        // 128 x 144, half of the depth a block
+// For weights in E5M7: the same, and two for few tokens, where only the way of the weights counts.
+using PackedPrompt = GemmShape<3, 144, 6, 144, Common::kWeights, false, 3>;
+using PackedHalf = GemmShape<2, 144, 7, 72, Common::kDepth, true, 3>;
+using PackedFew = GemmShape<3, 64, 5, 64, Common::kTokens, true, 4>;       // 192 x 64
+using PackedFewHalf = GemmShape<1, 64, 8, 32, Common::kDepth, true, 10>;  // 64 x 64, half of the depth a block
+
+bool choose_packed(const QwenVlGemm& g, int shape, cudaStream_t stream, int* status) {
+    using T = __half;
+    if (g.float_output) return shape == 2 && launch<T, PackedFew, kNoActivation, float>(g, stream, status);
+    if (g.activation == kSiluMul) {
+        if (shape == 0) return launch<T, PackedPrompt, kSiluMul>(g, stream, status);
+        return shape == 2 && launch<T, PackedFew, kSiluMul>(g, stream, status);
+    }
+    if (shape == 0) return launch<T, PackedPrompt, kNoActivation>(g, stream, status);
+    if (shape == 1) return launch<T, PackedHalf, kNoActivation>(g, stream, status);
+    if (shape == 2) return launch<T, PackedFew, kNoActivation>(g, stream, status);
+    return shape == 3 && launch<T, PackedFewHalf, kNoActivation>(g, stream, status);
+}
 
 template <typename T> bool choose(const QwenVlGemm& g, int shape, cudaStream_t stream, int* status) {
     if (g.activation == kGelu) return shape == 0 && launch<T, Wide, kGelu>(g, stream, status);
@@ -82,10 +115,17 @@ template <typename T> bool choose(const QwenVlGemm& g, int shape, cudaStream_t s
 bool hopper_gemm(const QwenVlGemm& g, int shape, cudaStream_t stream, int* status) {
     constexpr int kFewestTokens = 64;  // below, a tile would be mostly empty
     const int unit = g.activation == kSiluMul ? 16 : 8;
-    if (g.batch != 1 || g.float_output || g.in % 8 || g.x_stride % 8 || g.out % unit || g.tokens < kFewestTokens ||
-        g.tokens > 1 << 24 || !aligned(g.weight) || !aligned(g.x) || !aligned(g.y) || !aligned(g.addend) ||
+    if (g.batch != 1 || g.y_stride || g.in % 8 || g.x_stride % 8 || g.out % unit || g.tokens > 1 << 24 ||
+        !aligned(g.weight) || !aligned(g.x) || !aligned(g.y) || !aligned(g.addend) ||
         (g.activation != kNoActivation && g.addend) || (g.activation == kSiluMul && g.bias))
         return false;
+    if (g.e5m7) {
+        if (g.dtype != kFloat16 || g.in % kE5m7Columns || g.activation == kGelu ||
+            (g.float_output && (g.addend || g.activation != kNoActivation)))
+            return false;
+        return choose_packed(g, shape, stream, status);
+    }
+    if (g.float_output || g.tokens < kFewestTokens) return false;
     return with_dtype(g.dtype, [&](auto type) { return choose<decltype(type)>(g, shape, stream, status); });
 }
 

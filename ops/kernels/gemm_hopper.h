@@ -7,9 +7,10 @@
 
 namespace qwen {
 
-constexpr int kHopperGemms = 3;  // tile shapes
+constexpr int kHopperGemms = 4;  // tile shapes, at most
 
 // Launches the product with one of the tile shapes and sets `status`; false where this shape, build or device cannot.
+// Without `status` it launches nothing.
 bool hopper_gemm(const QwenVlGemm& gemm, int shape, cudaStream_t stream, int* status);
 
 }  // namespace qwen

@@ -23,15 +23,30 @@ struct Peak {
     }
 };
 
+// The matrix product, without addresses.
+QwenVlGemm product_of(const QwenVlLmHead& a) {
+    QwenVlGemm g{};
+    g.tokens = static_cast<long long>(a.batch) * a.columns;
+    g.in = g.x_stride = a.hidden;
+    g.out = a.vocab;
+    g.batch = 1;
+    g.dtype = a.dtype;
+    g.float_output = 1;
+    g.e5m7 = a.e5m7;
+    return g;
+}
+
 struct Buffers {
-    void* rows;
+    void *rows, *unpacked;
     Peak* peaks;
     size_t bytes;
 
     Buffers(const QwenVlLmHead& a, void* workspace) {
+        const QwenVlGemm product = product_of(a);
         Slices slices(workspace);
         rows = slices.take(size_t(a.batch) * a.columns * a.hidden * 2);
         peaks = slices.take<Peak>(a.batch * kParts * sizeof(Peak));
+        unpacked = slices.take(qwen_vl_gemm_unpacked_bytes(&product));
         bytes = slices.used();
     }
 };
@@ -103,16 +118,11 @@ extern "C" int qwen_vl_lm_head(QwenVlContext* context, const QwenVlLmHead* argum
     QWEN_VL_TRY(cudaGetLastError());
     QWEN_VL_TRY(qwen_vl_rms_norm(buffers.rows, a.ln_f_weight, buffers.rows, rows, a.hidden, a.epsilon, a.dtype,
                                  stream));
-    QwenVlGemm g{};
+    QwenVlGemm g = product_of(a);
     g.weight = a.lm_head_weight;
     g.x = buffers.rows;
     g.y = a.logits;
-    g.tokens = rows;
-    g.in = g.x_stride = a.hidden;
-    g.out = a.vocab;
-    g.batch = 1;
-    g.dtype = a.dtype;
-    g.float_output = 1;
+    g.unpacked = buffers.unpacked;
     QWEN_VL_TRY(qwen_vl_gemm(context, &g, stream));
     if (a.leave_choice) return QWEN_VL_OK;
     partial_peak_kernel<<<dim3(kParts, a.batch), kThreads, 0, stream>>>(a.logits, buffers.peaks, a.columns, a.vocab);

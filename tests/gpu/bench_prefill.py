@@ -1,11 +1,13 @@
 """Time of the vision encoder, the resampler, the prefill and large-batch steps at the published 7B shapes.
 
-    QWEN_VL_KERNELS=<library> python tests/gpu/bench_prefill.py [--dtype bfloat16] [--small] [--skip-check]
+    QWEN_VL_KERNELS=<library> python tests/gpu/bench_prefill.py [--dtype bfloat16] [--weights float16] [--small]
+        [--skip-check] [--only language]
 
 Weights are random. Each stage is first compared with torch (fp32, and the same dtype: the error may be 1.25 x torch's),
 then captured into a CUDA graph and replayed; times are medians by CUDA events: of single replays after a pause (as in
 a request that arrives now and then) and of replays back to back (where the card may reach its power limit and lower
-its clock). The table of kernels is one replay seen by torch's profiler. --small: a fourth of the layers.
+its clock). The table of kernels is one replay seen by torch's profiler. --weights: how the language model's matrices
+are stored; in E5M7 unless it says otherwise or the dtype is bfloat16. --small: a fourth of the layers.
 """
 
 import argparse
@@ -145,11 +147,15 @@ def bench_vision(kernels, config, dtype, images, report, options):
 class Language:
     """Weights and state of the language model, and its stages as one launch."""
 
-    def __init__(self, kernels, config, dtype):
-        self.kernels, self.config, self.dtype = kernels, config, dtype
+    def __init__(self, kernels, config, dtype, e5m7):
+        self.kernels, self.config, self.dtype, self.e5m7 = kernels, config, dtype, e5m7
         self.decoder = reference.random_weights(decoder_roles(config), dtype, 3)
         self.table = reference.random_weights(embedding_roles(config), dtype, 4)["token_embedding"]
         self.head = reference.random_weights(lm_head_roles(config), dtype, 5)
+        self.stored = self.decoder, self.head
+        if e5m7:
+            self.decoder, self.head = map(reference.once_bfloat16, self.stored)
+            self.stored = kernels.packed(self.decoder), kernels.packed(self.head)
         self.inv_freq = 10000.0 ** -(torch.arange(0, config.kv_channels, 2, device="cuda") / config.kv_channels)
 
     def prepare(self, batch, seq, capacity, past):
@@ -172,16 +178,17 @@ class Language:
         decode = self.kernels.prepare_stage(
             "decoder_prefill", x=self.hidden, y=self.hidden, k_cache=self.caches[0], v_cache=self.caches[1],
             lengths=lengths, positions=self.positions, inv_freq=self.inv_freq.expand(batch, -1).contiguous(),
-            **self.decoder, batch=batch, seq=seq, tokens=batch * seq, hidden=c.hidden_size,
+            **self.stored[0], e5m7=self.e5m7, batch=batch, seq=seq, tokens=batch * seq, hidden=c.hidden_size,
             layers=c.num_hidden_layers, heads=c.num_attention_heads, mlp_width=c.mlp_width, capacity=capacity,
             logn_length=c.seq_length, epsilon=EPSILON, dtype=code)
         head = self.kernels.prepare_stage(
             "lm_head", x=self.hidden, logit_columns=torch.full((batch, 1), seq - 1, **ints),
             lengths=torch.zeros(batch, **ints),  # positions stay, so that every replay is the same call
-            stop_tokens=torch.full((1,), -1, **longs), **self.head, logits=self.logits, positions=self.positions,
-            next_tokens=torch.zeros(batch, 1, **longs), generated=torch.zeros(batch, 4, **longs),
-            counts=torch.zeros(batch, **ints), finished=torch.zeros(batch, **ints), batch=batch, seq=seq, columns=1,
-            hidden=c.hidden_size, vocab=c.vocab_size, stop_count=1, generated_slots=4, epsilon=EPSILON, dtype=code)
+            stop_tokens=torch.full((1,), -1, **longs), **self.stored[1], e5m7=self.e5m7, logits=self.logits,
+            positions=self.positions, next_tokens=torch.zeros(batch, 1, **longs),
+            generated=torch.zeros(batch, 4, **longs), counts=torch.zeros(batch, **ints),
+            finished=torch.zeros(batch, **ints), batch=batch, seq=seq, columns=1, hidden=c.hidden_size,
+            vocab=c.vocab_size, stop_count=1, generated_slots=4, epsilon=EPSILON, dtype=code)
 
         def run():
             self.kernels.check(self.kernels.so.qwen_vl_embedding(ctypes.byref(embed), self.kernels.stream()))
@@ -214,24 +221,32 @@ class Language:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", default="float16", choices=("float16", "bfloat16"))
+    parser.add_argument("--weights", choices=("e5m7", "float16"), help="with --dtype float16, default e5m7")
+    parser.add_argument("--only", choices=("vision", "language"))
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--skip-check", dest="check", action="store_false")
     parser.add_argument("--repeats", type=int, default=30)
     options = parser.parse_args()
     dtype = getattr(torch, options.dtype)
+    if options.weights and options.dtype != "float16":
+        parser.error("--weights goes with --dtype float16")
+    e5m7 = int(options.dtype == "float16" and options.weights != "float16")
     published = {**PUBLISHED, "visual": dict(PUBLISHED["visual"])}
     if options.small:
         published["num_hidden_layers"], published["visual"]["layers"] = 8, 12
     config = ModelConfig.from_dict(published)
     device = torch.cuda.get_device_properties(0)
-    print(f"{device.name}, {device.multi_processor_count} SMs, torch {torch.__version__}, {options.dtype}, "
-          f"library {os.path.basename(library_path())}, random weights")
+    print(f"{device.name}, {device.multi_processor_count} SMs, torch {torch.__version__}, {options.dtype}"
+          f"{' with E5M7 weights' * e5m7}, library {os.path.basename(library_path())}, random weights")
     torch.manual_seed(0)
     kernels, report = Library(), Report()
     with torch.no_grad():
-        bench_vision(kernels, config, dtype, 1, report, options)
-        bench_vision(kernels, config, dtype, 4, report, options)
-        language = Language(kernels, config, dtype)
+        if options.only != "language":
+            bench_vision(kernels, config, dtype, 1, report, options)
+            bench_vision(kernels, config, dtype, 4, report, options)
+        if options.only == "vision":
+            return report.finish()
+        language = Language(kernels, config, dtype, e5m7)
         for batch, seq, past in ((1, 286, 0), (1, 1024, 0), (4, 286, 0), (16, 1, 300)):
             run = language.prepare(batch, seq, 2048, past)
             error = None

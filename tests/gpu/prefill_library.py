@@ -69,7 +69,28 @@ class Library:
         self.check(getattr(self.so, "qwen_vl_" + header)(ctypes.byref(self.struct(header, **values)), self.stream()))
 
     def gemm(self, **values):
-        self.check(self.so.qwen_vl_gemm(self.context, ctypes.byref(self.struct("gemm", **values)), self.stream()))
+        arguments = self.struct("gemm", **values)
+        self.so.qwen_vl_gemm_unpacked_bytes.restype = ctypes.c_size_t
+        unpacked = torch.empty(self.so.qwen_vl_gemm_unpacked_bytes(ctypes.byref(arguments)), dtype=torch.uint8,
+                               device="cuda")
+        arguments.unpacked = unpacked.data_ptr()
+        self.check(self.so.qwen_vl_gemm(self.context, ctypes.byref(arguments), self.stream()))
+
+    def pack(self, weight):
+        """fp16 matrices [..., rows, columns] in E5M7, each from its first row on, as bytes."""
+        rows, columns = weight.shape[-2:]
+        packed = torch.empty(*weight.shape[:-1], columns // 8 * 13, dtype=torch.uint8, device="cuda")
+        failed = torch.zeros(1, dtype=torch.int32, device="cuda")
+        for matrix, to in zip(weight.reshape(-1, rows, columns), packed.reshape(-1, rows, columns // 8 * 13),
+                              strict=True):
+            self.plain("e5m7_pack", matrix, to, *map(ctypes.c_longlong, (rows, columns, 0)), failed)
+        assert not failed.item()
+        return packed
+
+    def packed(self, weights):
+        """The weights of a stage with its matrices in E5M7."""
+        return {k: self.pack(v) if k.endswith("_weight") and not k.startswith("ln_") else v
+                for k, v in weights.items()}
 
     def prepare_stage(self, header, **values):
         """A stage with its workspace allocated, as a callable that launches it."""

@@ -110,3 +110,9 @@ def random_weights(shapes, dtype, seed, gain=1.0):
             tensor.mul_(0.1)
         weights[name] = tensor
     return weights
+
+
+def once_bfloat16(weights):
+    """fp16 weights with the matrices rounded to what bfloat16 holds, as E5M7 needs them."""
+    return {k: v.bfloat16().half() if k.endswith("_weight") and not k.startswith("ln_") else v
+            for k, v in weights.items()}

@@ -17,6 +17,8 @@ from tests.gpu.prefill_library import DTYPES, Library, assert_as_good  # noqa: E
 
 pytestmark = pytest.mark.gpu
 BOTH = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
+WEIGHTS = pytest.mark.parametrize("dtype,e5m7", [(torch.float16, 0), (torch.bfloat16, 0), (torch.float16, 1)],
+                                  ids=["fp16", "bf16", "e5m7"])
 
 
 @pytest.fixture(scope="module")
@@ -203,14 +205,18 @@ def test_embedding(kernels, dtype):
 class Decoder:
     """A small decoder with its caches in fp32, the type under test, and the library's hands."""
 
-    def __init__(self, kernels, dtype, batch, capacity, layers=2, heads=3, head_dim=128, mlp=360, logn=0):
+    def __init__(self, kernels, dtype, batch, capacity, layers=2, heads=3, head_dim=128, mlp=360, logn=0, e5m7=0):
         self.kernels, self.dtype, self.batch, self.capacity, self.logn = kernels, dtype, batch, capacity, logn
-        self.layers, self.heads, self.head_dim, self.mlp = layers, heads, head_dim, mlp
+        self.layers, self.heads, self.head_dim, self.mlp, self.e5m7 = layers, heads, head_dim, mlp, e5m7
         self.hidden = hidden = heads * head_dim
         self.weights = reference.random_weights({
             "ln_1_weight": [layers, hidden], "qkv_weight": [layers, 3 * hidden, hidden],
             "qkv_bias": [layers, 3 * hidden], "out_weight": [layers, hidden, hidden], "ln_2_weight": [layers, hidden],
             "gate_up_weight": [layers, 2 * mlp, hidden], "down_weight": [layers, hidden, mlp]}, dtype, 3)
+        self.given = self.weights
+        if e5m7:
+            self.weights = reference.once_bfloat16(self.weights)
+            self.given = kernels.packed(self.weights)
         shape = (layers, batch, heads, capacity, head_dim)
         self.caches = [torch.full(shape, math.nan, device="cuda", dtype=dtype) for _ in "kv"]
         self.expected = {kind: [torch.zeros(shape, device="cuda", dtype=kind) for _ in "kv"]
@@ -225,9 +231,10 @@ class Decoder:
         y = torch.empty_like(x)
         self.kernels.stage("decoder_prefill", x=x, y=y, k_cache=self.caches[0], v_cache=self.caches[1],
                            lengths=int_tensor(lengths), positions=int_tensor(self.positions), inv_freq=self.inv_freq,
-                           **self.weights, batch=self.batch, seq=seq, tokens=tokens or sum(lengths),
+                           **self.given, batch=self.batch, seq=seq, tokens=tokens or sum(lengths),
                            hidden=self.hidden, layers=self.layers, heads=self.heads, mlp_width=self.mlp,
-                           capacity=self.capacity, logn_length=self.logn, epsilon=1e-6, dtype=DTYPES[self.dtype])
+                           capacity=self.capacity, logn_length=self.logn, epsilon=1e-6, dtype=DTYPES[self.dtype],
+                           e5m7=self.e5m7)
         results = {}
         for kind, (k, v) in self.expected.items():
             results[kind] = torch.cat([reference.decoder_row(
@@ -251,6 +258,17 @@ def test_decoder_one_row(kernels, dtype, head_dim):
     decoder.call([1], 1)
     decoder.call([7], 20)
     assert decoder.positions == [294]
+
+
+# The first is too small for the products of sm_90a, which take the second.
+@pytest.mark.parametrize("heads,mlp", [(3, 384), (8, 1408)])
+def test_decoder_of_e5m7_weights(kernels, heads, mlp):
+    decoder = Decoder(kernels, torch.float16, 1, 310, heads=heads, mlp=mlp, e5m7=1)
+    decoder.call([286], 286)
+    decoder.call([1], 1)
+    decoder = Decoder(kernels, torch.float16, 17, 64, heads=heads, mlp=mlp, e5m7=1)
+    decoder.call(list(range(20, 37)), 36)
+    decoder.call([1] * 17, 1)
 
 
 @BOTH
@@ -288,11 +306,14 @@ def test_decoder_leaves_a_full_cache_alone(kernels):
     assert all(torch.equal(*pair) for pair in zip(before, decoder.caches, strict=True))
 
 
-@BOTH
-def test_lm_head(kernels, dtype):
-    batch, seq, columns, hidden, vocab = 3, 11, 2, 256, 1003
+@WEIGHTS
+@pytest.mark.parametrize("hidden,vocab", [(256, 1003), (1024, 5000)])
+def test_lm_head(kernels, dtype, e5m7, hidden, vocab):
+    batch, seq, columns = 3, 11, 2
     x = normal(batch, seq, hidden, dtype=dtype)
     ln_f, weight = normal(hidden, dtype=dtype), normal(vocab, hidden, dtype=dtype, scale=hidden ** -0.5)
+    if e5m7:
+        weight = weight.bfloat16().half()
     picked = [[0, 4], [3, 10], [6, 5]]
     rows = torch.stack([x[b, c] for b, c in enumerate(picked)])
     exact = reference.lm_head(rows, ln_f, weight, torch.float32)
@@ -302,9 +323,10 @@ def test_lm_head(kernels, dtype):
                  generated=int_tensor([[-7] * 4] * 3, torch.int64), counts=int_tensor([0, 2, 1]),
                  finished=int_tensor([0, 0, 1]))
     kernels.stage("lm_head", x=x, logit_columns=int_tensor(picked), lengths=int_tensor([5, 11, 6]),
-                  stop_tokens=int_tensor([-1, best[1]], torch.int64), ln_f_weight=ln_f, lm_head_weight=weight,
-                  logits=logits, **state, batch=batch, seq=seq, columns=columns, hidden=hidden, vocab=vocab,
-                  stop_count=2, generated_slots=4, epsilon=1e-6, dtype=DTYPES[dtype])
+                  stop_tokens=int_tensor([-1, best[1]], torch.int64), ln_f_weight=ln_f,
+                  lm_head_weight=kernels.pack(weight) if e5m7 else weight, logits=logits, **state, batch=batch,
+                  seq=seq, columns=columns, hidden=hidden, vocab=vocab, stop_count=2, generated_slots=4, epsilon=1e-6,
+                  dtype=DTYPES[dtype], e5m7=e5m7)
     assert_as_good(logits, reference.lm_head(rows, ln_f, weight, dtype), exact)
     assert {k: v.tolist() for k, v in state.items()} == {
         "positions": [12, 11, 5], "next_tokens": [[best[0]], [best[1]], [-5]],

@@ -11,11 +11,12 @@
 namespace qwen {
 
 // A map of a matrix of 2-byte values with `rank` dimensions, the contiguous one first, fetched or stored in boxes whose
-// shared-memory image is swizzled over `swizzle` = 64 or 128 bytes, the length of a box's rows. Strides count values
-// and belong to the dimensions after the first. What lies outside reads as zero and is not written. False where the
-// driver knows no such maps or refuses this one.
+// shared-memory image is swizzled over `swizzle` = 64 or 128 bytes, the length of a box's rows; 0: it is not swizzled.
+// Strides count values and belong to the dimensions after the first. What lies outside reads as zero and is not
+// written. `promoted`: what is fetched comes into L2 in 256 bytes at once. False where the driver knows no such maps or
+// refuses this one.
 inline bool encode_tensor_map(CUtensorMap* map, bool half, const void* base, int rank, const long long* sizes,
-                              const long long* strides, const int* box, int swizzle) {
+                              const long long* strides, const int* box, int swizzle, bool promoted = true) {
     using Encode = decltype(&cuTensorMapEncodeTiled);
     static const Encode encode = [] {
         void* found = nullptr;
@@ -38,8 +39,11 @@ inline bool encode_tensor_map(CUtensorMap* map, bool half, const void* base, int
     }
     return encode(map, half ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, rank,
                   const_cast<void*>(base), extents, steps_bytes, lengths, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                  swizzle == 128 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
-                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+                  swizzle == 128  ? CU_TENSOR_MAP_SWIZZLE_128B
+                  : swizzle == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
+                                  : CU_TENSOR_MAP_SWIZZLE_NONE,
+                  promoted ? CU_TENSOR_MAP_L2_PROMOTION_L2_256B : CU_TENSOR_MAP_L2_PROMOTION_NONE,
+                  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
 // A map of a [groups, heads, rows, columns] matrix, strides in values, fetched in boxes of box_rows x 64 columns.

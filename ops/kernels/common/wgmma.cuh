@@ -33,6 +33,13 @@ template <int N> __device__ __forceinline__ void wgmma_settle(float (&d)[N][4]) 
 #pragma unroll
         for (int i = 0; i < 4; ++i) asm volatile("" : "+f"(d[n][i])::"memory");
 }
+// Has what goes into these registers there before the instructions that follow.
+template <int N> __device__ __forceinline__ void wgmma_settle(uint32_t (&a)[N][4]) {
+#pragma unroll
+    for (int n = 0; n < N; ++n)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) asm volatile("" : "+r"(a[n][i])::"memory");
+}
 // Moves registers from the warpgroups that release them to those that take them (per thread).
 template <int N> __device__ __forceinline__ void registers_release() {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
@@ -84,19 +91,35 @@ __device__ __forceinline__ void fence_stores() { asm volatile("fence.proxy.async
         : QWEN_VL_D32(0), QWEN_VL_D32(8) \
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(TRANSPOSED ? 1 : 0))
 
+#define QWEN_VL_WGMMA_144(TYPE) \
+    asm volatile( \
+        "{ .reg .pred p; setp.ne.b32 p, %77, 0; " \
+        "wgmma.mma_async.sync.aligned.m64n144k16.f32." TYPE "." TYPE " {" \
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, " \
+        "%64, %65, %66, %67, %68, %69, %70, %71 " \
+        "}, {%72, %73, %74, %75}, %76, p, 1, 1, %78; }" \
+        : QWEN_VL_D32(0), QWEN_VL_D32(8), QWEN_VL_D4(16), QWEN_VL_D4(17) \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(TRANSPOSED ? 1 : 0))
+
 template <typename T, int N, bool TRANSPOSED>
 __device__ __forceinline__ void wgmma(float (&d)[N / 8][4], const uint32_t (&a)[4], uint64_t b, int accumulate) {
     constexpr bool kHalf = std::is_same<T, __half>::value;
-    static_assert(N == 64 || N == 104 || N == 128, "width without an instruction here");
+    static_assert(N == 64 || N == 104 || N == 128 || N == 144, "width without an instruction here");
     if constexpr (N == 64) {
         if constexpr (kHalf) QWEN_VL_WGMMA_64("f16");
         else QWEN_VL_WGMMA_64("bf16");
     } else if constexpr (N == 104) {
         if constexpr (kHalf) QWEN_VL_WGMMA_104("f16");
         else QWEN_VL_WGMMA_104("bf16");
-    } else {
+    } else if constexpr (N == 128) {
         if constexpr (kHalf) QWEN_VL_WGMMA_128("f16");
         else QWEN_VL_WGMMA_128("bf16");
+    } else {
+        if constexpr (kHalf) QWEN_VL_WGMMA_144("f16");
+        else QWEN_VL_WGMMA_144("bf16");
     }
 }
 #endif

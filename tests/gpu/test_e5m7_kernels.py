@@ -1,0 +1,166 @@
+"""Weights in E5M7: packing against the numpy reference, products against torch in fp32 (as test_prefill_kernels.py)."""
+
+import ctypes
+import math
+import os
+from functools import partial
+
+import numpy as np
+import pytest
+
+from tests import e5m7_reference
+from tests.gpu.kernels import need_gpu
+
+need_gpu()
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+
+from tests.gpu.prefill_library import Library, assert_as_good  # noqa: E402
+
+pytestmark = pytest.mark.gpu
+TOKENS = (1, 7, 16, 64, 143, 144, 145, 286, 300, 1024)
+# Too short for the products of sm_90a, rows that they do not take, of several tiles and of a part of one.
+SIZES = ((256, 480), (1024, 1003), (1024, 1000), (4096, 1536), (11008, 208))
+
+
+@pytest.fixture(scope="module")
+def kernels():
+    library = Library()
+    yield library
+    library.close()
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(6)
+
+
+def normal(*shape, scale=1.0):
+    return (torch.randn(*shape, device="cuda") * scale).half()
+
+
+def once_bfloat16(*shape):
+    return normal(*shape, scale=shape[-1] ** -0.5).bfloat16().half()
+
+
+def long_longs(*values):
+    return map(ctypes.c_longlong, values)
+
+
+@pytest.mark.parametrize("first_row", [0, 3])
+@pytest.mark.parametrize("rows,columns", [(1, 128), (37, 4096), (300, 11008)])
+def test_packing(kernels, rows, columns, first_row):
+    weight, failed = once_bfloat16(rows, columns), torch.zeros(1, dtype=torch.int32, device="cuda")
+    packed = torch.empty(rows, columns // 8 * 13, dtype=torch.uint8, device="cuda")
+    kernels.plain("e5m7_pack", weight, packed, *long_longs(rows, columns, first_row), failed)
+    assert failed.item() == 0
+    expected = e5m7_reference.pack(weight.cpu().numpy(), first_row)
+    assert np.array_equal(packed.cpu().numpy().view(np.uint32), expected)
+    again = torch.empty_like(weight)
+    kernels.plain("e5m7_unpack", packed, again, *long_longs(rows, columns, first_row))
+    assert torch.equal(again.view(torch.int16), weight.view(torch.int16))
+
+
+def test_every_number(kernels):
+    every = torch.arange(1 << 16, device="cuda").short().view(torch.float16).reshape(-1, 256)
+    packed = torch.empty(256, 256 // 8 * 13, dtype=torch.uint8, device="cuda")
+    failed, again = torch.full((1,), 5, dtype=torch.int32, device="cuda"), torch.empty_like(every)
+    kernels.plain("e5m7_pack", every, packed, *long_longs(256, 256, 0), failed)
+    kernels.plain("e5m7_unpack", packed, again, *long_longs(256, 256, 0))
+    same = again.view(torch.int16) == every.view(torch.int16)
+    assert failed.item() == 5 + e5m7_reference.failures(every.cpu().numpy())
+    assert (same | (again == 0)).all() and (~same).sum() <= failed.item() - 5
+
+
+def test_other_widths_are_refused(kernels):
+    with pytest.raises(RuntimeError):
+        kernels.plain("e5m7_unpack", normal(1, 64), normal(1, 64), *long_longs(1, 64, 0))
+
+
+class Product:
+    """Operands of one size, and what the product of them is in fp32 and in torch's fp16."""
+
+    def __init__(self, kernels, tokens, inner, outer):
+        self.kernels, self.tokens, self.outer = kernels, tokens, outer
+        self.weight, self.x = once_bfloat16(outer, inner), normal(tokens, inner)
+        self.bias, self.addend = normal(outer), normal(tokens, outer)
+        self.values = dict(weight=kernels.pack(self.weight), x=self.x, tokens=tokens, **{"in": inner}, out=outer,
+                           x_stride=inner, batch=1, dtype=0, e5m7=1)
+
+    def expected(self, bias=False, addend=False, silu=False):
+        results = []
+        for kind in (torch.float16, torch.float32):
+            y = F.linear(self.x.to(kind), self.weight.to(kind), self.bias.to(kind) if bias else None)
+            if silu:
+                gate, up = y.chunk(2, -1)
+                y = F.silu(gate) * up
+            results.append(y + self.addend.to(kind) if addend else y)
+        return results
+
+    def check(self, run, bias=False, addend=False, silu=False):
+        """Call `run` with the arguments and an output, beyond whose rows nothing may be written."""
+        width = self.outer // 2 if silu else self.outer
+        y = torch.full((self.tokens + 3, width), math.nan, device="cuda", dtype=torch.float16)
+        arguments = dict(self.values, y=y, activation=2 if silu else 0)
+        if bias:
+            arguments["bias"] = self.bias
+        if addend:
+            y[:self.tokens] = self.addend
+            arguments["addend"] = y
+        run(**arguments)
+        assert_as_good(y[:self.tokens], *self.expected(bias, addend, silu))
+        assert torch.isnan(y[self.tokens:]).all()
+
+
+@pytest.mark.parametrize("inner,outer", SIZES)
+@pytest.mark.parametrize("tokens", TOKENS)
+def test_products(kernels, tokens, inner, outer):
+    product = Product(kernels, tokens, inner, outer)
+    if outer % 2 == 0:  # of odd rows some of cuBLASLt's algorithms round twice, whatever the weights
+        product.check(kernels.gemm)
+        product.check(kernels.gemm, bias=True)
+        product.check(kernels.gemm, addend=True)
+    if outer % 16 == 0:
+        product.check(partial(kernels.gemm, wide=torch.empty_like(product.addend)), silu=True)
+    logits = torch.full((tokens, outer), math.nan, device="cuda")
+    kernels.gemm(y=logits, float_output=1, **product.values)
+    assert_as_good(logits, *product.expected())
+
+
+@pytest.fixture(scope="module")
+def tile_shapes(kernels):
+    """Launches one tile shape of sm_90a, where they are for this card and nothing says that they were left out."""
+    if torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("needs a card of compute capability 9.0")
+    if "90a" not in os.environ.get("CUDA_ARCHS", "90a"):
+        pytest.skip("CUDA_ARCHS says that the kernels were built without sm_90a")
+
+    def launch(shape, **values):
+        arguments = kernels.struct("gemm", **values)
+        kernels.check(kernels.so.qwen_vl_gemm_hopper(ctypes.byref(arguments), shape, kernels.stream()))
+    return launch
+
+
+@pytest.mark.parametrize("inner,outer", [(1024, 1000), (4096, 12288), (11008, 4096)])
+@pytest.mark.parametrize("tokens", [1, 145, 286, 613])
+def test_tile_shapes(kernels, tile_shapes, tokens, inner, outer):
+    product = Product(kernels, tokens, inner, outer)
+    for shape in range(4):
+        product.check(partial(tile_shapes, shape), bias=True)
+        product.check(partial(tile_shapes, shape), addend=True)
+    if outer % 16 == 0:
+        product.check(partial(tile_shapes, 0), silu=True)
+        product.check(partial(tile_shapes, 2), silu=True)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("inner,outer", [(4096, 12288), (11008, 4096)])
+@pytest.mark.parametrize("shape", range(4))
+def test_the_same_product_gives_the_same_bits(kernels, tile_shapes, shape, inner, outer, residual):
+    product = Product(kernels, 286, inner, outer)
+    results = []
+    for _ in range(200):
+        y = product.addend.clone()
+        tile_shapes(shape, y=y, addend=y if residual else None, **product.values)
+        results.append(y)
+        assert torch.equal(results[0], y)
