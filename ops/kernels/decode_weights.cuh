@@ -1,5 +1,6 @@
-// What a lane holds of one row's kChunk columns: kSteps steps of 32 columns, 8 columns each. The formats of weights differ
-// in where these columns lie, in memory and among the lanes; step(s) is as four registers of two tensor-core products.
+// What a lane holds of one row's kChunk columns: kSteps steps of 32 columns, 8 columns each. The formats of weights
+// differ in where these columns lie, in memory and among the lanes; step(s) is four registers of two tensor-core
+// products.
 #pragma once
 
 #include "common/decode_ptx.cuh"

@@ -92,9 +92,9 @@ extern "C" int qwen_vl_e5m7_pack(const void* from, void* to, long long rows, lon
     if (!valid(rows, columns)) return QWEN_VL_UNSUPPORTED;
     const long long quads = rows * columns / kE5m7Columns * kQuads;
     if (quads == 0) return QWEN_VL_OK;
-    pack_kernel<<<blocks_of(quads), kThreads, 0, stream>>>(static_cast<const __half*>(from), static_cast<char*>(to), quads,
-                                                           static_cast<int>(columns), static_cast<int>(first_row % 2),
-                                                           failed);
+    pack_kernel<<<blocks_of(quads), kThreads, 0, stream>>>(static_cast<const __half*>(from), static_cast<char*>(to),
+                                                           quads, static_cast<int>(columns),
+                                                           static_cast<int>(first_row % 2), failed);
     return cudaGetLastError();
 }
 
@@ -104,7 +104,8 @@ extern "C" int qwen_vl_e5m7_unpack(const void* from, void* to, long long rows, l
     if (!valid(rows, columns)) return QWEN_VL_UNSUPPORTED;
     const long long quads = rows * columns / kE5m7Columns * kQuads;
     if (quads == 0) return QWEN_VL_OK;
-    unpack_kernel<<<blocks_of(quads), kThreads, 0, stream>>>(static_cast<const char*>(from), static_cast<__half*>(to), quads,
-                                                             static_cast<int>(columns), static_cast<int>(first_row % 2));
+    unpack_kernel<<<blocks_of(quads), kThreads, 0, stream>>>(static_cast<const char*>(from), static_cast<__half*>(to),
+                                                             quads, static_cast<int>(columns),
+                                                             static_cast<int>(first_row % 2));
     return cudaGetLastError();
 }

@@ -163,8 +163,8 @@ __device__ inline void take_registers() {
 #endif
 }
 
-// Four 8 x 8 matrices of 16-bit values from shared memory, as operands of tensor-core products; a lane gives the address
-// of one row, eight lanes a matrix.
+// Four 8 x 8 matrices of 16-bit values from shared memory, as operands of tensor-core products; a lane gives the
+// address of one row, eight lanes a matrix.
 __device__ inline uint4 load_matrices(uint32_t row) {
   uint4 r;
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"

@@ -10,9 +10,9 @@ constexpr int kE5m7Bytes = kE5m7Columns * 13 / 8;       // of one granule
 constexpr int kE5m7Words = 13, kE5m7Pairs = 16;         // of one lane's share, packed and unpacked
 constexpr float kE5m7Scale = 1024, kE5m7Unscale = 1 / kE5m7Scale;
 
-// Where a lane finds its share of a granule. The tail stands first in even rows and last in odd ones: eight lanes of two
-// neighbouring rows then read 16 bytes each from different banks of shared memory if rows are an odd multiple of 16 bytes
-// apart that is 5 more than a multiple of eight.
+// Where a lane finds its share of a granule. The tail stands first in even rows and last in odd ones: eight lanes of
+// two neighbouring rows then read 16 bytes each from different banks of shared memory, where rows are 16 bytes apart
+// 5, 13, 21 … times.
 __host__ __device__ inline int e5m7_planes_at(int row, int quad) { return (row & 1 ? 0 : 16) + quad * 16; }
 __host__ __device__ inline int e5m7_tail_at(int row, int quad) { return (row & 1 ? 192 : 0) + quad * 4; }
 
