@@ -1,7 +1,7 @@
 // Matrices of float16 weights in 13 bits each, without loss: E5M7, a sign, 5 bits of exponent and 7 of mantissa.
 //
-// Weights that were bfloat16 have 8 significant bits; as float16 they are packed exactly if their magnitude is below 64.
-// What is stored is the upper 13 bits of the weight times 1024 as float16, which makes the subnormal ones normal.
+// Weights that were bfloat16 have 8 significant bits; as float16 they are packed exactly if their magnitude is below
+// 64. What is stored is the upper 13 bits of the weight times 1024 as float16, which makes the subnormal ones normal.
 //
 // A row's columns come in granules of 128, 208 bytes each; four quads (what lanes 4n to 4n + 3 of a warp need for a
 // tensor-core product of 16 columns) have 13 words of it. Pair n of quad q, 0 <= n < 16, is the columns 8 n + 2 q and
@@ -22,7 +22,8 @@ static inline long long qwen_vl_e5m7_bytes(long long values) { return values / 8
 int qwen_vl_e5m7_readable();
 
 // from [rows, columns] float16, columns a multiple of 128 -> to; both in device memory, 16-byte aligned. `first_row` is
-// the matrix row that `from` begins with (its parity counts). Adds the number of weights that cannot be packed to *failed.
+// the matrix row that `from` begins with (its parity counts). Adds the number of weights that cannot be packed to
+// *failed.
 int qwen_vl_e5m7_pack(const void* from, void* to, long long rows, long long columns, long long first_row, int* failed,
                       cudaStream_t stream);
 

@@ -86,14 +86,15 @@ def main():
     packed_model = replace(MODEL, e5m7=True)
     weights = make_weights(packed_model)
     packed = stored(first, packed_model, weights)
-    print(torch.cuda.get_device_name(), *(f"weights {m.weight_bytes / 1e9:.2f} GB a step" for m in (MODEL, packed_model)),
-          flush=True)
+    sizes = " or ".join(f"{m.weight_bytes / 1e9:.2f}" for m in (MODEL, packed_model))
+    print(torch.cuda.get_device_name(), f"weights {sizes} GB a step", flush=True)
     rates = read_rates(first, weights["gate_up_weight"])
     for name, rate in rates.items():
         print(f"read {name:12s} {rate / 1e12:.3f} TB/s", flush=True)
     best = max(rates.values())
 
-    print(f"{'library':14s} {'bits':>4s} {'batch':>5s} {'error':>8s} {'ms/step':>8s} {'TB/s':>6s} {'share':>6s} {'tokens/s':>9s}")
+    print(f"{'library':14s} {'bits':>4s} {'batch':>5s} {'error':>8s} {'ms/step':>8s} {'TB/s':>6s} {'share':>6s} "
+          f"{'tokens/s':>9s}")
     for batch in batches:
         logits, _, _ = reference_step(replace(MODEL, batch=batch), weights,
                                       make_state(replace(MODEL, batch=batch), [FIRST_POSITION] * batch))
@@ -105,8 +106,8 @@ def main():
                 error = relative_error(state["logits"], logits)
                 milliseconds = step_milliseconds(library, g, given)
                 rate = g.weight_bytes / milliseconds * 1e3
-                print(f"{name:14s} {13 if g.e5m7 else 16:4d} {batch:5d} {error:8.1e} {milliseconds:8.3f} {rate / 1e12:6.3f} "
-                      f"{rate / best:6.1%} {batch / milliseconds * 1e3:9.1f}", flush=True)
+                print(f"{name:14s} {13 if g.e5m7 else 16:4d} {batch:5d} {error:8.1e} {milliseconds:8.3f} "
+                      f"{rate / 1e12:6.3f} {rate / best:6.1%} {batch / milliseconds * 1e3:9.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class DecodeArgs(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Geometry:
-    """One model and the sizes of one run's state; dtype is torch.float16 or torch.bfloat16, e5m7: matrices in 13 bits."""
+    """One model and the sizes of one run's state; dtype is torch.float16 or bfloat16, e5m7: matrices in 13 bits."""
 
     hidden: int
     layers: int

@@ -165,7 +165,8 @@ def test_ties_go_to_the_lowest_index(library):
 
 @pytest.mark.parametrize(("batch", "e5m7"), [(1, False), (5, False), (1, True)])
 def test_a_thousand_steps_twice_give_the_same_tokens(library, batch, e5m7):
-    g = geometry(hidden=512, layers=4, heads=4, mlp=1408, vocab=3000, batch=batch, slots=1100, generated=1000, e5m7=e5m7)
+    g = geometry(hidden=512, layers=4, heads=4, mlp=1408, vocab=3000, batch=batch, slots=1100, generated=1000,
+                 e5m7=e5m7)
     weights = stored(library, g, make_weights(g))
     runs = []
     for _ in range(2):
