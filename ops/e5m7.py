@@ -52,9 +52,9 @@ class Packer:
         if matrices.dtype != np.float16 or rows % 2 or columns % COLUMNS:
             return None
         packed = paddle.empty([*matrices.shape[:-1], columns // COLUMNS * WORDS], "int32")
-        flat = matrices.reshape(-1, columns)
+        flat, row_bytes = matrices.reshape(-1, columns), columns // COLUMNS * WORDS * 4
         for first, end in slices(len(flat), columns):
-            if not self._pack_slice(flat[first:end], packed.data_ptr() + first * columns // 8 * 13, first):
+            if not self._pack_slice(flat[first:end], packed.data_ptr() + first * row_bytes, first):
                 return None
         return packed
 

@@ -76,6 +76,11 @@ class Library:
         arguments.unpacked = unpacked.data_ptr()
         self.check(self.so.qwen_vl_gemm(self.context, ctypes.byref(arguments), self.stream()))
 
+    def tile_shape(self, shape, **values):
+        """The product in one of the tile shapes of gemm_hopper.h."""
+        arguments = self.struct("gemm", **values)
+        self.check(self.so.qwen_vl_gemm_hopper(ctypes.byref(arguments), shape, self.stream()))
+
     def pack(self, weight):
         """fp16 matrices [..., rows, columns] in E5M7, each from its first row on, as bytes."""
         rows, columns = weight.shape[-2:]
@@ -102,7 +107,7 @@ class Library:
 
         def run():
             self.check(launch(self.context, ctypes.byref(arguments), self.address(workspace),
-                               ctypes.c_size_t(workspace.numel()), self.stream()))
+                              ctypes.c_size_t(workspace.numel()), self.stream()))
         run.tensors = [v for v in values.values() if isinstance(v, torch.Tensor)]
         run.workspace_bytes = workspace.numel()
         return run

@@ -2,7 +2,6 @@
 
 import ctypes
 import math
-import os
 from functools import partial
 
 import numpy as np
@@ -15,19 +14,13 @@ need_gpu()
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
-from tests.gpu.prefill_library import Library, assert_as_good  # noqa: E402
+from tests.gpu.prefill_library import assert_as_good  # noqa: E402
 
 pytestmark = pytest.mark.gpu
+pytest_plugins = ["tests.gpu.prefill_fixtures"]
 TOKENS = (1, 7, 16, 64, 143, 144, 145, 286, 300, 1024)
 # Too short for the products of sm_90a, rows that they do not take, of several tiles and of a part of one.
 SIZES = ((256, 480), (1024, 1003), (1024, 1000), (4096, 1536), (11008, 208))
-
-
-@pytest.fixture(scope="module")
-def kernels():
-    library = Library()
-    yield library
-    library.close()
 
 
 @pytest.fixture(autouse=True)
@@ -127,40 +120,26 @@ def test_products(kernels, tokens, inner, outer):
     assert_as_good(logits, *product.expected())
 
 
-@pytest.fixture(scope="module")
-def tile_shapes(kernels):
-    """Launches one tile shape of sm_90a, where they are for this card and nothing says that they were left out."""
-    if torch.cuda.get_device_capability() != (9, 0):
-        pytest.skip("needs a card of compute capability 9.0")
-    if "90a" not in os.environ.get("CUDA_ARCHS", "90a"):
-        pytest.skip("CUDA_ARCHS says that the kernels were built without sm_90a")
-
-    def launch(shape, **values):
-        arguments = kernels.struct("gemm", **values)
-        kernels.check(kernels.so.qwen_vl_gemm_hopper(ctypes.byref(arguments), shape, kernels.stream()))
-    return launch
-
-
 @pytest.mark.parametrize("inner,outer", [(1024, 1000), (4096, 12288), (11008, 4096)])
 @pytest.mark.parametrize("tokens", [1, 145, 286, 613])
-def test_tile_shapes(kernels, tile_shapes, tokens, inner, outer):
+def test_tile_shapes(kernels, tile_shape, tokens, inner, outer):
     product = Product(kernels, tokens, inner, outer)
     for shape in range(4):
-        product.check(partial(tile_shapes, shape), bias=True)
-        product.check(partial(tile_shapes, shape), addend=True)
+        product.check(partial(tile_shape, shape), bias=True)
+        product.check(partial(tile_shape, shape), addend=True)
     if outer % 16 == 0:
-        product.check(partial(tile_shapes, 0), silu=True)
-        product.check(partial(tile_shapes, 2), silu=True)
+        product.check(partial(tile_shape, 0), silu=True)
+        product.check(partial(tile_shape, 2), silu=True)
 
 
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("inner,outer", [(4096, 12288), (11008, 4096)])
 @pytest.mark.parametrize("shape", range(4))
-def test_the_same_product_gives_the_same_bits(kernels, tile_shapes, shape, inner, outer, residual):
+def test_the_same_product_gives_the_same_bits(kernels, tile_shape, shape, inner, outer, residual):
     product = Product(kernels, 286, inner, outer)
     results = []
     for _ in range(200):
         y = product.addend.clone()
-        tile_shapes(shape, y=y, addend=y if residual else None, **product.values)
+        tile_shape(shape, y=y, addend=y if residual else None, **product.values)
         results.append(y)
         assert torch.equal(results[0], y)

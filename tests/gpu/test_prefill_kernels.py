@@ -2,7 +2,6 @@
 
 import ctypes
 import math
-import os
 
 import pytest
 
@@ -13,19 +12,13 @@ import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
 from tests.gpu import prefill_reference as reference  # noqa: E402
-from tests.gpu.prefill_library import DTYPES, Library, assert_as_good  # noqa: E402
+from tests.gpu.prefill_library import DTYPES, assert_as_good  # noqa: E402
 
 pytestmark = pytest.mark.gpu
+pytest_plugins = ["tests.gpu.prefill_fixtures"]
 BOTH = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
 WEIGHTS = pytest.mark.parametrize("dtype,e5m7", [(torch.float16, 0), (torch.bfloat16, 0), (torch.float16, 1)],
                                   ids=["fp16", "bf16", "e5m7"])
-
-
-@pytest.fixture(scope="module")
-def kernels():
-    library = Library()
-    yield library
-    library.close()
 
 
 @pytest.fixture(autouse=True)
@@ -100,20 +93,10 @@ def activated(x, activation):
     return x
 
 
-@pytest.fixture(scope="module")
-def products(kernels):
-    """The kernels, where those of sm_90a for products are for this card and nothing says that they were left out."""
-    if torch.cuda.get_device_capability() != (9, 0):
-        pytest.skip("needs a card of compute capability 9.0")
-    if "90a" not in os.environ.get("CUDA_ARCHS", "90a"):
-        pytest.skip("CUDA_ARCHS says that the kernels were built without sm_90a")
-    return kernels
-
-
 @BOTH
 @pytest.mark.parametrize("shape,activation", [(0, 0), (0, 1), (1, 2), (2, 0)])
 @pytest.mark.parametrize("tokens,inner,outer", [(1024, 1664, 4992), (286, 4096, 1536), (613, 968, 208)])
-def test_gemm_tile_shapes(products, dtype, shape, activation, tokens, inner, outer):
+def test_gemm_tile_shapes(tile_shape, dtype, shape, activation, tokens, inner, outer):
     weight, x = normal(outer, inner, dtype=dtype, scale=inner ** -0.5), normal(tokens, inner, dtype=dtype)
     bias, addend = normal(outer, dtype=dtype), normal(tokens, outer, dtype=dtype)
     width = outer // 2 if activation == 2 else outer
@@ -121,12 +104,8 @@ def test_gemm_tile_shapes(products, dtype, shape, activation, tokens, inner, out
     values = dict(weight=weight, x=x, y=y, tokens=tokens, **{"in": inner}, out=outer, x_stride=inner, batch=1,
                   dtype=DTYPES[dtype], activation=activation)
 
-    def run(**more):
-        arguments = products.struct("gemm", **values, **more)
-        products.check(products.so.qwen_vl_gemm_hopper(ctypes.byref(arguments), shape, products.stream()))
-
     with_bias = {} if activation == 2 else {"bias": bias}
-    run(**with_bias)
+    tile_shape(shape, **values, **with_bias)
     bias = None if activation == 2 else bias
     same = activated(F.linear(x, weight, bias), activation)
     exact = activated(F.linear(x.float(), weight.float(), None if bias is None else bias.float()), activation)
@@ -134,7 +113,7 @@ def test_gemm_tile_shapes(products, dtype, shape, activation, tokens, inner, out
     assert torch.isnan(y[tokens:]).all()
     if not activation:
         y[:tokens] = addend
-        run(addend=y, **with_bias)
+        tile_shape(shape, **values, **with_bias, addend=y)
         assert_as_good(y[:tokens], same + addend, exact + addend.float())
         assert torch.isnan(y[tokens:]).all()
 

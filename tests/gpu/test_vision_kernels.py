@@ -12,17 +12,11 @@ import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
 from tests.gpu import prefill_reference as reference  # noqa: E402
-from tests.gpu.prefill_library import DTYPES, Library, assert_as_good  # noqa: E402
+from tests.gpu.prefill_library import DTYPES, assert_as_good  # noqa: E402
 
 pytestmark = pytest.mark.gpu
+pytest_plugins = ["tests.gpu.prefill_fixtures"]
 BOTH = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
-
-
-@pytest.fixture(scope="module")
-def kernels():
-    library = Library()
-    yield library
-    library.close()
 
 
 @pytest.fixture(autouse=True)

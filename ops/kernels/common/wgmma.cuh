@@ -91,15 +91,19 @@ __device__ __forceinline__ void fence_stores() { asm volatile("fence.proxy.async
         : QWEN_VL_D32(0), QWEN_VL_D32(8) \
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(TRANSPOSED ? 1 : 0))
 
-#define QWEN_VL_WGMMA_144(TYPE) \
-    asm volatile( \
-        "{ .reg .pred p; setp.ne.b32 p, %77, 0; " \
-        "wgmma.mma_async.sync.aligned.m64n144k16.f32." TYPE "." TYPE " {" \
+// The accumulators' operands of N = 144.
+#define QWEN_VL_FIRST_72 \
         "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
         "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
         "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
         "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, " \
-        "%64, %65, %66, %67, %68, %69, %70, %71 " \
+        "%64, %65, %66, %67, %68, %69, %70, %71"
+
+#define QWEN_VL_WGMMA_144(TYPE) \
+    asm volatile( \
+        "{ .reg .pred p; setp.ne.b32 p, %77, 0; " \
+        "wgmma.mma_async.sync.aligned.m64n144k16.f32." TYPE "." TYPE " {" \
+        QWEN_VL_FIRST_72 \
         "}, {%72, %73, %74, %75}, %76, p, 1, 1, %78; }" \
         : QWEN_VL_D32(0), QWEN_VL_D32(8), QWEN_VL_D4(16), QWEN_VL_D4(17) \
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(TRANSPOSED ? 1 : 0))
