@@ -144,7 +144,7 @@ class Graph:
         if pack and device == "gpu" and (self.manifest.graph, self.manifest.dtype) == ("language", "float16"):
             from ops import e5m7  # imports Paddle, which must have its settings first
 
-            if e5m7.is_read_here():
+            if e5m7.is_read_here() and self.manifest.config.kv_channels % e5m7.HEAD_DIM == 0:
                 tensors, packed = load_packed(path, names, device, e5m7.Packer())
                 self.weights = PACKED if packed else self.weights
                 return tensors

@@ -8,6 +8,8 @@ import paddle
 from ops import library
 
 COLUMNS, WORDS = 128, 52  # columns that are packed together, and their 32-bit words
+ROWS = 8                  # rows that stand together
+HEAD_DIM = 2 * ROWS       # heads of a multiple of it are read: rows that stand together are of one half of a head
 SLICE_BYTES = 64 << 20    # of a matrix that is on the device as it was
 
 
@@ -22,11 +24,8 @@ def _kernels():
 
 
 def slices(rows, columns):
-    """(first, end) of slices of a float16 matrix [rows, columns]: two rows, or as many more as SLICE_BYTES hold.
-
-    Each begins at an even row: the format tells even rows from odd ones.
-    """
-    step = max(2, SLICE_BYTES // (2 * columns) // 2 * 2)
+    """(first, end) of slices of a float16 matrix [rows, columns]: ROWS rows, or as many times more as SLICE_BYTES hold."""
+    step = max(ROWS, SLICE_BYTES // (2 * columns) // ROWS * ROWS)
     return [(first, min(first + step, rows)) for first in range(0, rows, step)]
 
 
@@ -40,29 +39,29 @@ class Packer:
         self._failed = paddle.to_tensor(np.zeros(1, np.int32), place=place)
         self._place = place
         self._pack = _kernels().qwen_vl_e5m7_pack
-        self._pack.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_longlong] * 3, *[ctypes.c_void_p] * 2]
+        self._pack.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_longlong] * 2, *[ctypes.c_void_p] * 2]
 
     def pack(self, matrices):
         """Matrices in E5M7: a Paddle tensor i32 [.., rows, columns / 128 * 52]; None if they cannot be packed.
 
         matrices: numpy [.., rows, columns], contiguous. What can be packed is float16 of at most 8 significant bits and
-        a magnitude below 64, with an even number of rows and a multiple of 128 columns.
+        a magnitude below 64, with a multiple of 8 rows and of 128 columns.
         """
         *_, rows, columns = matrices.shape
-        if matrices.dtype != np.float16 or rows % 2 or columns % COLUMNS:
+        if matrices.dtype != np.float16 or rows % ROWS or columns % COLUMNS:
             return None
         packed = paddle.empty([*matrices.shape[:-1], columns // COLUMNS * WORDS], "int32")
         flat, row_bytes = matrices.reshape(-1, columns), columns // COLUMNS * WORDS * 4
         for first, end in slices(len(flat), columns):
-            if not self._pack_slice(flat[first:end], packed.data_ptr() + first * row_bytes, first):
+            if not self._pack_slice(flat[first:end], packed.data_ptr() + first * row_bytes):
                 return None
         return packed
 
-    def _pack_slice(self, values, to, first):
-        """Pack rows of a matrix, of which `first` is the first one, to an address; returns whether all could be."""
+    def _pack_slice(self, values, to):
+        """Pack rows of a matrix to an address; returns whether all could be."""
         self._staging.get_tensor().set(values, self._place)
         # Paddle copies on CUDA's default stream (null): so the kernel comes after one copy and before the next.
-        status = self._pack(self._staging.data_ptr(), to, *values.shape, first, self._failed.data_ptr(), None)
+        status = self._pack(self._staging.data_ptr(), to, *values.shape, self._failed.data_ptr(), None)
         if status != 0:
             raise RuntimeError(f"qwen_vl_e5m7_pack failed with status {status}")
         return int(self._failed.numpy()[0]) == 0

@@ -3,6 +3,7 @@
 import numpy as np
 
 COLUMNS, WORDS = 128, 52  # of a granule
+ROWS = 8  # whose granules stand together
 PAIRS, WHOLE, QUADS = 16, 13, 4  # of a quad: pairs, those of them with a word of their own; quads of a granule
 
 
@@ -18,19 +19,19 @@ def failures(matrix):
     return int(((bits & 7 != 0) | (bits & 0x7C00 == 0x7C00)).sum())
 
 
-def _places(first_row, rows):
+def _places(rows):
     """[rows, 13 words, 4 quads]: where a granule has each word, in words."""
     word, quad = np.arange(WHOLE)[:, None], np.arange(QUADS)
     planes, tail = word // 4 * 16 + quad * 4 + word % 4, quad
     even = np.where(word < 12, planes + 4, tail)
     odd = np.where(word < 12, planes, tail + 48)
-    return np.where((np.arange(first_row, first_row + rows) % 2 == 1)[:, None, None], odd, even)
+    return np.where((np.arange(rows) % 2 == 1)[:, None, None], odd, even)
 
 
-def pack(matrix, first_row=0):
-    """float16 [rows, columns] -> uint32 [rows, columns / 128 * 52]; `first_row` is the matrix row it begins with."""
+def pack(matrix):
+    """float16 [rows, columns] -> uint32 [rows, columns / 128 * 52], in the order of memory."""
     rows, columns = matrix.shape
-    assert columns % COLUMNS == 0 and not failures(matrix)
+    assert rows % ROWS == 0 and columns % COLUMNS == 0 and not failures(matrix)
     halves = stored(matrix).astype(np.uint32).reshape(rows, -1, PAIRS, QUADS, 2)
     pairs = halves[..., 0] | halves[..., 1] << 16
     words = pairs[:, :, :WHOLE].copy()
@@ -40,16 +41,16 @@ def pack(matrix, first_row=0):
             words[:, :, 4 * e + j] |= extra >> (13 - 3 * j) & 0x00070007
         words[:, :, 12] |= (extra >> 3 & 0x00010001) << e
     packed = np.zeros((rows, columns // COLUMNS, WORDS), np.uint32)
-    places = np.broadcast_to(_places(first_row, rows)[:, None], words.shape)
+    places = np.broadcast_to(_places(rows)[:, None], words.shape)
     np.put_along_axis(packed, places.reshape(*packed.shape), words.reshape(*packed.shape), -1)
-    return packed.reshape(rows, -1)
+    return packed.reshape(rows // ROWS, ROWS, -1, WORDS).swapaxes(1, 2).reshape(rows, -1)
 
 
-def unpack(packed, first_row=0):
+def unpack(packed):
     """The inverse: uint32 [rows, columns / 128 * 52] -> float16 [rows, columns]."""
     rows = packed.shape[0]
-    granules = packed.reshape(rows, -1, WORDS)
-    places = np.broadcast_to(_places(first_row, rows).reshape(rows, 1, WORDS), granules.shape)
+    granules = packed.reshape(rows // ROWS, -1, ROWS, WORDS).swapaxes(1, 2).reshape(rows, -1, WORDS)
+    places = np.broadcast_to(_places(rows).reshape(rows, 1, WORDS), granules.shape)
     words = np.take_along_axis(granules, places, -1).reshape(rows, -1, WHOLE, QUADS)
     pairs = np.zeros((rows, granules.shape[1], PAIRS, QUADS), np.uint32)
     pairs[:, :, :WHOLE] = words & 0xFFF8FFF8

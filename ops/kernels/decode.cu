@@ -126,10 +126,10 @@ __device__ void compute_step(const Params& p, Ring ring, BlockState& block, char
       grid.wait();
     }
     Input input = take_input<T, Pieces>(p, m, ring, block, activations, weights, tag);
-    end_exchange(block);
+    end_exchange(block, a.batch);
     epilogue.begin(m, tag);
     multiply<T>(ring, m, a.batch, input, weights, reduction, epilogue);
-    begin_exchange(block);
+    begin_exchange(block, a.batch);
     residual = m.role == kOut || m.role == kDown;
   }
   // (the last epilogue has put the residual where hidden_out is)
@@ -148,12 +148,12 @@ __global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant
   const Ring ring{shared, kept(shared_address(full)), kept(shared_address(empty)), p.stages, kStageBytes};
   if (threadIdx.x == 0) {
     ring.init();
-    block.in_flight = kInFlightInExchange;
+    block.in_flight = in_flight_in_exchange(p.args.batch);
   }
   __syncthreads();
   if (threadIdx.x >= kComputeThreads) {
     give_up_registers<kStreamRegisters>();
-    stream_step(p, ring, block.lengths, &block.in_flight);
+    stream_step<Share::kE5m7>(p, ring, block.lengths, &block.in_flight);
   } else {
     take_registers<kComputeRegisters>();
     begin_step(p, block, rotary);
@@ -171,13 +171,19 @@ Kernel kernel_of(const QwenVlDecodeArgs& a) {
   return narrow ? step_kernel<__nv_bfloat16, 2, HalfShare> : step_kernel<__nv_bfloat16, 4, HalfShare>;
 }
 
+// Rows that stand together are of one half of a head.
+bool valid_e5m7(const QwenVlDecodeArgs& a) {
+  const bool layers = a.mlp_width % qwen::kE5m7Columns == 0 && a.head_dim % (2 * qwen::kE5m7Rows) == 0;
+  return a.dtype == QWEN_VL_FLOAT16 && a.hidden % qwen::kE5m7Columns == 0 && (a.layers == 0 || layers) &&
+         (a.hidden_out || a.vocab % qwen::kE5m7Rows == 0);
+}
+
 bool valid(const QwenVlDecodeArgs& a) {
   return (a.dtype == QWEN_VL_FLOAT16 || a.dtype == QWEN_VL_BFLOAT16) && a.batch > 0 && a.batch <= a.cache_batch &&
          a.layers >= 0 && a.heads > 0 && a.head_dim > 0 && a.head_dim <= kMaxHeadDim && a.head_dim % 8 == 0 &&
          a.hidden == a.heads * a.head_dim && a.mlp_width > 0 && a.mlp_width % 8 == 0 && a.vocab > 0 &&
          a.cache_slots > 0 && a.generated_slots >= 0 && a.stop_count >= 0 &&
-         (!a.e5m7 || (a.dtype == QWEN_VL_FLOAT16 && a.hidden % qwen::kE5m7Columns == 0 &&
-                      (a.layers == 0 || a.mlp_width % qwen::kE5m7Columns == 0)));
+         (!a.e5m7 || valid_e5m7(a));
 }
 
 // How a step is launched on the current device.

@@ -28,11 +28,11 @@ struct BlockState {
 };
 
 // Around the times in which blocks wait for each other's results.
-__device__ inline void begin_exchange(BlockState& block) {
-  if (threadIdx.x == 0) block.in_flight = kInFlightInExchange;
+__device__ inline void begin_exchange(BlockState& block, int batch) {
+  if (threadIdx.x == 0) block.in_flight = in_flight_in_exchange(batch);
 }
-__device__ inline void end_exchange(BlockState& block) {
-  if (threadIdx.x == 0) block.in_flight = kInFlight;
+__device__ inline void end_exchange(BlockState& block, int batch) {
+  if (threadIdx.x == 0) block.in_flight = in_flight(batch);
 }
 
 // Sums over each batch row (thread % 8) in a fixed order; lanes 0-7 hold the warp's sums afterwards.

@@ -88,7 +88,7 @@ struct Tile {
         continue;
       }
       ring.wait_full();
-      const char* from = ring.data() + lane / 4 * stage_row_bytes(Share::kE5m7);
+      const char* from = ring.data() + lane / 4 * Share::kRowBytes;
       half[i].take(from, group + lane / 4, warp, lane, count);  // (other tiles and partners are an even distance away)
       ring.release();
     }

@@ -60,38 +60,55 @@ class Filler {
   // The row of a stage that this lane takes care of, together with its neighbours.
   __device__ int own_row() const { return warp_ * kWarpRows + lane_ / kRowLanes; }
 
-  // `row_bytes` of each of `rows` rows; `from` is where this lane's row comes from, and it goes on for `rest` bytes.
-  __device__ void rows(const char* from, int rows, int row_bytes, int rest) {
+  // `row_bytes` of each of `rows` rows; `from` is where this lane's row comes from, `ahead` bytes from there on will be
+  // needed.
+  __device__ void rows(const char* from, int rows, int row_bytes, int ahead) {
     const bool own = own_row() < rows;
-    fill(from, own_row() * (ring_.stage_bytes / kStageRows), own ? row_bytes : 0,
-         min(max(rows - warp_ * kWarpRows, 0), kWarpRows) * row_bytes, rows, own ? rest : 0);
+    wait_for_room([&] {
+      if (own && lane_ % kRowLanes == 0) bulk_prefetch(from, ahead);
+    });
+    request(from, own_row() * kChunk * 2, own ? row_bytes : 0,
+            min(max(rows - warp_ * kWarpRows, 0), kWarpRows) * row_bytes, rows);
+  }
+
+  // kStageRows rows in `bytes` that stand at `from`; `ahead` bytes from there on will be needed.
+  __device__ void block(const char* from, int bytes, int ahead) {
+    const int part = bytes / kStreamWarps, at = warp_ * part;
+    wait_for_room([&] {
+      for (int i = 0; lane_ == 0 && i + bytes <= ahead; i += bytes) bulk_prefetch(from + at + i, part);
+    });
+    request(from + at, at, lane_ < kRowLanes ? part : 0, part, kStageRows);
   }
 
   // Two pieces of `bytes` each, the second one to `second_at`.
   __device__ void two(const char* first, const char* second, int bytes, int second_at) {
     const bool own = warp_ < 2 && lane_ < kRowLanes;
-    fill(warp_ ? second : first, warp_ * second_at, own ? bytes : 0, warp_ < 2 ? bytes : 0, kStageRows, 0);
+    wait_for_room([] {});
+    request(warp_ ? second : first, warp_ * second_at, own ? bytes : 0, warp_ < 2 ? bytes : 0, kStageRows);
   }
 
  private:
+  // Until the next stage is empty; if it is not yet, `meanwhile` comes first.
+  template <typename F>
+  __device__ void wait_for_room(F meanwhile) const {
+    const uint32_t empty = ring_.empty + ring_.stage * 8, parity = ring_.parity ^ 1;
+    if (mbarrier_test(empty, parity)) return;
+    meanwhile();
+    __syncwarp();
+    mbarrier_wait(empty, parity);
+  }
+
   // The next stage, worth `rows` rows: kRowLanes neighbouring lanes together copy `bytes` to `at`, the warp as a whole
-  // `warp_bytes`. `rest` bytes at `from` will be needed.
-  __device__ void fill(const char* from, int at, int bytes, int warp_bytes, int rows, int rest) {
-    const uint32_t parity = ring_.parity ^ 1;
-    const uint32_t full = ring_.full + ring_.stage * 8, empty = ring_.empty + ring_.stage * 8;
+  // `warp_bytes`.
+  __device__ void request(const char* from, int at, int bytes, int warp_bytes, int rows) {
+    const uint32_t full = ring_.full + ring_.stage * 8;
     const uint32_t to = kept(data_ + ring_.stage * ring_.stage_bytes + at);
 #if DECODE_BULK_COPY
-    if (!mbarrier_test(empty, parity)) {
-      if (rest > 0 && lane_ % kRowLanes == 0) bulk_prefetch(from, min(rest, kAheadBytes));
-      __syncwarp();
-      mbarrier_wait(empty, parity);
-    }
     if (lane_ == 0) mbarrier_expect(full, warp_bytes);
     __syncwarp();
     wait_for_others(rows);
     if (bytes > 0 && lane_ % kRowLanes == 0) bulk_copy(to, from, bytes, full, policy_);
 #else
-    mbarrier_wait(empty, parity);
     wait_for_others(rows);
 #pragma unroll 8
     for (int i = lane_ % kRowLanes * 16; i < bytes; i += kRowLanes * 16) copy16(to + i, from + i);
@@ -129,19 +146,29 @@ class Filler {
 };
 
 // Stages of half tiles, in the order: group of tiles, chunk of columns, tile, half.
-__device__ inline void stream_product(Filler& filler, const Product& m) {
+template <bool E5m7>
+__device__ void stream_product(Filler& filler, const Product& m) {
   static_assert(kGroupTiles == 2, "a group has a first and a second tile");
+  static_assert(kStageRows == qwen::kE5m7Rows, "in E5M7 a stage is a block of memory");
+  const int own_row = E5m7 ? 0 : filler.own_row(), rows_together = E5m7 ? kStageRows : 1;
   const size_t to_second_half = size_t(m.half_rows()) * m.bytes_of(m.columns);
   for (int group = m.units.begin; group < m.units.end; group += m.group_units()) {
-    const char* first_tile = m.row_data(group + filler.own_row());
-    const char* second_tile = m.row_data(group + m.tile_units() + filler.own_row());
+    const char* first_tile = m.row_data(group + own_row);
+    const char* second_tile = m.row_data(group + m.tile_units() + own_row);
     for (int k0 = 0; k0 < m.columns; k0 += kChunk) {
-      const int bytes = m.bytes_of(min(kChunk, m.columns - k0));
+      const int bytes = rows_together * m.bytes_of(min(kChunk, m.columns - k0));
+      const int ahead = rows_together * m.bytes_of(min(kAheadColumns, m.columns - k0));
 #pragma unroll 1
       for (int i = 0; i < 2 * kGroupTiles; ++i) {
         const int rows = min(m.units.end - m.half_unit(group, i), kStageRows);
-        const char* from = (i < 2 ? first_tile : second_tile) + (i % 2 ? to_second_half : 0) + m.bytes_of(k0);
-        if (rows > 0) filler.rows(from, rows, bytes, m.bytes_of(m.columns - k0));
+        const char* from =
+            (i < 2 ? first_tile : second_tile) + (i % 2 ? to_second_half : 0) + rows_together * m.bytes_of(k0);
+        if (rows <= 0) continue;
+        if (E5m7) {
+          filler.block(from, bytes, ahead);
+        } else {
+          filler.rows(from, rows, bytes, ahead);
+        }
       }
     }
   }
@@ -166,8 +193,8 @@ __device__ inline void prefetch_vector(const char* from, size_t bytes) {
 }
 
 // The whole step in the order in which the computing warps take it. `lengths` are there after kBegunBarrier.
-__device__ inline void stream_step(const Params& p, const Ring& ring, const int* lengths,
-                                   const volatile int* in_flight) {
+template <bool E5m7>
+__device__ void stream_step(const Params& p, const Ring& ring, const int* lengths, const volatile int* in_flight) {
   const QwenVlDecodeArgs& a = p.args;
   const size_t hidden_bytes = size_t(a.hidden) * 2;
   Filler filler(ring, in_flight);
@@ -184,7 +211,7 @@ __device__ inline void stream_step(const Params& p, const Ring& ring, const int*
       stream_cache(filler, p, m.layer, ring.stage_bytes, lengths);
     }
     if (m.role == kHead) prefetch_vector(static_cast<const char*>(a.ln_f_weight), hidden_bytes);
-    stream_product(filler, m);
+    stream_product<E5m7>(filler, m);
   }
 }
 

@@ -14,6 +14,7 @@ namespace decode {
 struct HalfShare {
   static constexpr bool kE5m7 = false;
   static constexpr float kUnscale = 1;
+  static constexpr int kRowBytes = kChunk * 2;  // from one row of a stage to the next
   uint4 steps[kSteps];
 
   __device__ void clear() {
@@ -44,6 +45,7 @@ struct HalfShare {
 struct E5m7Share {
   static constexpr bool kE5m7 = true;
   static constexpr float kUnscale = qwen::kE5m7Unscale;
+  static constexpr int kRowBytes = qwen::kE5m7Bytes;
   static_assert(kWarpColumns == qwen::kE5m7Columns, "a warp takes one granule of a chunk");
   qwen::E5m7 share;
 
@@ -54,7 +56,7 @@ struct E5m7Share {
 
   __device__ void take(const char* from, int row, int warp, int lane, int count) {
     if (warp * kWarpColumns >= count) return clear();
-    const char* granule = from + warp * qwen::kE5m7Bytes;
+    const char* granule = from + warp * qwen::kE5m7TileBytes;
     share.load(granule + qwen::e5m7_planes_at(row, lane % 4), granule + qwen::e5m7_tail_at(row, lane % 4));
   }
 

@@ -10,24 +10,24 @@
 // 9 to 7 in word 4 e + 2, 6 to 4 in word 4 e + 3, and its bit 3 as bit e of word 12.
 // In a granule three planes, each of four words (4 p to 4 p + 3) from quad 0, then quad 1, 2 and 3, stand side by side;
 // the tail (word 12 of all quads) stands before them in even rows and behind them in odd ones.
+//
+// The granules of eight rows (a multiple of eight and the seven after it) and the same columns stand together: 1664
+// bytes, whole lines of memory. They follow on each other by columns, then by rows.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
 extern "C" {
-// Bytes of `values` weights in whole granules.
+// Bytes of `values` weights in whole granules: all of a matrix, or its rows before a multiple of eight.
 static inline long long qwen_vl_e5m7_bytes(long long values) { return values / 8 * 13; }
 
 // 1 if the current device runs all kernels of this build that read the format, else 0: prefill's are for sm_90a alone.
 int qwen_vl_e5m7_readable();
 
-// from [rows, columns] float16, columns a multiple of 128 -> to; both in device memory, 16-byte aligned. `first_row` is
-// the matrix row that `from` begins with (its parity counts). Adds the number of weights that cannot be packed to
-// *failed.
-int qwen_vl_e5m7_pack(const void* from, void* to, long long rows, long long columns, long long first_row, int* failed,
-                      cudaStream_t stream);
+// from [rows, columns] float16, rows a multiple of 8 and columns of 128 -> to; both in device memory, 16-byte aligned.
+// Adds the number of weights that cannot be packed to *failed.
+int qwen_vl_e5m7_pack(const void* from, void* to, long long rows, long long columns, int* failed, cudaStream_t stream);
 
 // The inverse: to [rows, columns] float16.
-int qwen_vl_e5m7_unpack(const void* from, void* to, long long rows, long long columns, long long first_row,
-                        cudaStream_t stream);
+int qwen_vl_e5m7_unpack(const void* from, void* to, long long rows, long long columns, cudaStream_t stream);
 }

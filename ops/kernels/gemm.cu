@@ -13,6 +13,7 @@
 
 #include "activation.h"
 #include "common/arguments.h"
+#include "common/e5m7.cuh"
 #include "e5m7.h"
 #include "gemm_hopper.h"
 #include "status.h"
@@ -174,7 +175,7 @@ int activate(const QwenVlGemm& g, void* product, cudaStream_t stream) {
 
 // Unpacks slices of the weight's rows; the product of each is columns of the whole one.
 int gemm_unpacked(QwenVlContext* context, const QwenVlGemm& g, cudaStream_t stream) {
-    if (g.dtype != qwen::kFloat16 || g.batch != 1 || !g.unpacked) return QWEN_VL_UNSUPPORTED;
+    if (g.dtype != qwen::kFloat16 || g.batch != 1 || g.out % qwen::kE5m7Rows || !g.unpacked) return QWEN_VL_UNSUPPORTED;
     void* product = g.activation == qwen::kSiluMul ? g.wide : g.y;
     const int value_bytes = g.float_output ? 4 : 2;
     QwenVlGemm slice = g;
@@ -189,7 +190,7 @@ int gemm_unpacked(QwenVlContext* context, const QwenVlGemm& g, cudaStream_t stre
         slice.y = static_cast<char*>(product) + row * value_bytes;
         slice.addend = g.addend ? static_cast<const char*>(g.addend) + row * value_bytes : nullptr;
         QWEN_VL_TRY(qwen_vl_e5m7_unpack(static_cast<const char*>(g.weight) + weight_bytes(g, row * g.in), g.unpacked,
-                                        slice.out, g.in, row, stream));
+                                        slice.out, g.in, stream));
         QWEN_VL_TRY(qwen_vl_gemm(context, &slice, stream));
     }
     return activate(g, product, stream);

@@ -14,27 +14,31 @@ namespace {
 bool aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; }
 
 // A row-major [rows, columns] matrix in boxes of box_rows x box_columns.
-bool matrix_map(CUtensorMap* map, bool half, const void* base, long long rows, long long columns, long long stride,
+bool matrix_map(CUtensorMap* map, MapValue value, const void* base, long long rows, long long columns, long long stride,
                 int box_rows, int box_columns, bool promoted = true) {
     const long long sizes[2] = {columns, rows}, strides[1] = {stride};
     const int box[2] = {box_columns, box_rows};
-    return encode_tensor_map(map, half, base, 2, sizes, strides, box, box_columns * 2, promoted);
+    return encode_tensor_map(map, value, base, 2, sizes, strides, box, box_columns * 2, promoted);
 }
 
-// The weights in boxes of box_rows, of 64 columns or a granule of E5M7 (for the map, 104 values of 2 bytes).
+// The weights in boxes of box_rows, of 64 columns or a granule of E5M7.
 // INTERLEAVED: of gate over up; boxes alternate between 8 rows of the one and 8 of the other.
 template <bool PACKED, bool INTERLEAVED>
-bool weight_map(CUtensorMap* map, bool half, const QwenVlGemm& g, int box_rows, bool promoted) {
-    const int box_columns = PACKED ? kE5m7Bytes / 2 : 64, swizzle = PACKED ? 0 : 128;
-    const long long rows = g.out, columns = PACKED ? qwen_vl_e5m7_bytes(g.in) / 2 : g.in;
+bool weight_map(CUtensorMap* map, MapValue value, const QwenVlGemm& g, int box_rows, bool promoted) {
+    // For the map, granules that stand together are one row of values of eight bytes.
+    constexpr int kTogether = PACKED ? kE5m7Rows : 1, kEight = 8 / kTogether;
+    const int box_columns = PACKED ? kE5m7TileBytes / 8 : 64, swizzle = PACKED ? 0 : 128;
+    const long long rows = g.out / kTogether, columns = PACKED ? g.in / kE5m7Columns * box_columns : g.in;
+    if (PACKED) value = MapValue::kEightBytes;
     if (INTERLEAVED) {
-        const long long sizes[4] = {columns, 8, 2, rows / 16}, strides[3] = {columns, rows / 2 * columns, 8 * columns};
-        const int box[4] = {box_columns, 8, 2, box_rows / 16};
-        return encode_tensor_map(map, half, g.weight, 4, sizes, strides, box, swizzle, promoted);
+        const long long sizes[4] = {columns, kEight, 2, g.out / 16};
+        const long long strides[3] = {columns, rows / 2 * columns, kEight * columns};
+        const int box[4] = {box_columns, kEight, 2, box_rows / 16};
+        return encode_tensor_map(map, value, g.weight, 4, sizes, strides, box, swizzle, promoted);
     }
     const long long sizes[2] = {columns, rows}, strides[1] = {columns};
-    const int box[2] = {box_columns, box_rows};
-    return encode_tensor_map(map, half, g.weight, 2, sizes, strides, box, swizzle, promoted);
+    const int box[2] = {box_columns, box_rows / kTogether};
+    return encode_tensor_map(map, value, g.weight, 2, sizes, strides, box, swizzle, promoted);
 }
 
 template <typename T, typename S, int ACTIVATION, typename Y = T>
@@ -50,7 +54,8 @@ bool launch(const QwenVlGemm& g, cudaStream_t stream, int* status) {
     }();
     if (processors < 2) return false;
 
-    constexpr bool kHalf = std::is_same<T, __half>::value, kSilu = ACTIVATION == kSiluMul;
+    constexpr bool kSilu = ACTIVATION == kSiluMul;
+    constexpr MapValue kValue = std::is_same<T, __half>::value ? MapValue::kFloat16 : MapValue::kBfloat16;
     GemmSize size{};
     size.out = static_cast<int>(g.out);
     size.steps = ceil_div(g.in, 64);
@@ -68,10 +73,10 @@ bool launch(const QwenVlGemm& g, cudaStream_t stream, int* status) {
     constexpr bool kPromoted = !S::kPacked || S::kN <= 64;
     CUtensorMap weight, x, addend, y;
     const bool mapped =
-        weight_map<S::kPacked, kSilu>(&weight, kHalf, g, S::kWeightRows, kPromoted) &&
-        matrix_map(&x, kHalf, g.x, g.tokens, g.in, g.x_stride, S::kTokenRows, 64, kPromoted) &&
-        matrix_map(&y, kHalf, g.y, g.tokens, width, width, S::kChunk, kSilu ? 32 : 64) &&
-        matrix_map(&addend, kHalf, g.addend ? g.addend : g.y, g.tokens, width, width, S::kChunk, kSilu ? 32 : 64);
+        weight_map<S::kPacked, kSilu>(&weight, kValue, g, S::kWeightRows, kPromoted) &&
+        matrix_map(&x, kValue, g.x, g.tokens, g.in, g.x_stride, S::kTokenRows, 64, kPromoted) &&
+        matrix_map(&y, kValue, g.y, g.tokens, width, width, S::kChunk, kSilu ? 32 : 64) &&
+        matrix_map(&addend, kValue, g.addend ? g.addend : g.y, g.tokens, width, width, S::kChunk, kSilu ? 32 : 64);
     if (!mapped) return false;
 
     const dim3 grid(2 * (S::kSplit ? size.units : std::min(size.units, processors / 2)));

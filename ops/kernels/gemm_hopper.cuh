@@ -27,6 +27,7 @@ template <int GROUPS, int N, int STAGES, int CHUNK, Common COMMON, bool DEDICATE
     static constexpr bool kSharesStages = kSharesTokens || (kSharesWeights && !kPacked);
     static constexpr int kM = 64 * GROUPS;
     static constexpr int kRowBytes = kPacked ? kE5m7Bytes : 128, kWeightBytes = kM * kRowBytes;
+    static constexpr int kRowsTogether = kPacked ? kE5m7Rows : 1;  // in the weights' map
     static constexpr int kTokensAt = kPacked ? 0 : kWeightBytes, kStageBytes = kTokensAt + N * 128;
     static constexpr int kPanelBytes = CHUNK * 128;
     static constexpr int kWeightRows = kSharesWeights ? kM / 2 : kM;  // rows of one fetch
@@ -107,11 +108,11 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
                     if constexpr (kSilu)
                         fetch_box(to, weight_map, barrier, column, 0, 0, (m * S::kM + part) / 16, uint16_t(3));
                     else
-                        fetch_box(to, weight_map, barrier, column, m * S::kM + part, uint16_t(3));
+                        fetch_box(to, weight_map, barrier, column, (m * S::kM + part) / S::kRowsTogether, uint16_t(3));
                 } else if constexpr (kSilu) {
                     fetch_box(to, weight_map, barrier, column, 0, 0, m * S::kM / 16);
                 } else {
-                    fetch_box(to, weight_map, barrier, column, m * S::kM);
+                    fetch_box(to, weight_map, barrier, column, m * S::kM / S::kRowsTogether);
                 }
             };
             auto fetch_tokens = [&](uint32_t to, uint32_t barrier, int column, int n) {
@@ -135,7 +136,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
                         }
                         barrier_expect(packed_full + granule.stage * 8, S::kWeightBytes);
                         fetch_weights(packed + granule.stage * S::kWeightBytes, packed_full + granule.stage * 8,
-                                      step / S::kSteps * (kE5m7Bytes / 2), m);
+                                      step / S::kSteps * (kE5m7TileBytes / 8), m);
                         granule.advance();
                     }
                     barrier_wait(empty + ring.stage * 8, ring.parity ^ 1);

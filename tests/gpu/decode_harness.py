@@ -63,7 +63,7 @@ def open_library(path):
     library = ctypes.CDLL(str(path))
     library.qwen_vl_decode_workspace_bytes.restype = ctypes.c_size_t
     library.qwen_vl_decode_step.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
-    library.qwen_vl_e5m7_pack.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_longlong] * 3, ctypes.c_void_p,
+    library.qwen_vl_e5m7_pack.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_longlong] * 2, ctypes.c_void_p,
                                           ctypes.c_void_p]
     return library
 
@@ -99,7 +99,7 @@ def stored(library, g, weights):
         matrix = weights[name]
         rows, columns = matrix.numel() // matrix.shape[-1], matrix.shape[-1]
         packed[name] = torch.empty(rows, columns // 128 * 52, dtype=torch.int32, device="cuda")
-        error = library.qwen_vl_e5m7_pack(matrix.data_ptr(), packed[name].data_ptr(), rows, columns, 0,
+        error = library.qwen_vl_e5m7_pack(matrix.data_ptr(), packed[name].data_ptr(), rows, columns,
                                           failed.data_ptr(), torch.cuda.current_stream().cuda_stream)
         if error or int(failed):
             raise RuntimeError(f"{name}: error {error}, {int(failed)} weights not packed")

@@ -82,13 +82,12 @@ class Library:
         self.check(self.so.qwen_vl_gemm_hopper(ctypes.byref(arguments), shape, self.stream()))
 
     def pack(self, weight):
-        """fp16 matrices [..., rows, columns] in E5M7, each from its first row on, as bytes."""
-        rows, columns = weight.shape[-2:]
+        """fp16 matrices [..., rows, columns] in E5M7, as bytes."""
+        columns = weight.shape[-1]
         packed = torch.empty(*weight.shape[:-1], columns // 8 * 13, dtype=torch.uint8, device="cuda")
         failed = torch.zeros(1, dtype=torch.int32, device="cuda")
-        for matrix, to in zip(weight.reshape(-1, rows, columns), packed.reshape(-1, rows, columns // 8 * 13),
-                              strict=True):
-            self.plain("e5m7_pack", matrix, to, *map(ctypes.c_longlong, (rows, columns, 0)), failed)
+        whole = weight.numel() // columns
+        self.plain("e5m7_pack", weight, packed, *map(ctypes.c_longlong, (whole, columns)), failed)
         assert not failed.item()
         return packed
 

@@ -54,15 +54,15 @@ CASES = {  # name -> geometry, positions
                       [300, 17, 0, 255, 256, 257, 128, 309]),
     "wide, few heads, batch 2": (dict(hidden=2560, layers=2, heads=20, mlp=6824, vocab=30011, slots=310, batch=2),
                                  [300, 17]),
-    "13 bits": (dict(hidden=256, layers=2, heads=2, mlp=384, vocab=513, slots=32, e5m7=True), [17]),
-    "13 bits, batch 11": (dict(hidden=384, layers=3, heads=6, mlp=1152, vocab=301, slots=64, batch=11, e5m7=True),
+    "13 bits": (dict(hidden=256, layers=2, heads=2, mlp=384, vocab=520, slots=32, e5m7=True), [17]),
+    "13 bits, batch 11": (dict(hidden=384, layers=3, heads=6, mlp=1152, vocab=296, slots=64, batch=11, e5m7=True),
                           list(range(3, 58, 5))),
-    "13 bits, head of 256": (dict(hidden=512, layers=2, heads=2, mlp=640, vocab=700, slots=330, batch=2, e5m7=True),
+    "13 bits, head of 256": (dict(hidden=512, layers=2, heads=2, mlp=640, vocab=704, slots=330, batch=2, e5m7=True),
                              [300, 329]),
-    "13 bits, wide": (dict(hidden=4096, layers=2, heads=32, mlp=11008, vocab=20001, slots=320, e5m7=True), [300]),
+    "13 bits, wide": (dict(hidden=4096, layers=2, heads=32, mlp=11008, vocab=20008, slots=320, e5m7=True), [300]),
     "13 bits, wide, batch 8": (dict(hidden=4096, layers=2, heads=32, mlp=11008, vocab=20000, slots=310, batch=8,
                                     e5m7=True), [300, 17, 0, 255, 256, 257, 128, 309]),
-    "13 bits, wide, few heads, batch 2": (dict(hidden=2560, layers=2, heads=20, mlp=6912, vocab=30011, slots=310,
+    "13 bits, wide, few heads, batch 2": (dict(hidden=2560, layers=2, heads=20, mlp=6912, vocab=30008, slots=310,
                                                batch=2, e5m7=True), [300, 17]),
     "log-n": (dict(hidden=1024, layers=2, heads=8, mlp=2752, vocab=5000, slots=2200, seq_length=2048, batch=2),
               [2100, 2047]),
@@ -182,9 +182,11 @@ def test_a_thousand_steps_twice_give_the_same_tokens(library, batch, e5m7):
 
 
 @pytest.mark.parametrize("sizes", [dict(hidden=192, heads=2, mlp=128), dict(hidden=256, heads=2, mlp=160),
-                                   dict(hidden=256, heads=2, mlp=128, dtype=BRAIN)])
+                                   dict(hidden=256, heads=2, mlp=128, dtype=BRAIN),
+                                   dict(hidden=256, heads=2, mlp=128, vocab=84),
+                                   dict(hidden=128, heads=16, mlp=128)])
 def test_what_13_bits_cannot_hold_is_refused(library, sizes):
-    g = geometry(layers=1, vocab=64, e5m7=True, **sizes)
+    g = geometry(**{"layers": 1, "vocab": 64, **sizes}, e5m7=True)
     with pytest.raises(ValueError, match="does not support"):
         Decoder(library, g, {}, make_state(g, [0]))
 

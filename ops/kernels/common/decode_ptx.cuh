@@ -87,7 +87,6 @@ __device__ inline void mbarrier_wait(uint32_t bar, uint32_t parity) {
   }
 }
 
-#if DECODE_BULK_COPY
 __device__ inline bool mbarrier_test(uint32_t bar, uint32_t parity) {
   uint32_t done;
   asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
@@ -95,6 +94,7 @@ __device__ inline bool mbarrier_test(uint32_t bar, uint32_t parity) {
   return done;
 }
 
+#if DECODE_BULK_COPY
 __device__ inline void mbarrier_expect(uint32_t bar, uint32_t bytes) {
   asm volatile("{ .reg .b64 state; mbarrier.arrive.expect_tx.shared.b64 state, [%0], %1; }"
                ::"r"(bar), "r"(bytes) : "memory");
@@ -118,6 +118,8 @@ __device__ inline void bulk_prefetch(const void* from, uint32_t bytes) {
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
 }
 #else
+__device__ inline void bulk_prefetch(const void*, uint32_t) {}  // there is no such instruction
+
 // This thread's arrival on `bar` happens once its copies so far are complete.
 __device__ inline void mbarrier_arrive_after_copies(uint32_t bar) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(bar) : "memory");

@@ -7,12 +7,17 @@ namespace qwen {
 
 constexpr int kE5m7Columns = 128;                       // of one granule
 constexpr int kE5m7Bytes = kE5m7Columns * 13 / 8;       // of one granule
+constexpr int kE5m7Rows = 8, kE5m7TileBytes = kE5m7Rows * kE5m7Bytes;  // whose granules stand together
 constexpr int kE5m7Words = 13, kE5m7Pairs = 16;         // of one lane's share, packed and unpacked
 constexpr float kE5m7Scale = 1024, kE5m7Unscale = 1 / kE5m7Scale;
 
+// Bytes from a matrix's begin to a granule, one of `granules` in its row.
+__host__ __device__ inline long long e5m7_granule_at(long long row, int granule, int granules) {
+    return (row / kE5m7Rows * granules + granule) * kE5m7TileBytes + row % kE5m7Rows * kE5m7Bytes;
+}
+
 // Where a lane finds its share of a granule. The tail stands first in even rows and last in odd ones: eight lanes of
-// two neighbouring rows then read 16 bytes each from different banks of shared memory, where rows are 16 bytes apart
-// 5, 13, 21 … times.
+// two neighbouring rows then read 16 bytes each from different banks of shared memory.
 __host__ __device__ inline int e5m7_planes_at(int row, int quad) { return (row & 1 ? 0 : 16) + quad * 16; }
 __host__ __device__ inline int e5m7_tail_at(int row, int quad) { return (row & 1 ? 192 : 0) + quad * 4; }
 

@@ -10,12 +10,15 @@
 
 namespace qwen {
 
-// A map of a matrix of 2-byte values with `rank` dimensions, the contiguous one first, fetched or stored in boxes whose
-// shared-memory image is swizzled over `swizzle` = 64 or 128 bytes, the length of a box's rows; 0: it is not swizzled.
+// What a map has as one value: numbers, or eight bytes of whatever there is. A box has at most 256 in a row.
+enum class MapValue { kFloat16, kBfloat16, kEightBytes };
+
+// A map of a matrix with `rank` dimensions, the contiguous one first, fetched or stored in boxes whose shared-memory
+// image is swizzled over `swizzle` = 64 or 128 bytes, the length of a box's rows; 0: it is not swizzled.
 // Strides count values and belong to the dimensions after the first. What lies outside reads as zero and is not
 // written. `promoted`: what is fetched comes into L2 in 256 bytes at once. False where the driver knows no such maps or
 // refuses this one.
-inline bool encode_tensor_map(CUtensorMap* map, bool half, const void* base, int rank, const long long* sizes,
+inline bool encode_tensor_map(CUtensorMap* map, MapValue value, const void* base, int rank, const long long* sizes,
                               const long long* strides, const int* box, int swizzle, bool promoted = true) {
     using Encode = decltype(&cuTensorMapEncodeTiled);
     static const Encode encode = [] {
@@ -35,10 +38,12 @@ inline bool encode_tensor_map(CUtensorMap* map, bool half, const void* base, int
         extents[i] = cuuint64_t(sizes[i]);
         lengths[i] = cuuint32_t(box[i]);
         steps[i] = 1;
-        if (i > 0) steps_bytes[i - 1] = cuuint64_t(strides[i - 1]) * 2;
+        if (i > 0) steps_bytes[i - 1] = cuuint64_t(strides[i - 1]) * (value == MapValue::kEightBytes ? 8 : 2);
     }
-    return encode(map, half ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, rank,
-                  const_cast<void*>(base), extents, steps_bytes, lengths, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+    const CUtensorMapDataType type = value == MapValue::kFloat16    ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                     : value == MapValue::kBfloat16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                                                    : CU_TENSOR_MAP_DATA_TYPE_UINT64;
+    return encode(map, type, rank, const_cast<void*>(base), extents, steps_bytes, lengths, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
                   swizzle == 128  ? CU_TENSOR_MAP_SWIZZLE_128B
                   : swizzle == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
                                   : CU_TENSOR_MAP_SWIZZLE_NONE,
@@ -51,7 +56,7 @@ inline bool make_tensor_map(CUtensorMap* map, bool half, const void* base, int c
                             int heads, long long head, int groups, long long group, int box_rows) {
     const long long sizes[4] = {columns, rows, heads, groups}, strides[3] = {row, head, groups > 1 ? group : row};
     const int box[4] = {64, box_rows, 1, 1};
-    return encode_tensor_map(map, half, base, 4, sizes, strides, box, 128);
+    return encode_tensor_map(map, half ? MapValue::kFloat16 : MapValue::kBfloat16, base, 4, sizes, strides, box, 128);
 }
 
 // A place in the ring of stages and the parity of its barriers there.
