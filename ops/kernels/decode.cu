@@ -117,7 +117,7 @@ __device__ void compute_step(const Params& p, Ring ring, BlockState& block, char
   bool residual = true;  // the last product changed it
 #pragma unroll 1
   for (int n = 0; n < products_of(a); ++n) {
-    const Product m = product_of(a, n);
+    const Product m = product_of<Share::kE5m7>(a, n);
     const unsigned tag = grid.tag(m.layer);
     // (what the attention needs of qkv, and the out-projection of the attention, comes as words with tags)
     if (m.role != kOut) {

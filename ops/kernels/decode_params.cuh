@@ -42,7 +42,7 @@ __host__ __device__ constexpr int in_flight(int batch) { return batch <= 4 ? 52 
 __host__ __device__ constexpr int in_flight_in_exchange(int batch) { return in_flight(batch) / 2; }
 // While a stage waits for room in the ring, its rows from there on are brought into the L2 cache, as far as this many
 // columns.
-constexpr int kAheadColumns = 4 * kChunk;
+constexpr int kAheadColumns = 3 * kChunk;
 constexpr int kWindow = 4;                 // chunks of activations in flight where they do not fit as a whole
 constexpr int kMaxHeadDim = 256;
 constexpr int kMaxSplits = 4;              // parts of one row's context that different blocks attend to
@@ -188,8 +188,9 @@ __device__ inline int units_of(const QwenVlDecodeArgs& a, Role role) {
   return role == kQkv ? 3 * a.hidden / 2 : role == kGateUp ? a.mlp_width : role == kHead ? a.vocab : a.hidden;
 }
 
-// The step's n-th product.
-__device__ inline Product product_of(const QwenVlDecodeArgs& a, int n) {
+// The step's n-th product. E5m7: its weights are.
+template <bool E5m7>
+__device__ Product product_of(const QwenVlDecodeArgs& a, int n) {
   Product m{};
   m.role = n == 4 * a.layers ? kHead : static_cast<Role>(n % 4);
   m.layer = n / 4;
@@ -199,19 +200,19 @@ __device__ inline Product product_of(const QwenVlDecodeArgs& a, int n) {
   const int units = units_of(a, m.role);
   const void* stack = m.role == kQkv ? a.qkv_weight : m.role == kOut ? a.out_weight
                       : m.role == kGateUp ? a.gate_up_weight : m.role == kDown ? a.down_weight : a.lm_head_weight;
-  m.bits = a.e5m7 ? 13 : 16;
+  m.bits = E5m7 ? 13 : 16;
   const size_t rows = m.paired ? 2 * units : units, layer = m.role == kHead ? 0 : m.layer;
   m.weight = static_cast<const char*>(stack) + layer * rows * m.bytes_of(m.columns);
   // In E5M7 eight rows stand together. The blocks that take more than others follow on each other from product to
   // product, so that none gets ahead.
-  const int together = a.e5m7 ? qwen::kE5m7Rows : 1;
+  constexpr int kTogether = E5m7 ? qwen::kE5m7Rows : 1;
   unsigned first = 0, before = 0;
   for (int role = kQkv; role <= kDown; ++role) {
     if (role == m.role) before = first;
-    first += units_of(a, static_cast<Role>(role)) / together % gridDim.x;
+    first += units_of(a, static_cast<Role>(role)) / kTogether % gridDim.x;
   }
-  const Range own = share(units / together, static_cast<int>((m.layer * first + before) % gridDim.x));
-  m.units = {own.begin * together, own.end * together};
+  const Range own = share(units / kTogether, static_cast<int>((m.layer * first + before) % gridDim.x));
+  m.units = {own.begin * kTogether, own.end * kTogether};
   return m;
 }
 

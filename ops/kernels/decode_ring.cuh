@@ -200,7 +200,7 @@ __device__ void stream_step(const Params& p, const Ring& ring, const int* length
   Filler filler(ring, in_flight);
 #pragma unroll 1
   for (int n = 0; n < products_of(a); ++n) {
-    const Product m = product_of(a, n);
+    const Product m = product_of<E5m7>(a, n);
     if (m.role == kQkv) {
       prefetch_vector(layer_of(a.ln_1_weight, m.layer, a.hidden), hidden_bytes);
       prefetch_vector(layer_of(a.qkv_bias, m.layer, size_t{3} * a.hidden), 3 * hidden_bytes);

@@ -94,18 +94,21 @@ using PackedPrompt = GemmShape<3, 144, 6, 144, Common::kWeights, false, 3>;
 using PackedHalf = GemmShape<2, 144, 7, 72, Common::kDepth, true, 3>;
 using PackedFew = GemmShape<3, 64, 5, 64, Common::kTokens, true, 4>;       // 192 x 64
 using PackedFewHalf = GemmShape<1, 64, 8, 32, Common::kDepth, true, 10>;  // 64 x 64, half of the depth a block
+using PackedWide = GemmShape<2, 256, 4, 64, Common::kTokens, true, 3>;     // 128 x 256
 
 bool choose_packed(const QwenVlGemm& g, int shape, cudaStream_t stream, int* status) {
     using T = __half;
     if (g.float_output) return shape == 2 && launch<T, PackedFew, kNoActivation, float>(g, stream, status);
     if (g.activation == kSiluMul) {
         if (shape == 0) return launch<T, PackedPrompt, kSiluMul>(g, stream, status);
-        return shape == 2 && launch<T, PackedFew, kSiluMul>(g, stream, status);
+        if (shape == 2) return launch<T, PackedFew, kSiluMul>(g, stream, status);
+        return shape == 4 && launch<T, PackedWide, kSiluMul>(g, stream, status);
     }
     if (shape == 0) return launch<T, PackedPrompt, kNoActivation>(g, stream, status);
     if (shape == 1) return launch<T, PackedHalf, kNoActivation>(g, stream, status);
     if (shape == 2) return launch<T, PackedFew, kNoActivation>(g, stream, status);
-    return shape == 3 && launch<T, PackedFewHalf, kNoActivation>(g, stream, status);
+    if (shape == 3) return launch<T, PackedFewHalf, kNoActivation>(g, stream, status);
+    return shape == 4 && launch<T, PackedWide, kNoActivation>(g, stream, status);
 }
 
 template <typename T> bool choose(const QwenVlGemm& g, int shape, cudaStream_t stream, int* status) {

@@ -53,6 +53,7 @@ __device__ __forceinline__ void fence_stores() { asm volatile("fence.proxy.async
 #define QWEN_VL_D4(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
 #define QWEN_VL_D16(n) QWEN_VL_D4(n), QWEN_VL_D4(n + 1), QWEN_VL_D4(n + 2), QWEN_VL_D4(n + 3)
 #define QWEN_VL_D32(n) QWEN_VL_D16(n), QWEN_VL_D16(n + 4)
+#define QWEN_VL_D64(n) QWEN_VL_D32(n), QWEN_VL_D32(n + 8)
 
 // d (+)= a @ b. TRANSPOSED: b's rows are K and its columns N; otherwise its rows are N and its columns K.
 // d[n] holds columns 8n .. 8n + 7 as a warp's m16n8 accumulator does; `accumulate` 0 overwrites d.
@@ -99,6 +100,14 @@ __device__ __forceinline__ void fence_stores() { asm volatile("fence.proxy.async
         "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, " \
         "%64, %65, %66, %67, %68, %69, %70, %71"
 
+// And of N = 256.
+#define QWEN_VL_FIRST_128 \
+        QWEN_VL_FIRST_72 ", " \
+        "%72, %73, %74, %75, %76, %77, %78, %79, " \
+        "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, " \
+        "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
+        "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127 "
+
 #define QWEN_VL_WGMMA_144(TYPE) \
     asm volatile( \
         "{ .reg .pred p; setp.ne.b32 p, %77, 0; " \
@@ -108,10 +117,19 @@ __device__ __forceinline__ void fence_stores() { asm volatile("fence.proxy.async
         : QWEN_VL_D32(0), QWEN_VL_D32(8), QWEN_VL_D4(16), QWEN_VL_D4(17) \
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(TRANSPOSED ? 1 : 0))
 
+#define QWEN_VL_WGMMA_256(TYPE) \
+    asm volatile( \
+        "{ .reg .pred p; setp.ne.b32 p, %133, 0; " \
+        "wgmma.mma_async.sync.aligned.m64n256k16.f32." TYPE "." TYPE " {" \
+        QWEN_VL_FIRST_128 \
+        "}, {%128, %129, %130, %131}, %132, p, 1, 1, %134; }" \
+        : QWEN_VL_D64(0), QWEN_VL_D64(16) \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(TRANSPOSED ? 1 : 0))
+
 template <typename T, int N, bool TRANSPOSED>
 __device__ __forceinline__ void wgmma(float (&d)[N / 8][4], const uint32_t (&a)[4], uint64_t b, int accumulate) {
     constexpr bool kHalf = std::is_same<T, __half>::value;
-    static_assert(N == 64 || N == 104 || N == 128 || N == 144, "width without an instruction here");
+    static_assert(N == 64 || N == 104 || N == 128 || N == 144 || N == 256, "width without an instruction here");
     if constexpr (N == 64) {
         if constexpr (kHalf) QWEN_VL_WGMMA_64("f16");
         else QWEN_VL_WGMMA_64("bf16");
@@ -121,9 +139,12 @@ __device__ __forceinline__ void wgmma(float (&d)[N / 8][4], const uint32_t (&a)[
     } else if constexpr (N == 128) {
         if constexpr (kHalf) QWEN_VL_WGMMA_128("f16");
         else QWEN_VL_WGMMA_128("bf16");
-    } else {
+    } else if constexpr (N == 144) {
         if constexpr (kHalf) QWEN_VL_WGMMA_144("f16");
         else QWEN_VL_WGMMA_144("bf16");
+    } else {
+        if constexpr (kHalf) QWEN_VL_WGMMA_256("f16");
+        else QWEN_VL_WGMMA_256("bf16");
     }
 }
 #endif
