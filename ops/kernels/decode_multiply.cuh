@@ -89,7 +89,7 @@ struct Tile {
       }
       ring.wait_full();
       const char* from = ring.data() + lane / 4 * Share::kRowBytes;
-      half[i].take(from, group + lane / 4, warp, lane, count);  // (other tiles and partners are an even distance away)
+      half[i].take(from, warp, lane, count);
       ring.release();
     }
   }

@@ -72,7 +72,7 @@ class Filler {
   }
 
   // kStageRows rows in `bytes` that stand at `from`; `ahead` bytes from there on will be needed.
-  __device__ void block(const char* from, int bytes, int ahead) {
+  __device__ void whole_stage(const char* from, int bytes, int ahead) {
     const int part = bytes / kStreamWarps, at = warp_ * part;
     wait_for_room([&] {
       for (int i = 0; lane_ == 0 && i + bytes <= ahead; i += bytes) bulk_prefetch(from + at + i, part);
@@ -149,7 +149,7 @@ class Filler {
 template <bool E5m7>
 __device__ void stream_product(Filler& filler, const Product& m) {
   static_assert(kGroupTiles == 2, "a group has a first and a second tile");
-  static_assert(kStageRows == qwen::kE5m7Rows, "in E5M7 a stage is a block of memory");
+  static_assert(kStageRows == qwen::kE5m7Rows, "in E5M7 a stage is one piece of memory");
   const int own_row = E5m7 ? 0 : filler.own_row(), rows_together = E5m7 ? kStageRows : 1;
   const size_t to_second_half = size_t(m.half_rows()) * m.bytes_of(m.columns);
   for (int group = m.units.begin; group < m.units.end; group += m.group_units()) {
@@ -165,7 +165,7 @@ __device__ void stream_product(Filler& filler, const Product& m) {
             (i < 2 ? first_tile : second_tile) + (i % 2 ? to_second_half : 0) + rows_together * m.bytes_of(k0);
         if (rows <= 0) continue;
         if (E5m7) {
-          filler.block(from, bytes, ahead);
+          filler.whole_stage(from, bytes, ahead);
         } else {
           filler.rows(from, rows, bytes, ahead);
         }

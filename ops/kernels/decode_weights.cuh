@@ -22,8 +22,8 @@ struct HalfShare {
     for (int s = 0; s < kSteps; ++s) steps[s] = make_uint4(0, 0, 0, 0);
   }
 
-  // From a stage: this lane's row begins at `from`; `row` is as even or odd as its number; `count` columns are there.
-  __device__ void take(const char* from, int, int warp, int lane, int count) {
+  // From a stage: this lane's row, number lane / 4, begins at `from`; `count` columns are there.
+  __device__ void take(const char* from, int warp, int lane, int count) {
 #pragma unroll
     for (int s = 0; s < kSteps; ++s) {
       const int column = warp * kWarpColumns + s * 32 + lane % 4 * 8;
@@ -54,8 +54,9 @@ struct E5m7Share {
     for (int i = 0; i < qwen::kE5m7Words; ++i) share.words[i] = 0;
   }
 
-  __device__ void take(const char* from, int row, int warp, int lane, int count) {
+  __device__ void take(const char* from, int warp, int lane, int count) {
     if (warp * kWarpColumns >= count) return clear();
+    const int row = lane / 4;
     const char* granule = from + warp * qwen::kE5m7TileBytes;
     share.load(granule + qwen::e5m7_planes_at(row, lane % 4), granule + qwen::e5m7_tail_at(row, lane % 4));
   }

@@ -68,8 +68,8 @@ bool launch(const QwenVlGemm& g, cudaStream_t stream, int* status) {
                  : S::kCommon == Common::kTokens ? ceil_div(size.tiles_m, 2) * size.tiles_n
                                               : size.tiles_m * size.tiles_n;
     const long long width = kSilu ? g.out / 2 : g.out;
-    // A granule's 208 bytes are seldom all of the blocks of 256 that they are in: what comes with them costs L2's rate,
-    // which counts with many tokens, and is read later, which counts with few.
+    // The 1664 bytes of eight granules are not whole blocks of 256: what comes with them costs L2's rate, which counts
+    // with many tokens, and is read later, which counts with few.
     constexpr bool kPromoted = !S::kPacked || S::kN <= 64;
     CUtensorMap weight, x, addend, y;
     const bool mapped =
@@ -89,7 +89,8 @@ bool launch(const QwenVlGemm& g, cudaStream_t stream, int* status) {
 using Wide = GemmShape<2, 256, 4, 128, Common::kTokens, true>;      // 128 x 256
 using Prompt = GemmShape<3, 144, 5, 144, Common::kWeights, false>;  // 192 x 144
 using Half = GemmShape<2, 144, 6, 72, Common::kDepth, true>;        // 128 x 144, half of the depth a block
-// For weights in E5M7: the same, and two for few tokens, where only the way of the weights counts.
+// For weights in E5M7: the two narrow ones, two for few tokens, where only the way of the weights counts, and the wide
+// one.
 using PackedPrompt = GemmShape<3, 144, 6, 144, Common::kWeights, false, 3>;
 using PackedHalf = GemmShape<2, 144, 7, 72, Common::kDepth, true, 3>;
 using PackedFew = GemmShape<3, 64, 5, 64, Common::kTokens, true, 4>;       // 192 x 64
