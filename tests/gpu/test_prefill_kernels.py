@@ -289,6 +289,7 @@ def test_decoder_leaves_a_full_cache_alone(kernels):
 @pytest.mark.parametrize("hidden,vocab", [(256, 1003), (1024, 5000)])
 def test_lm_head(kernels, dtype, e5m7, hidden, vocab):
     batch, seq, columns = 3, 11, 2
+    vocab -= vocab % 8 if e5m7 else 0  # rows that stand together
     x = normal(batch, seq, hidden, dtype=dtype)
     ln_f, weight = normal(hidden, dtype=dtype), normal(vocab, hidden, dtype=dtype, scale=hidden ** -0.5)
     if e5m7:
