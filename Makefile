@@ -332,7 +332,7 @@ doctor: ## say what this machine has and what will work
 	exec "$$python" -m scripts.doctor
 
 test: $(OPS_LIBRARY) $(STOCK_PACKAGES) | $(ENVIRONMENT) ## run the tests
-	$(PADDLE_PYTHON) -m pytest -q tests
+	$(PADDLE_PYTHON) -m pytest -q -n 2 --dist loadfile tests
 
 lint: | $(ENVIRONMENT) ## check the style of the Python files
 	$(PADDLE_PYTHON) -m ruff check .
