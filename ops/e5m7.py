@@ -24,7 +24,7 @@ def _kernels():
 
 
 def slices(rows, columns):
-    """(first, end) of slices of a float16 matrix [rows, columns]: ROWS rows, or as many times more as SLICE_BYTES hold."""
+    """(first, end) of slices of a float16 matrix [rows, columns]: ROWS rows, or a multiple that SLICE_BYTES hold."""
     step = max(ROWS, SLICE_BYTES // (2 * columns) // ROWS * ROWS)
     return [(first, min(first + step, rows)) for first in range(0, rows, step)]
 

@@ -9,6 +9,7 @@ constexpr int kE5m7Columns = 128;                       // of one granule
 constexpr int kE5m7Bytes = kE5m7Columns * 13 / 8;       // of one granule
 constexpr int kE5m7Rows = 8, kE5m7TileBytes = kE5m7Rows * kE5m7Bytes;  // whose granules stand together
 constexpr int kE5m7Words = 13, kE5m7Pairs = 16;         // of one lane's share, packed and unpacked
+static_assert(kE5m7TileBytes % 128 == 0, "whole lines of memory, which copies need to be fast");
 constexpr float kE5m7Scale = 1024, kE5m7Unscale = 1 / kE5m7Scale;
 
 // Bytes from a matrix's begin to a granule, one of `granules` in its row.
