@@ -1,6 +1,8 @@
 """A slowdown planted into the real CPU pipeline is found in its stage: worker processes, rounds, verdict, re-run.
 
-The outcome depends on the machine's time, so this runs on request only, on an idle machine: IDLE_MACHINE=1.
+The outcome depends on the machine's time, so this runs on request only, alone and on an idle machine:
+
+    IDLE_MACHINE=1 python -m pytest tests/test_bench_planted_cpu.py
 """
 
 import os
