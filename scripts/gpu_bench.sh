@@ -3,6 +3,7 @@
 #   scripts/gpu_bench.sh OUT [bench options …]
 # Variables: PADDLE_PYTHON, TORCH_PYTHON (interpreters with the packages), PADDLE_ENV ("NAME=value …" for the first),
 # QWEN_VL_OPS (library that `make ops DEVICE=gpu` built), PRESET, DTYPE, WORK (fast disk or memory for 40 GB of weights),
+# GPU_TESTS=no (leaves out scripts/gpu_tests.sh, some three minutes; where a test fails, nothing is measured),
 # SECONDS_AT_MOST (of measuring, 280): what is missing then is said. Options given here replace those below.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -36,6 +37,10 @@ step "checkpoint of preset $preset in $dtype"
 step "export"
 [[ -e $work/exported/language/manifest.json ]] ||
     "${paddle[@]}" -m export all "$work/checkpoint" "$work/exported" --dtype "$dtype" --impl fused
+if [[ ${GPU_TESTS:-yes} != no ]]; then
+    step "tests that need a GPU"
+    scripts/gpu_tests.sh "$out/tests"
+fi
 step "measure"
 "$torch" -m bench run --checkpoint "$work/checkpoint" --exported-fused "$work/exported" --preset "$preset" \
     --dtype "$dtype" --device gpu --paddle-python "${PADDLE_PYTHON:-.venv/bin/python}" --torch-python "$torch" \
