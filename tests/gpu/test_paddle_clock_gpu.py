@@ -33,10 +33,10 @@ def worker(tmp_path_factory):
     made.close()
 
 
-def measure(worker, batch, **args):
-    """Stages of the later passes over `batch` equal rows."""
+def measure(worker, batch, text=2, **args):
+    """Stages of the later passes over `batch` equal rows, an image and `text` tokens each."""
     start = json.loads((CHECKPOINT / "config.json").read_text())["visual"]["image_start_id"]
-    prompt = [5, start, *[start + 2] * 256, start + 1, 6, 7]
+    prompt = [5, start, *[start + 2] * 256, start + 1, *[6] * text]
     worker.call("prepare", image=worker.image, prompts=[prompt] * batch, new_tokens=STEPS + 1)
     return [worker.call("measure", **args)["stages"] for _ in range(PASSES)][PASSES // 2:]
 
@@ -54,11 +54,11 @@ def test_gpu_times_lie_within_the_hosts(worker):
 
 
 def test_work_is_on_the_watched_stream(worker):
-    """On another stream the events would be as far apart as the launches, whose time does not follow the batch.
+    """On another stream the events would be as far apart as the launches, whose time does not follow the work.
 
     The card must have nothing else to do meanwhile: work of other processes hides the difference.
     """
-    few, many = measure(worker, 1), measure(worker, 64)
+    few, many = measure(worker, 1), measure(worker, 64, text=700)
     assert median(many, "prefill_gpu") > 3 * median(few, "prefill_gpu")
 
 
