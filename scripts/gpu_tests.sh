@@ -26,10 +26,10 @@ run() {
     printf '%-32s %s\n' "$name" "$(grep -E '[0-9]+ (passed|failed|skipped|error)' "$out/$name.txt" | tail -n 1)"
 }
 
-for file in tests/gpu/test_*.py tests/test_inputs.py; do
+for file in $(grep -lF 'pytest.mark.gpu' tests/test_*.py tests/gpu/test_*.py); do
     command=("${paddle[@]}")
     if grep -q '^need_gpu()' "$file"; then command=("${torch[@]}"); fi
-    run "$(basename "$file" .py)" "${command[@]}" "$file"
+    run "$(basename "$file" .py)" "${command[@]}" -m gpu "$file"
 done
 if command -v compute-sanitizer > /dev/null; then
     check=(compute-sanitizer --tool memcheck --error-exitcode 1 --kernel-name)

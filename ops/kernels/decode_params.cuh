@@ -30,8 +30,8 @@ constexpr int kSteps = kWarpColumns / 32;  // and takes 32 at a time
 // 64 bytes of padding put the 16-byte reads of eight lanes (two rows of four) into different banks.
 constexpr int kRowPadding = 64;
 constexpr int kWindowRowBytes = kChunk * 2 + kRowPadding;
-// Rows of a stage have no padding between them: a bulk copy is up to 4 % slower where its bytes do not stand as far into
-// 128 bytes of shared memory as into 128 of device memory, which costs more than the reads of a stage do.
+// Rows of a stage have no padding between them: a bulk copy is up to 4 % slower where its bytes do not stand as far
+// into 128 bytes of shared memory as into 128 of device memory, which costs more than the reads of a stage do.
 __host__ __device__ constexpr int stage_bytes(bool e5m7) { return kStageRows * kChunk / 8 * (e5m7 ? 13 : 16); }
 static_assert(stage_bytes(true) % 128 == 0 && stage_bytes(false) % 128 == 0 && kChunk * 2 % 128 == 0,
               "stages and their rows are whole lines");

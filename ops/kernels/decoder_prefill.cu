@@ -24,15 +24,7 @@ long long mlp_rows(long long rows) {
 
 // One of a layer's matrix products, without addresses.
 QwenVlGemm product_of(const QwenVlDecoder& a, long long in, long long out, long long tokens, int activation) {
-    QwenVlGemm g{};
-    g.tokens = tokens;
-    g.in = g.x_stride = in;
-    g.out = out;
-    g.batch = 1;
-    g.dtype = a.dtype;
-    g.activation = activation;
-    g.layers = a.layers;
-    g.layer_stride = in * out;
+    QwenVlGemm g = qwen::layer_product(tokens, in, out, a.dtype, activation, a.layers);
     g.e5m7 = a.e5m7;
     return g;
 }

@@ -22,7 +22,7 @@ struct QwenVlGemm {
     void* wide;                      // kSiluMul: [tokens, out] of scratch memory
     long long layer_stride;          // values from this weight to the next layer's: timing then reads
     int layer, layers;               // other layers' weights too, so that they come from memory, not from L2
-    int e5m7;                        // the weight is in E5M7 (e5m7.h): float16, batch 1, `in` a multiple of 128
+    int e5m7;                        // the weight is in E5M7 (e5m7.h): float16, batch 1, `in` a multiple of 128, `out` of 8
     void* unpacked;                  // qwen_vl_gemm_unpacked_bytes of scratch memory, 256-byte aligned
 };
 
@@ -33,3 +33,25 @@ size_t qwen_vl_gemm_unpacked_bytes(const QwenVlGemm* gemm);
 // synchronises; inside a capture an unseen shape takes cuBLASLt's first suggestion.
 int qwen_vl_gemm(QwenVlContext* context, const QwenVlGemm* gemm, cudaStream_t stream);
 }
+
+namespace qwen {
+// A product of whole matrices, without addresses.
+inline QwenVlGemm product(long long tokens, long long in, long long out, int dtype) {
+    QwenVlGemm g{};
+    g.tokens = tokens;
+    g.in = g.x_stride = in;
+    g.out = out;
+    g.batch = 1;
+    g.dtype = dtype;
+    return g;
+}
+
+// One of a layer's, where the weights of all layers follow one another.
+inline QwenVlGemm layer_product(long long tokens, long long in, long long out, int dtype, int activation, int layers) {
+    QwenVlGemm g = product(tokens, in, out, dtype);
+    g.activation = activation;
+    g.layers = layers;
+    g.layer_stride = in * out;
+    return g;
+}
+}  // namespace qwen

@@ -94,7 +94,7 @@ using Half = GemmShape<2, 144, 6, 72, Common::kDepth, true>;        // 128 x 144
 using PackedPrompt = GemmShape<3, 144, 6, 144, Common::kWeights, false, 3>;
 using PackedHalf = GemmShape<2, 144, 7, 72, Common::kDepth, true, 3>;
 using PackedFew = GemmShape<3, 64, 5, 64, Common::kTokens, true, 4>;       // 192 x 64
-using PackedFewHalf = GemmShape<1, 64, 8, 32, Common::kDepth, true, 10>;  // 64 x 64, half of the depth a block
+using PackedFewHalf = GemmShape<1, 64, 8, 32, Common::kDepth, true, 10>;   // 64 x 64, half of the depth a block
 using PackedWide = GemmShape<2, 256, 4, 64, Common::kTokens, true, 3>;     // 128 x 256
 
 bool choose_packed(const QwenVlGemm& g, int shape, cudaStream_t stream, int* status) {

@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
             const char* at = packed_rows + granule.stage * S::kWeightBytes;
             barrier_wait(packed_full + granule.stage * 8, granule.parity);
 #pragma unroll
-            for (int i = 0; i < 2; ++i, at += 8 * kE5m7Bytes) shares[i].load(at + planes, at + tail);
+            for (int i = 0; i < 2; ++i, at += kE5m7TileBytes) shares[i].load(at + planes, at + tail);
             __syncwarp();
             if (lane == 0) barrier_arrive(packed_empty + granule.stage * 8);
             granule.advance();

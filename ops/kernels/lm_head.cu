@@ -25,12 +25,7 @@ struct Peak {
 
 // The matrix product, without addresses.
 QwenVlGemm product_of(const QwenVlLmHead& a) {
-    QwenVlGemm g{};
-    g.tokens = static_cast<long long>(a.batch) * a.columns;
-    g.in = g.x_stride = a.hidden;
-    g.out = a.vocab;
-    g.batch = 1;
-    g.dtype = a.dtype;
+    QwenVlGemm g = qwen::product(static_cast<long long>(a.batch) * a.columns, a.hidden, a.vocab, a.dtype);
     g.float_output = 1;
     g.e5m7 = a.e5m7;
     return g;

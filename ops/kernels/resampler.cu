@@ -42,16 +42,11 @@ extern "C" int qwen_vl_resampler(QwenVlContext* context, const QwenVlResampler* 
     const long long query_rows = static_cast<long long>(a.images) * a.queries;
 
     auto gemm = [&](const void* weight, const void* bias, const void* x, long long rows, long long in, void* y) {
-        QwenVlGemm g{};
+        QwenVlGemm g = qwen::product(rows, in, embed, a.dtype);
         g.weight = weight;
         g.bias = bias;
         g.x = x;
         g.y = y;
-        g.tokens = rows;
-        g.in = g.x_stride = in;
-        g.out = embed;
-        g.batch = 1;
-        g.dtype = a.dtype;
         return qwen_vl_gemm(context, &g, stream);
     };
     QWEN_VL_TRY(gemm(a.kv_proj_weight, nullptr, a.x, key_rows, a.width, buffers.kv));

@@ -45,21 +45,13 @@ extern "C" int qwen_vl_vision_encoder(QwenVlContext* context, const QwenVlVision
 
     auto gemm = [&](const void* weight, const void* bias, const void* x, long long in, void* y, long long out,
                     bool residual, int layer, int activation = qwen::kNoActivation) {
-        QwenVlGemm g{};
+        QwenVlGemm g = qwen::layer_product(rows, in, out, a.dtype, activation, a.layers);
         g.weight = at(weight, layer * in * out);
         g.bias = at(bias, layer * out);
         g.x = x;
         g.y = y;
         g.addend = residual ? y : nullptr;
-        g.tokens = rows;
-        g.in = g.x_stride = in;
-        g.out = out;
-        g.batch = 1;
-        g.dtype = a.dtype;
-        g.activation = activation;
         g.layer = layer;
-        g.layers = a.layers;
-        g.layer_stride = in * out;
         return qwen_vl_gemm(context, &g, stream);
     };
     auto layer_norm = [&](const void* x, const void* weight, const void* bias, void* y, int layer) {

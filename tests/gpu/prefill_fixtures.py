@@ -1,4 +1,4 @@
-"""Fixtures of the tests of prefill's and vision's kernels, which name this module in `pytest_plugins`."""
+"""Fixtures of the tests of kernels beyond the decode step, which name this module in `pytest_plugins`."""
 
 import os
 

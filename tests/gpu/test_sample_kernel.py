@@ -15,9 +15,8 @@ from tests.sampling_reference import drawn, probabilities
 need_gpu()
 import torch  # noqa: E402
 
-from tests.gpu.prefill_library import Library  # noqa: E402
-
 pytestmark = pytest.mark.gpu
+pytest_plugins = ["tests.gpu.prefill_fixtures"]
 
 FILTERS = [
     dict(temperature=1.0), dict(temperature=0.5), dict(temperature=3.0, top_k=7), dict(temperature=1.0, top_p=0.6),
@@ -25,13 +24,6 @@ FILTERS = [
     dict(temperature=1.0, min_new_tokens=3), dict(temperature=0.7, top_k=1), dict(repetition_penalty=1.4), dict(),
 ]
 STOPS, NO_IMAGE, SLOTS = [3, 9], 10**9, 4
-
-
-@pytest.fixture(scope="module")
-def kernels():
-    library = Library()
-    yield library
-    library.close()
 
 
 @pytest.fixture(scope="module")

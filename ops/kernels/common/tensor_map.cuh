@@ -43,7 +43,8 @@ inline bool encode_tensor_map(CUtensorMap* map, MapValue value, const void* base
     const CUtensorMapDataType type = value == MapValue::kFloat16    ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
                                      : value == MapValue::kBfloat16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
                                                                     : CU_TENSOR_MAP_DATA_TYPE_UINT64;
-    return encode(map, type, rank, const_cast<void*>(base), extents, steps_bytes, lengths, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+    return encode(map, type, rank, const_cast<void*>(base), extents, steps_bytes, lengths, steps,
+                  CU_TENSOR_MAP_INTERLEAVE_NONE,
                   swizzle == 128  ? CU_TENSOR_MAP_SWIZZLE_128B
                   : swizzle == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
                                   : CU_TENSOR_MAP_SWIZZLE_NONE,
