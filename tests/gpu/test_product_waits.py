@@ -8,6 +8,7 @@ need_gpu()
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
+from tests.gpu import prefill_reference as reference  # noqa: E402
 from tests.gpu.decode_harness import GAVE_UP  # noqa: E402
 from tests.gpu.prefill_library import DTYPES, Library, assert_as_good  # noqa: E402
 
@@ -54,7 +55,8 @@ def attention(library, causal):
 
 def assert_gave_up(library):
     assert library.so.qwen_vl_gave_up() == GAVE_UP
-    assert "waited without end for a tile (product or attention)" in library.so.qwen_vl_status_text(GAVE_UP).decode()
+    text = library.so.qwen_vl_status_text(GAVE_UP).decode()  # the producer's wait or the consumers', who is first
+    assert "waited without end for" in text and "a tile (product or attention)" in text
     assert library.so.qwen_vl_gave_up() == 0
 
 
@@ -65,7 +67,7 @@ def assert_works(kernels):
     assert kernels.so.qwen_vl_gave_up() == 0
 
 
-@pytest.mark.parametrize(("shape", "packed"), [(0, False), (1, False), (2, False), (0, True), (2, True)])
+@pytest.mark.parametrize(("shape", "packed"), [(0, False), (2, False), (0, True), (2, True)])
 def test_a_product_gives_up(faulty, kernels, shape, packed):
     product(faulty, shape, packed)
     assert_gave_up(faulty)
@@ -77,6 +79,7 @@ def test_attention_gives_up(faulty, kernels, causal):
     attention(faulty, causal)
     assert_gave_up(faulty)
     q, k, v, out = attention(kernels, causal)
-    exact = F.scaled_dot_product_attention(*(t.float() for t in (q, k, v)), is_causal=causal).transpose(0, 1)
-    assert_as_good(out, F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(0, 1), exact)
+    mask = torch.ones(TOKENS, TOKENS, dtype=torch.bool, device="cuda").tril() if causal else None
+    same, exact = (reference.attend(*(t.to(kind) for t in (q, k, v)), mask) for kind in (q.dtype, torch.float32))
+    assert_as_good(out, same.transpose(0, 1), exact.transpose(0, 1))
     assert_works(kernels)

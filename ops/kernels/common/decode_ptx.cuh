@@ -30,6 +30,7 @@ template <class Arrived>
 __device__ inline bool wait_until(Wait wait, Arrived arrived) {
   unsigned tries = 0;
   unsigned long long state = 0;
+#pragma unroll 1
   while (!arrived()) {
     if (given_up().now) return false;
     if (++tries % qwen::kTriesToLook == 0) state = qwen::look(state, wait);

@@ -96,6 +96,7 @@ __device__ __forceinline__ bool barrier_try(uint32_t barrier, uint32_t parity) {
 __device__ __forceinline__ bool barrier_wait(uint32_t barrier, uint32_t parity, Wait wait) {
     if (barrier_try(barrier, parity)) return true;
     unsigned tries = 0, before = nanoseconds(), waited = 0;
+#pragma unroll 1
     while (!barrier_try(barrier, parity)) {
         if (given_up().now) return false;
         if (++tries % kTriesToLook) continue;

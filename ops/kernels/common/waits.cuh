@@ -67,7 +67,8 @@ __device__ __noinline__ inline unsigned long long look(unsigned long long state,
 
 // Until copies that this block has asked for have landed for certain: its shared memory must not go before. Only after a
 // wait was given up, when nobody counts them.
-__device__ inline void outlast_copies() {
+__device__ __noinline__ inline void outlast_copies() {
+#pragma unroll 1
     for (int i = 0; i < 1000; ++i) __nanosleep(1000);
 }
 
