@@ -47,10 +47,11 @@ PYTHON ?=
 PADDLE_PYTHON ?= .venv/bin/python
 TORCH_PYTHON ?= .venv/bin/python
 VARIABLES := PRESET CKPT DTYPE DEVICE IMPL IMAGE PROMPT ALLOW_URL FONT NEW_TOKENS TEMPERATURE TOP_P TOP_K \
-  REPETITION_PENALTY MIN_NEW_TOKENS SEED STOP SYSTEM ARMS ROUNDS BATCH CASES BUDGET BATCHES LENGTHS VERDICT BASE UPDATE \
-  HASHES CUDA_ARCHS OUT BUILD PYTHON PADDLE_PYTHON TORCH_PYTHON
+  REPETITION_PENALTY MIN_NEW_TOKENS SEED STOP SYSTEM ARMS ROUNDS BATCH CASES BUDGET BATCHES LENGTHS VERDICT BASE \
+  UPDATE HASHES CUDA_ARCHS OUT BUILD PYTHON PADDLE_PYTHON TORCH_PYTHON
 
-# Values are texts: make expands nothing in them, and commands get them through the environment, where no shell reads them.
+# Values are texts: make expands nothing in them, and commands get them through the environment, where no shell reads
+# them.
 INHERITED := $(foreach name,$(VARIABLES),$(if $(filter environment,$(origin $(name))),$(name)))
 TYPED := $(foreach name,$(filter-out PYTHON PADDLE_PYTHON TORCH_PYTHON BUILD OUT,$(VARIABLES)),\
   $(if $(filter-out file default,$(firstword $(origin $(name)))),$(name)))
@@ -60,12 +61,12 @@ export QWEN_VL_INHERITED := $(INHERITED)
 # $(call given,NAME,option): --option=value if the variable has one
 given = $(if $($1),--$2="$$$1")
 
-# What the values mean together, checked before anything runs: "ok NAME", NAME for what is built from CKPT, or "error: …".
+# Whether the values can be used, before anything runs: "ok NAME", NAME for what is built from CKPT, or "error: …".
 GOALS := $(or $(MAKECMDGOALS),help)
 quoted = '$(subst ','\'',$1)'
 ANY_PYTHON := $(shell command -v $(call quoted,$(PADDLE_PYTHON)) python3 | head -n 1)
-CHECKED := $(if $(ANY_PYTHON),$(shell $(call quoted,$(ANY_PYTHON)) -X utf8 scripts/variables.py --inherited $(INHERITED) \
-  --goals $(foreach goal,$(GOALS),$(call quoted,$(goal))) \
+CHECKED := $(if $(ANY_PYTHON),$(shell $(call quoted,$(ANY_PYTHON)) -X utf8 scripts/variables.py \
+  --inherited $(INHERITED) --goals $(foreach goal,$(GOALS),$(call quoted,$(goal))) \
   --values $(foreach name,$(filter-out PROMPT SYSTEM,$(VARIABLES)),$(call quoted,$(name)=$($(name))))))
 ifneq ($(firstword $(CHECKED)),ok)
 ifneq ($(CHECKED)$(filter-out help,$(GOALS)),)
@@ -97,7 +98,7 @@ WHEELS := $(STAMPS)/wheels
 HAS_PYTHON := $(if $(filter-out help clean,$(GOALS)),$(shell command -v $(PADDLE_PYTHON)))
 HAS_GPU_WHEEL := $(if $(HAS_PYTHON),$(findstring paddlepaddle-gpu,$(shell $(PADDLE_PYTHON) scripts/wheels.py)))
 ifneq ($(filter-out help doctor clean,$(GOALS)),)
-ifneq ($(and $(ENVIRONMENT),$(shell scripts/setup.sh --check)),)
+ifneq ($(and $(ENVIRONMENT),$(shell DEVICE=$(DEVICE) PYTHON=$(call quoted,$(PYTHON)) scripts/setup.sh --check)),)
 $(READY): FORCE
 endif
 endif
@@ -116,14 +117,14 @@ export QWEN_VL_STOCK := $(call absolute,$(STOCK)/packages)
 OPS_SOURCES := ops/paddle ops/kernels ops/build.py ops/toolchain.py
 STOCK_SOURCES := ops/stock ops/kernels/common/vector.cuh ops/paddle/checks.h ops/build.py ops/toolchain.py
 SHARED_SOURCES := core/config.py core/files.py export/readers
-CONVERT_SOURCES := export/convert.py $(SHARED_SOURCES)
+CONVERT_SOURCES := $(addprefix export/,convert.py checkpoint.py names.py stored.py pdparams_writer.py) $(SHARED_SOURCES)
 EXPORT_SOURCES := $(filter-out export/convert.py export/synthetic.py export/stock.py,$(wildcard export/*.py)) \
   $(SHARED_SOURCES) ops/weights.py ops/functional.py
 
-# Stamps: what a target is made from is compared by content, since the time of a file says nothing after cp -p, tar or mv,
-# or where a clock was wrong. $(call made_from,TARGET,FILES[,settings]) makes TARGET depend on its stamp, the list of the
-# hashes of FILES (or of all that a folder holds). That is looked at in every run (+: also with -n and -q), see scripts/stamp.py, and is newer than TARGET
-# only if TARGET was not made from what it lists; MADE at the end of TARGET's recipe says that it is now.
+# Stamps: what a target is made from is compared by content, since the time of a file says nothing after cp -p, tar or
+# mv, or where a clock was wrong. $(call made_from,TARGET,FILES[,settings]) makes TARGET depend on its stamp, a list of
+# the hashes of FILES (of all files in a folder). scripts/stamp.py looks at it in every run (+: also with -n and -q) and
+# makes it newer than TARGET if TARGET was not made from what it lists. MADE, at the end of a recipe, says that it is now.
 STAMP := $(if $(HAS_PYTHON),+@)$(PADDLE_PYTHON) -m scripts.stamp
 MADE = @touch -r $< $@
 stamp_of = $(STAMPS)/of/$(patsubst /%,%,$(subst ..,up,$1))
@@ -133,14 +134,15 @@ $(call stamp_of,$1): FORCE | $(filter $(BUILD)/%,$2) $(ENVIRONMENT)
 	$(STAMP) --of $1 $(foreach setting,$3,--setting $(setting)) $$@ $2
 endef
 
-.PHONY: help setup ops check checkpoint convert export export-vision export-language export-stock infer chat baseline bench \
-  compare regress reproduce history report replay doctor test lint clean FORCE
+.PHONY: help setup ops check checkpoint convert export export-vision export-language export-stock infer chat baseline \
+  bench compare regress reproduce history report replay doctor test lint clean FORCE
 FORCE:
 
+PRESETS := $(sort $(basename $(notdir $(wildcard export/presets/*.json))))
 help: ## list the targets and variables
 	@echo "make TARGET [VARIABLE=value …]"; echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile; echo
-	@echo "  PRESET=$$PRESET  random checkpoint to make, one of: $(sort $(basename $(notdir $(wildcard export/presets/*.json))))"
+	@echo "  PRESET=$$PRESET  random checkpoint to make, one of: $(PRESETS)"
 	@echo "  CKPT=          folder of a real Qwen-VL checkpoint, used instead of PRESET"
 	@echo "  DTYPE=$$DTYPE  float32, float16 or bfloat16 (the CPU computes in float32 only)"
 	@echo "  DEVICE=$$DEVICE    auto, cpu or gpu; gpu also installs Paddle's GPU wheel"
@@ -272,12 +274,12 @@ BENCH_IMPLS := $(foreach impl,native fused,$(if $(filter paddle-$(impl),$(ARM_NA
 # an arm of the stock graphs runs on what export-stock made, and is skipped where there is nothing
 BENCH_IMPLS_ALL := $(BENCH_IMPLS) $(if $(filter paddle-stock,$(ARM_NAMES)),stock)
 BENCH_EXPORTS := $(foreach impl,$(BENCH_IMPLS),$(GRAPHS:%=$(EXPORTED_ROOT)/$(impl)-$(DTYPE)/%/manifest.json))
-BENCH_OPTIONS := --checkpoint $(CHECKPOINT) --dtype $(DTYPE) --device $(USED_DEVICE) $(call given,NEW_TOKENS,new-tokens) \
-  $(call given,IMAGE,image) $(call given,PROMPT,prompt)
+BENCH_OPTIONS := --checkpoint $(CHECKPOINT) --dtype $(DTYPE) --device $(USED_DEVICE) \
+  $(call given,NEW_TOKENS,new-tokens) $(call given,IMAGE,image) $(call given,PROMPT,prompt)
 
-# The goal and the names of the variables that were typed, for the results: what a reader has to give for the same again.
-bench compare regress reproduce: export QWEN_VL_MAKE = $@ $(filter $(TYPED),PRESET CKPT DTYPE DEVICE IMPL NEW_TOKENS ARMS \
-  ROUNDS BATCH BATCHES LENGTHS BUDGET BASE UPDATE IMAGE PROMPT)
+# The goal and the variables that were typed, for the results: what a reader has to give for the same again.
+bench compare regress reproduce: export QWEN_VL_MAKE = $@ $(filter $(TYPED),PRESET CKPT DTYPE DEVICE IMPL NEW_TOKENS \
+  ARMS ROUNDS BATCH BATCHES LENGTHS BUDGET BASE UPDATE IMAGE PROMPT)
 
 # A GPU run has further cases unless they are named; an arm that is slow does not make all of them.
 CASE_OPTIONS := $(call given,BATCHES,batches) $(call given,LENGTHS,lengths)
@@ -289,8 +291,8 @@ baseline: $(CHECKPOINT_MADE) | $(ENVIRONMENT) ## one pass of the PyTorch baselin
 	$(PADDLE_PYTHON) -m bench baseline $(BENCH_OPTIONS)
 
 bench: $(CHECKPOINT_MADE) $(BENCH_EXPORTS) | $(ENVIRONMENT) ## compare Paddle with PyTorch, write results/
-	$(if $(filter stock,$(BENCH_IMPLS_ALL)),$(WITH_STOCK)) $(PADDLE_PYTHON) -m bench run $(BENCH_OPTIONS) --out $(RESULTS) \
-	  --preset $(NAME) $(call given,ARMS,arms) $(call given,ROUNDS,rounds) $(call given,BATCH,batch) \
+	$(if $(filter stock,$(BENCH_IMPLS_ALL)),$(WITH_STOCK)) $(PADDLE_PYTHON) -m bench run $(BENCH_OPTIONS) \
+	  --out $(RESULTS) --preset $(NAME) $(call given,ARMS,arms) $(call given,ROUNDS,rounds) $(call given,BATCH,batch) \
 	  $(call given,BUDGET,budget) $(CASE_OPTIONS) \
 	  $(foreach impl,$(BENCH_IMPLS_ALL),--exported-$(impl) $(EXPORTED_ROOT)/$(impl)-$(DTYPE))
 

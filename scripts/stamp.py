@@ -15,10 +15,9 @@ from pathlib import Path
 from core.errors import run_cli
 from core.files import atomic_file
 from core.identity import checkpoint_files, hashes
-from scripts.wheels import wheels
 
 ABSENT = "absent"  # stands for the hash of a file that is not there, as `make -n` makes none
-NEVER = (0, 0)     # access and modification time in ns of a target that its stamp shall be newer than
+EVEN = 2           # stamps have a time of even seconds, which every file system can hold
 
 
 def stamp(path, target=None, checkpoint=None, settings=(), files=()):
@@ -40,16 +39,23 @@ def stamp(path, target=None, checkpoint=None, settings=(), files=()):
             json.dump(now_seen, f, indent=1)
     raw = content.encode(errors="surrogateescape")
     current = path.is_file() and path.read_bytes() == raw
+    made_at = None
     if target is not None:
-        current = current and os.path.exists(target) and os.stat(target).st_mtime_ns == path.stat().st_mtime_ns
+        made_at = os.stat(target).st_mtime_ns if os.path.exists(target) else 0
+        current = current and made_at == path.stat().st_mtime_ns
+    now = int(time.time()) // EVEN * EVEN
     if not current:
         with atomic_file(path) as f:
             f.write(raw)
-        seconds = int(time.time()) // 2 * 2  # every file system can hold whole even seconds
-        os.utime(path, (seconds, seconds))
-        if target is not None and os.path.exists(target) and os.path.getmtime(target) >= seconds:
-            os.utime(target, ns=NEVER)
+        _set_time(path, max(now, (made_at // 10**9 // EVEN + 1) * EVEN) if made_at else now)
+    elif path.stat().st_mtime > now + EVEN:  # of a clock that was wrong
+        for file in filter(None, (path, target)):
+            _set_time(file, now)
     return current
+
+
+def _set_time(path, seconds):
+    os.utime(path, (seconds, seconds))
 
 
 def _inside(path):
@@ -78,8 +84,11 @@ def main():
     parser.add_argument("--setting", metavar="TEXT", action="append", default=[])
     parser.add_argument("files", metavar="FILE", nargs="*", help="or a folder of sources")
     options = parser.parse_args()
-    settings = [*options.setting, *(wheels() if options.wheels else ())]
-    stamp(options.stamp, options.of, options.checkpoint, settings, options.files)
+    if options.wheels:
+        from scripts.wheels import wheels  # only now: looking for packages takes longer than everything else here
+
+        options.setting += wheels()
+    stamp(options.stamp, options.of, options.checkpoint, options.setting, options.files)
 
 
 if __name__ == "__main__":

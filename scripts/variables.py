@@ -13,8 +13,8 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ANYWHERE = {"help", "doctor", "clean"}  # goals that need nothing
-OUT_GOALS = ("checkpoint convert export export-vision export-language export-stock infer baseline bench compare regress "
-             "reproduce history report replay").split()
+OUT_GOALS = ("checkpoint convert export export-vision export-language export-stock infer baseline bench compare "
+             "regress reproduce history report replay").split()
 ASKING = {"infer", "baseline", "bench", "compare", "regress", "reproduce"}  # goals that look at IMAGE
 READING = ASKING | {"convert", "export", "export-vision", "export-language", "export-stock", "chat", "replay"}
 CHOICES = {
@@ -25,7 +25,7 @@ CHOICES = {
 NEEDED = {  # goal -> what it cannot do without
     "check": {"CKPT": "the folder of the downloaded checkpoint"},
     "compare": {"BASE": "the git reference to compare with, for example BASE=HEAD~1"},
-    "replay": {"CKPT": "the folder of the checkpoint", "CASES": "the folder of case*.npz", "OUT": "a folder to write to"},
+    "replay": {"CKPT": "the folder of the checkpoint", "CASES": "the folder of case*.npz", "OUT": "where to write"},
 }
 READ_BY_MAKE = ("BUILD", "OUT", "PADDLE_PYTHON", "TORCH_PYTHON")  # parts of the names of targets and commands
 PATHS = {"CKPT": READING | {"check"}, "CASES": {"replay"}, "IMAGE": ASKING, "FONT": {"infer"}, "VERDICT": {"regress"}}
@@ -64,7 +64,8 @@ def fault(values, goals, inherited=(), root=ROOT):
             if not values.get(name):
                 return f"{name}= is missing: {goal} needs {meaning}"
     if values.get("OUT") and len(goals & set(OUT_GOALS)) != 1:
-        return f"{said('OUT')} says where one target writes to: leave it out, or give exactly one of {' '.join(OUT_GOALS)}"
+        return (f"{said('OUT')} says where one target writes to: leave it out, or give exactly one of "
+                f"{' '.join(OUT_GOALS)}")
     if values.get("IMPL") == "stock" and (problem := _not_stock(values, goals)):
         return problem
     for name, users in PATHS.items():
@@ -80,7 +81,7 @@ def fault(values, goals, inherited=(), root=ROOT):
 
 def _not_plain(value):
     if value.startswith("-") or value.startswith("~") or not PLAIN.fullmatch(value):
-        return "may hold letters, digits and ./_+,@- alone, no space and no other sign: use another folder or a link to it"
+        return "may hold letters, digits and ./_+,@- alone, no space or other sign: use another folder or a link to it"
     return None
 
 

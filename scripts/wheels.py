@@ -3,6 +3,7 @@
 Standard library only, and nothing of this project: it runs before anything is installed, and in any environment.
 """
 
+import contextlib
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
@@ -11,10 +12,8 @@ def wheels():
     """Lines such as "Python 3.11" and "paddlepaddle 2.6.2"."""
     lines = ["Python %d.%d" % sys.version_info[:2]]
     for name in ("paddlepaddle", "paddlepaddle-gpu"):
-        try:
+        with contextlib.suppress(PackageNotFoundError):
             lines.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            pass
     return lines
 
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 # Stands for an interpreter: writes the words and variables of the command that it is asked for, and runs all others.
 RECORDER = """#!{python} -P
 import json, os, sys
-if {module!r} in sys.argv[1:]:
+if ["-m", {module!r}] == sys.argv[1:3]:
     with open({record!r}, "w") as f:
         json.dump([sys.argv[1:], dict(os.environ)], f)
 else:
@@ -22,9 +22,9 @@ else:
 def run_make(*arguments, root=ROOT, environment=None):
     """make in the folder `root` with this interpreter instead of .venv; `environment` adds variables."""
     env = {name: value for name, value in os.environ.items() if name not in MAKE_VARIABLES}
-    own = [f"PADDLE_PYTHON={sys.executable}", f"TORCH_PYTHON={sys.executable}"]
-    return subprocess.run(["make", *own, *arguments], cwd=root, env={**env, **(environment or {})}, capture_output=True,
-                          text=True, errors="surrogateescape")
+    own = {"PADDLE_PYTHON": sys.executable, "TORCH_PYTHON": sys.executable}
+    return subprocess.run(["make", *arguments], cwd=root, env={**env, **own, **(environment or {})},
+                          capture_output=True, text=True, errors="surrogateescape")
 
 
 def recorder(folder, module):

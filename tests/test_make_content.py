@@ -1,4 +1,4 @@
-"""make judges by content: replaced weights are noticed, times alone cause no work, nothing is built from a wrong past."""
+"""make judges by content: replaced weights are noticed, and times alone cause no work."""
 
 import os
 import re
@@ -10,143 +10,149 @@ from makes import ROOT, run_make
 from export.synthetic import write_checkpoint
 
 FUTURE, PAST = (4_000_000_000, 4_000_000_000), (1_000_000_000, 1_000_000_000)
-EXPORT = ["export vision", "export language"]
+CONVERT, CHAIN = ["export.convert"], ["export.convert", "export vision"]
 TREE = ("Makefile", "core", "export", "ops", "scripts")
 
 
-def steps(*arguments, root=ROOT, preview=True):
+def steps(*arguments, root=ROOT, goal="convert", preview=False):
     """The modules that make runs (or would run), with their first argument where it tells them apart."""
-    done = run_make(*(["-n"] if preview else []), *arguments, "IMPL=native", root=root)
+    done = run_make(*(["-n"] if preview else []), goal, *arguments, "IMPL=native", root=root)
     assert done.returncode == 0, done.stderr
     found = re.findall(r"-m (ops\.build|export\.\w+|export \w+)", done.stdout)
     return [" ".join(step.split()) for step in found]
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory):
-    """(checkpoint, build folder) after `make export CKPT=`."""
+def folder(tmp_path_factory):
+    """A folder with a checkpoint that has a file of every kind."""
     folder = tmp_path_factory.mktemp("content")
     write_checkpoint("tiny", folder / "checkpoint")
-    (folder / "checkpoint" / "generation_config.json").write_text("{}")
-    assert steps("export", f"CKPT={folder / 'checkpoint'}", f"BUILD={folder / 'build'}", preview=False) == [
-        "export.convert", *EXPORT]
-    return folder / "checkpoint", folder / "build"
+    for name in ("generation_config.json", "tokenizer_config.json"):
+        (folder / "checkpoint" / name).write_text("{}")
+    return folder
 
 
 @pytest.fixture
-def made(first, tmp_path):
-    """What `first` gives, as a copy of its own: its build folder is set up again for the copied checkpoint."""
-    checkpoint = shutil.copytree(first[0], tmp_path / "checkpoint")
-    variables = [f"CKPT={checkpoint}", f"BUILD={tmp_path / 'build'}"]
-    assert steps("export", *variables, preview=False) == ["export.convert", *EXPORT]
-    return checkpoint, variables
+def made(folder):
+    """(checkpoint, variables for make), with everything up to date."""
+    variables = [f"CKPT={folder / 'checkpoint'}", f"BUILD={folder / 'build'}"]
+    steps(*variables)  # `make convert`, which is quick and judged as all steps are
+    return folder / "checkpoint", variables
 
 
-def test_nothing_to_do(first):
-    variables = [f"CKPT={first[0]}", f"BUILD={first[1]}"]
-    assert run_make("-q", "export", "IMPL=native", *variables).returncode == 0
-    assert steps("export", *variables) == steps("export", *variables, preview=False) == []
+def test_nothing_to_do(made):
+    _, variables = made
+    assert run_make("-q", "convert", *variables).returncode == 0
+    assert steps(*variables, preview=True) == steps(*variables) == []
 
 
-def test_each_file_of_a_checkpoint(first):
-    """Replaced as cp -p does it, and put back: one file after the other."""
-    checkpoint, build = first
+def test_every_file_of_a_checkpoint(made):
+    """Written in place with its old time, as cp -p and rsync --inplace do it; weights with their old size, too."""
+    checkpoint, variables = made
     for path in sorted(checkpoint.iterdir()):
-        content = path.read_bytes()
-        for changed, again in ((content + b" ", ["export.convert", *EXPORT]), (content, [])):
-            # the first look is a preview, which must leave what was made as it is
-            path.write_bytes(changed)
-            os.utime(path, PAST)
-            found = steps("export", f"CKPT={checkpoint}", f"BUILD={build}")
-            assert found == again or changed == content and set(found) <= {"export.convert", *EXPORT}, path.name
+        times, content = path.stat(), path.read_bytes()
+        path.write_bytes(content + b" " if path.suffix == ".json" else content[:-1] + bytes([content[-1] ^ 1]))
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert steps(*variables) == CONVERT, path.name
 
 
-def test_replaced_weights_are_exported(made, tmp_path):
+def test_weights_replaced_by_older_ones(made, tmp_path):
     checkpoint, variables = made
     write_checkpoint("tiny", tmp_path / "other", seed=9)
     for path in (tmp_path / "other").iterdir():
         os.utime(path, PAST)
-        shutil.copy2(path, checkpoint / path.name)
-    assert steps("export", *variables, preview=False) == ["export.convert", *EXPORT]
-    assert steps("export", *variables, preview=False) == []
+        os.replace(path, checkpoint / path.name)
+    assert steps(*variables, goal="export-vision", preview=True) == CHAIN
+    assert steps(*variables) == CONVERT
+    assert steps(*variables) == []
 
 
-def test_times_alone_cause_no_work(made, tmp_path):
+def test_times_alone_cause_no_work(made):
     checkpoint, variables = made
     for times in (FUTURE, PAST):
         for path in checkpoint.iterdir():
             os.utime(path, times)
-        assert steps("export", *variables) == []
+        assert steps(*variables, preview=True) == []
 
 
-def test_build_folder_with_times_of_a_wrong_clock(made, tmp_path):
+def test_build_folder_of_a_wrong_clock(made, folder):
     checkpoint, variables = made
-    for path in (tmp_path / "build").rglob("*"):
+    for path in (folder / "build").rglob("*"):
+        os.utime(path, FUTURE)
+    assert steps(*variables) == []
+    for path in (folder / "build").rglob("*"):
         os.utime(path, FUTURE)
     with open(checkpoint / "config.json", "a") as f:
         f.write("\n")
-    assert steps("export", *variables, preview=False) == ["export.convert", *EXPORT]
-    assert steps("export", *variables, preview=False) == []
+    assert steps(*variables) == CONVERT
+    assert steps(*variables) == []
+
+
+def test_out_is_judged_by_content_as_well(made, folder):
+    _, variables = made
+    out = f"OUT={folder / 'graphs'}"
+    assert steps(*variables, out, goal="export-vision") == ["export vision"]
+    assert steps(*variables, out, goal="export-vision") == []
+    assert steps(*variables, out, "DTYPE=float16", goal="export-vision", preview=True) == ["export vision"]
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """A copy of the sources, with `make export PRESET=tiny` done; returns its folder."""
+    """A copy of the sources in which the vision graph of PRESET=tiny was exported."""
     root = tmp_path_factory.mktemp("tree")
     for name in TREE:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
         copy(ROOT / name, root / name)
-    assert steps("export", "PRESET=tiny", root=root, preview=False) == ["export.synthetic", "export.convert", *EXPORT]
+    assert steps("PRESET=tiny", root=root, goal="export-vision") == ["export.synthetic", *CHAIN]
     return root
 
 
 @pytest.mark.parametrize("changed, again", [
-    ("export/presets/tiny.json", ["export.synthetic", "export.convert", *EXPORT]),
-    ("export/convert.py", ["export.convert", *EXPORT]),
-    ("export/readers/safetensors.py", ["export.convert", *EXPORT]),
-    ("ops/native.py", EXPORT), ("ops/weights.py", EXPORT), ("ops/paddle/decoder.cc", []), ("export/stock.py", []),
+    ("export/presets/tiny.json", ["export.synthetic", *CHAIN]), ("export/readers/safetensors.py", CHAIN),
+    ("ops/native.py", CHAIN[1:]), ("ops/weights.py", CHAIN[1:]), ("ops/paddle/decoder.cc", []), ("export/stock.py", []),
 ])
 def test_content_of_a_source(tree, tmp_path, changed, again):
-    shutil.copytree(tree, tmp_path / "tree", symlinks=True)
-    path = tmp_path / "tree" / changed
-    for times in (FUTURE, PAST):
-        os.utime(path, times)
-        assert steps("export", "PRESET=tiny", root=tmp_path / "tree") == []
-    with open(path, "a") as f:
+    root = shutil.copytree(tree, tmp_path / "tree")
+    for path in root.rglob("*.py"):
+        os.utime(path, FUTURE)
+    with open(root / changed, "a") as f:
         f.write("\n")
-    os.utime(path, PAST)
-    assert steps("export", "PRESET=tiny", root=tmp_path / "tree") == again
+    os.utime(root / changed, PAST)
+    assert steps("PRESET=tiny", root=root, goal="export-vision", preview=True) == again
 
 
-def test_operator_source_rebuilds_the_library_and_the_fused_graphs(tree, tmp_path):
-    variables = ["PRESET=tiny", f"BUILD={tmp_path}", "IMPL=fused"]
-    done = run_make("-n", "export", *variables, root=tree)
-    assert re.findall(r"-m (ops\.build|export \w+)", done.stdout) == ["ops.build", *EXPORT]
+def test_operator_source_makes_the_library_and_the_fused_graph_again(tree, tmp_path):
+    root = shutil.copytree(tree, tmp_path / "tree")
+    library, graph = (root / "build" / path for path in
+                      ("ops/cpu/libqwen_vl_ops.so", "exported/tiny/fused-float32/vision/manifest.json"))
+    variables = ["-n", "export-vision", "PRESET=tiny", "IMPL=fused"]
+
+    def modules():
+        return re.findall(r"-m (ops\.build|export \w+)", run_make(*variables, root=root).stdout)
+    assert modules() == ["ops.build", "export vision"]
+    for path in (library, graph):  # as if they had been made
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+        stamp = root / "build" / "stamps" / "of" / path.relative_to(root)
+        os.utime(path, ns=(stamp.stat().st_atime_ns, stamp.stat().st_mtime_ns))
+    assert modules() == []
+    with open(root / "ops" / "paddle" / "decoder.cc", "a") as f:
+        f.write("\n")
+    assert modules() == ["ops.build", "export vision"]
 
 
-def test_other_wheel_rebuilds_the_graphs(tree):
-    stamp = tree / "build" / "stamps" / "wheels"
-    content, times = stamp.read_bytes(), stamp.stat()
-    of_graphs = list((tree / "build" / "stamps" / "of").rglob("manifest.json"))
-    assert len(of_graphs) == 2
-    for path in of_graphs:
-        wheel = re.search(r"^\w+  .*stamps/wheels$", path.read_text(), re.MULTILINE).group(0)
-        path.write_text(path.read_text().replace(wheel, wheel.replace(wheel[:4], "0000")))
-    assert steps("export", "PRESET=tiny", root=tree) == EXPORT
-    assert stamp.read_bytes() == content and stamp.stat().st_mtime_ns == times.st_mtime_ns
-    assert steps("export", "PRESET=tiny", root=tree, preview=False) == EXPORT
-
-
-def test_out_is_judged_by_content_as_well(first, tmp_path):
-    variables = [f"CKPT={first[0]}", f"BUILD={first[1]}", f"OUT={tmp_path / 'graphs'}"]
-    assert steps("export", *variables, preview=False) == EXPORT
-    assert steps("export", *variables, preview=False) == []
-    assert steps("export", *variables, "DTYPE=float16") == EXPORT
+def test_other_wheel_makes_the_graph_again(tree):
+    stamp = tree / "build/stamps/of/build/exported/tiny/native-float32/vision/manifest.json"
+    content = stamp.read_text()
+    wheels = re.search(r"^(\w+)  build/stamps/wheels$", content, re.MULTILINE)[1]
+    stamp.write_text(content.replace(wheels, "0" * len(wheels)))
+    assert steps("PRESET=tiny", root=tree, goal="export-vision") == ["export vision"]
+    assert steps("PRESET=tiny", root=tree, goal="export-vision") == []
 
 
 def test_parsing_writes_nothing(tree, tmp_path):
-    root = shutil.copytree(tree, tmp_path / "tree", ignore=shutil.ignore_patterns("build"))
-    before = sorted(path for path in root.rglob("*") if "__pycache__" not in path.parts)
-    for goal in ("help", "-p"):
-        assert run_make(goal, "PRESET=tiny", root=root).returncode == 0
-    assert sorted(path for path in root.rglob("*") if "__pycache__" not in path.parts) == before
+    root = shutil.copytree(tree, tmp_path / "tree", ignore=shutil.ignore_patterns("build", "__pycache__"))
+    before = sorted(root.rglob("*"))
+    assert run_make("help", "PRESET=tiny", root=root, environment={"PYTHONDONTWRITEBYTECODE": "1"}).returncode == 0
+    assert run_make("-p", "history", "-n", root=root, environment={"PYTHONDONTWRITEBYTECODE": "1"}).returncode == 0
+    assert sorted(root.rglob("*")) == before

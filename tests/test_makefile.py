@@ -13,7 +13,7 @@ TARGETS = ("setup ops check checkpoint convert export-vision export-language exp
 
 def make(build, *arguments):
     """Run make with its own build folder and this interpreter instead of .venv."""
-    return run_make(*arguments, f"BUILD={build}")
+    return run_make(f"BUILD={build}", *arguments)
 
 
 def steps(build, *arguments):
@@ -131,7 +131,7 @@ def test_doctor_needs_no_environment(tmp_path):
     (["export", "IMPL=stock"], "export-stock makes its graphs"),
     (["export", "PRESET=tiny small"], "use one of"),
     (["export", "CKPT=/no/such/folder"], "config.json"),
-    (["export", "BUILD=/a b"], "space"),
+    (["export", "BUILD=/a b"], "may hold letters"),
     (["clean", "BUILD="], "is empty"),
     (["replay", "CKPT=tests/data/tiny/checkpoint"], "CASES= is missing"),
     (["check"], "CKPT= is missing"),
