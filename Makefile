@@ -123,9 +123,9 @@ EXPORT_SOURCES := $(filter-out export/convert.py export/synthetic.py export/stoc
 
 # Stamps: what a target is made from is compared by content, since the time of a file says nothing after cp -p, tar or
 # mv, or where a clock was wrong. $(call made_from,TARGET,FILES[,settings]) makes TARGET depend on its stamp, a list of
-# the hashes of FILES (of all files in a folder). scripts/stamp.py looks at it in every run (+: also with -n and -q) and
-# makes it newer than TARGET if TARGET was not made from what it lists. MADE, at the end of a recipe, says that it is now.
-STAMP := $(if $(HAS_PYTHON),+@)$(PADDLE_PYTHON) -m scripts.stamp
+# the hashes of FILES (of all files in a folder). scripts/stamp.py looks at it in every run (+: also with -n and -q)
+# and makes it newer than TARGET if TARGET was not made from what it lists. MADE, at a recipe's end, says that it is now.
+STAMP := $(if $(HAS_PYTHON),+)@$(PADDLE_PYTHON) -m scripts.stamp
 MADE = @touch -r $< $@
 stamp_of = $(STAMPS)/of/$(patsubst /%,%,$(subst ..,up,$1))
 define made_from

@@ -32,6 +32,7 @@ PATHS = {"CKPT": READING | {"check"}, "CASES": {"replay"}, "IMAGE": ASKING, "FON
 SAMPLING = ("TEMPERATURE", "TOP_P", "TOP_K", "REPETITION_PENALTY", "MIN_NEW_TOKENS", "SEED", "STOP")
 NAMES = (*CHOICES, *READ_BY_MAKE, *PATHS, "BASE", *SAMPLING)  # what this module looks at
 PLAIN = re.compile(r"[\w./+,@-]+")  # what neither make, a shell, ninja nor a compiler takes for anything else
+PLAIN_ALONE = "may hold letters, digits and ./_+,@- alone, no space or other sign"
 CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 NO_UTF8 = re.compile("[\ud800-\udfff]")
 ADDRESS = re.compile("(https?|file|data):", re.IGNORECASE)
@@ -55,7 +56,7 @@ def fault(values, goals, inherited=(), root=ROOT):
     if goals <= ANYWHERE:
         return None
     if not PLAIN.fullmatch(root):
-        return f"this repository lies in {ascii(root)[1:-1]}, which {_not_plain(root)}"
+        return f"this repository lies in {ascii(root)[1:-1]}, a path that {PLAIN_ALONE}: move it to another folder"
     for name, known in CHOICES.items():
         if values.get(name, known[0]) not in known:
             return f"{said(name)} is unknown, use one of: {' '.join(known)}"
@@ -81,7 +82,7 @@ def fault(values, goals, inherited=(), root=ROOT):
 
 def _not_plain(value):
     if value.startswith("-") or value.startswith("~") or not PLAIN.fullmatch(value):
-        return "may hold letters, digits and ./_+,@- alone, no space or other sign: use another folder or a link to it"
+        return f"{PLAIN_ALONE}: use another path or a link to it"
     return None
 
 
