@@ -52,7 +52,8 @@ VARIABLES := PRESET CKPT DTYPE DEVICE IMPL IMAGE PROMPT ALLOW_URL FONT NEW_TOKEN
 
 # Values are texts: make expands nothing in them, and commands get them through the environment, where no shell reads
 # them.
-INHERITED := $(foreach name,$(VARIABLES),$(if $(filter environment,$(origin $(name))),$(name)))
+INHERITED := $(if $(filter environment,$(origin QWEN_VL_INHERITED)),$(QWEN_VL_INHERITED),\
+  $(foreach name,$(VARIABLES),$(if $(filter environment,$(origin $(name))),$(name))))
 TYPED := $(foreach name,$(filter-out PYTHON PADDLE_PYTHON TORCH_PYTHON BUILD OUT,$(VARIABLES)),\
   $(if $(filter-out file default,$(firstword $(origin $(name)))),$(name)))
 $(foreach name,$(VARIABLES),$(eval override $(name) := $$(value $(name))))
