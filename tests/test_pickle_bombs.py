@@ -20,6 +20,7 @@ MEMORY = 400 << 20   # address space that refusing may take
 KEY = b"X\x01\x00\x00\x00a"
 LONG = b"\x8a\xff" + b"\x7f" * 255
 DTYPE = b"cnumpy\ndtype\n"
+FLOATS = DTYPE + b"X\x02\x00\x00\x00f4\x85R(K\x03X\x01\x00\x00\x00<tb"   # the type float32
 ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n"
 LAUGHS = b"(KAt" + b"".join(b"q%ch%ch%c\x86" % (i, i, i) for i in range(60))   # a tuple of 2^60 numbers
 
@@ -38,7 +39,7 @@ def refused(tmp_path, raw, form, words):
     assert "\n" not in text and len(text) < 1000 and "MemoryError" not in text
 
 
-@pytest.mark.parametrize("unit", [b"}", b"(", b"]\x94", LONG, b"h\x00)R", b"}X\x01\x00\x00\x00aNs", b"X\1\0\0\0ah\0\x85"],
+@pytest.mark.parametrize("unit", [b"}", b"(", b"]\x94", LONG, b"h\0)R", b"}" + KEY + b"Ns", KEY + b"h\0\x85"],
                          ids=["dictionaries", "marks", "memory", "numbers", "objects", "entries", "tuples"])
 def test_a_pickle_of_64_mib(tmp_path, bounded, unit):
     raw = b"\x80\x04" + ARRAY + b"q\x00" + unit * (PICKLE_BYTES // len(unit)) + b"."
@@ -80,8 +81,7 @@ def test_a_call_with_endless_arguments(tmp_path, bounded, form):
                                    b"(X\x01\x00\x00\x00aJ\xff\xff\xff\x7ft", b"(" + b"K\x02" * 9 + b"t"], ids=range(4))
 @pytest.mark.parametrize("columns_first", [b"\x88", b"\x89"])
 def test_shapes_are_looked_at_before_they_are_multiplied(tmp_path, bounded, shape, columns_first):
-    raw = (b"\x80\x04}" + KEY + ARRAY + b")R(K\x01" + shape + DTYPE + b"X\x02\x00\x00\x00f4\x85R(K\x03X\x01\x00\x00\x00<tb"
-           + columns_first + b"C\x08" + bytes(8) + b"tbs.")
+    raw = (b"\x80\x04}" + KEY + ARRAY + b")R(K\x01" + shape + FLOATS + columns_first + b"C\x08" + bytes(8) + b"tbs.")
     refused(tmp_path, raw, "pdparams", "impossible shape")
 
 
@@ -95,8 +95,8 @@ def test_a_storage_is_only_what_the_file_holds(tmp_path):
 def test_one_storage_again_and_again(tmp_path):
     """A few bytes must not stand for weights that fill a disk."""
     arrays = b"".join(b"X\x02\x00\x00\x00%02dh\x00s" % i for i in range(3))
-    raw = (b"\x80\x04" + ARRAY + b")R(K\x01K\x80\x85" + DTYPE + b"X\x02\x00\x00\x00f4\x85R(K\x03X\x01\x00\x00\x00<tb\x89B"
-           + struct.pack("<I", 512) + bytes(512) + b"tbq\x000}" + arrays + b".")
+    raw = (b"\x80\x04" + ARRAY + b")R(K\x01K\x80\x85" + FLOATS + b"\x89B" + struct.pack("<I", 512) + bytes(512)
+           + b"tbq\x000}" + arrays + b".")
     path = tmp_path / "model_state.pdparams"
     path.write_bytes(raw)
     with pytest.raises(UserError, match="again and again"):
