@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import xxhash
 
-from bench.conditions import Gpu, cpu_mhz, not_available
+from bench.conditions import cpu_mhz, not_available
 from core.errors import UserError
 from core.files import file_hash
 
@@ -120,8 +120,10 @@ def checkpoint_identity(checkpoint, exported_dirs):
             "seed": config.get("synthetic", {}).get("seed")}
 
 
-def collect(argv, threads, checkpoint, image, gpu=None):
-    """What holds for all arms of one run before it begins; `checkpoint` is a checkpoint_identity, `image` a path.
+def collect(argv, threads, checkpoint, image, gpu):
+    """What holds for all arms of one run before it begins.
+
+    checkpoint: a checkpoint_identity; image: a path; gpu: the bench.conditions.Gpu that the arms run on.
 
     What happens while it runs is `during`, a bench.conditions.Sampler's summary, which the run adds.
     """
@@ -131,7 +133,7 @@ def collect(argv, threads, checkpoint, image, gpu=None):
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "platform": platform.platform(), "cpu": cpu_model(), "cores": physical_cores(), "threads": threads,
         "governor": governor(), "cpu_mhz": cpu_mhz(), "load_average": os.getloadavg()[0],
-        "memory_mib": psutil.virtual_memory().total >> 20, "gpu": (gpu or Gpu()).facts(),
+        "memory_mib": psutil.virtual_memory().total >> 20, "gpu": gpu.facts(),
         "checkpoint": checkpoint, "image": {"name": Path(image).name, "xxh3_128": file_hash(image)},
         "seeds": {"weights": checkpoint.get("seed"), "decoding": "greedy: none"},
     }

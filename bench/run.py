@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import provenance
+from bench import card, provenance
 from bench.arms import ARMS, GATE_ARM
-from bench.conditions import Sampler
+from bench.conditions import Gpu, Sampler
 from bench.contest import Contest
 from bench.device_memory import DeviceMemory
 from bench.gate import Judge, half_errors
@@ -156,8 +156,9 @@ class Session:
 
     def start(self, framework):
         """(interpreter, environment) of a framework's workers."""
-        return (self.options.python[framework], {**dict.fromkeys(THREAD_VARIABLES, str(self.threads)),
-                                                 **self.options.environment.get(framework, {})})
+        threads = dict.fromkeys(THREAD_VARIABLES, str(self.threads))
+        return (self.options.python[framework],
+                {**threads, **card.counted_as_nvml(), **self.options.environment.get(framework, {})})
 
     def load(self, spec, **changes):
         """Arguments of the `load` call."""
@@ -230,6 +231,11 @@ class Session:
                 for name, value in found.items()}
 
 
+def watched_gpu(options):
+    """The bench.conditions.Gpu that the arms run on, of a run on the CPU the first; UserError if they have several."""
+    return Gpu(environment=card.seen_by(options.environment.values()) if options.device == "gpu" else None)
+
+
 def is_sequential(options, config, arms, memory):
     """Whether arms must hold their weights one after the other: asked for, or too much for the device together."""
     if options.sequential or options.device != "gpu" or memory.total is None:
@@ -270,15 +276,16 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
     others = further_cases(case, options)
     exported = [path for name, path in vars(options).items() if name.startswith("exported_") and Path(path).is_dir()
                 and path]
+    gpu = watched_gpu(options)
     conditions = provenance.collect(argv, threads, provenance.checkpoint_identity(options.checkpoint, exported),
-                                    options.image)
+                                    options.image, gpu)
     conditions["work"] = work(case, config)
     conditions["work_of"] = {other.slug: work(other, config) for other in others}
     rounds = conditions["rounds"] = {"asked": options.rounds, "budget_s": options.budget, "interrupted": False}
     if memory is None and options.device == "gpu":
-        memory = DeviceMemory()
+        memory = DeviceMemory(environment=card.seen_by(options.environment.values()))
     with (tempfile.TemporaryDirectory(prefix="bench-") as scratch, progress or Progress() as shown,
-          Sampler() as sampler, Contest(options.arms, scratch, shown, deadline) as contest):
+          Sampler(gpu) as sampler, Contest(options.arms, scratch, shown, deadline) as contest):
         session = Session(options, specs, image, ids, threads, scratch)
         if options.device == "gpu":
             conditions["ceilings"] = session.ceilings(shown, case, config)
