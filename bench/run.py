@@ -146,10 +146,10 @@ def arm_rows(entry, case, conditions, rounds):
 
 
 class Session:
-    """What all workers of one run are started and loaded with."""
+    """What all workers of one run are started and loaded with; `deadline` as in bench.process.Worker."""
 
-    def __init__(self, options, specs, image, ids, threads, scratch):
-        self.options, self.specs, self.ids, self.threads = options, specs, ids, threads
+    def __init__(self, options, specs, image, ids, threads, scratch, deadline=None):
+        self.options, self.specs, self.ids, self.threads, self.deadline = options, specs, ids, threads, deadline
         self.scratch = Path(scratch)
         self.picture = str(self.scratch / "image.npy")
         np.save(self.picture, image)
@@ -188,7 +188,7 @@ class Session:
     def gate_outputs(self, progress, case, **load):
         """Outputs of the gate arm, loaded with changed arguments and closed again; None, with a note, if it fails."""
         spec = self.specs[GATE_ARM]
-        with Contest([f"reference-{load['dtype']}"], self.scratch, progress) as alone:
+        with Contest([f"reference-{load['dtype']}"], self.scratch, progress, self.deadline) as alone:
             entry, = alone.entries
             alone.spawn(entry, spec.target, *self.start(spec.framework))
             alone.wait_ready()
@@ -218,7 +218,8 @@ class Session:
         library = (Path(operators).parent if operators else provenance.ROOT / "build" / "ops" / "gpu") / KERNEL_LIBRARY
         worker = None
         try:
-            worker = Worker(CEILINGS, self.start("torch")[0], self.scratch / "ceilings.log", self.start("torch")[1])
+            worker = Worker(CEILINGS, self.start("torch")[0], self.scratch / "ceilings.log", self.start("torch")[1],
+                            deadline=self.deadline)
             worker.wait_ready()
             found = worker.call("ceilings", library=str(library.resolve()), dtype=case.dtype,
                                 shapes=matrix_shapes(config, case.batch, case.prompt_tokens))
@@ -286,7 +287,7 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
         memory = DeviceMemory(environment=card.seen_by(options.environment.values()))
     with (tempfile.TemporaryDirectory(prefix="bench-") as scratch, progress or Progress() as shown,
           Sampler(gpu) as sampler, Contest(options.arms, scratch, shown, deadline) as contest):
-        session = Session(options, specs, image, ids, threads, scratch)
+        session = Session(options, specs, image, ids, threads, scratch, deadline)
         if options.device == "gpu":
             conditions["ceilings"] = session.ceilings(shown, case, config)
         judge = session.judge(shown, case)

@@ -68,14 +68,15 @@ def watched(monkeypatch):
 
 @pytest.mark.parametrize("value, place", [
     (None, 0), ("0", 0), ("3", 3), (" 2 , 0", 2), ("1,3", 1), ("1,bad", 1), ("03", 3),
-    *((uuid, i) for i, uuid in enumerate(UUIDS)), ("GPU-dddd", 3), ("GPU-bbbb2", 2), (UUIDS[1] + ",2", 1), (f"{UUIDS[3]},{UUIDS[0]}", 3)])
+    *((uuid, i) for i, uuid in enumerate(UUIDS)),
+    ("GPU-dddd", 3), ("GPU-bbbb2", 2), (UUIDS[1] + ",2", 1), (f"{UUIDS[3]},{UUIDS[0]}", 3)])
 def test_the_first_visible_card(watched, value, place):
     assert watched(value)[:2] == (f"card {place}", place)
 
 
 @pytest.mark.parametrize("value", ["", " ", "-1", "-1,0", "NoDevFiles", "none", "void", "all", ",1", "4", "4294967296",
-                                   "99999", "1.0", "0x1", "\u00b2", "GPU", "GPU-", "GPU-bbbb", "GPU-x", "gpu-aaaa", "MIG-ffff",
-                                   f"MIG-{UUIDS[0]}/1/0", "GPU-aaaa0000-0000-0000-0000-00000000000f"])
+                                   "99999", "1.0", "0x1", "\u00b2", "GPU", "GPU-", "GPU-bbbb", "GPU-x", "gpu-aaaa",
+                                   "MIG-ffff", f"MIG-{UUIDS[0]}/1/0", "GPU-aaaa0000-0000-0000-0000-00000000000f"])
 def test_what_shows_no_card_for_sure_is_not_available(watched, value):
     assert watched(value)[0] is None
 
