@@ -259,12 +259,13 @@ def run(options, argv, progress=None, specs=ARMS, memory=None):
     return write_results(options.out, rows, accuracy), rows
 
 
-def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None, store=None):
+def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None, store=None, before=None):
     """Measure; returns (rows, accuracy). Raises UserError before anything is started or written.
 
     A gate that fails, a worker that dies or a full memory is a row; so is an arm without weights. `memory` is a
     DeviceMemory, `narrow` what bench.stopping.Stopping takes, `store` is called with (out, rows, accuracy) after every
-    group of arms where there are several.
+    group of arms where there are several, `before` with (case, conditions), the rows' provenance as far as it is known,
+    before anything is started: it may raise UserError.
     """
     deadline = time.monotonic() + options.deadline if options.deadline else None
     config = ModelConfig.load(options.checkpoint)
@@ -280,6 +281,8 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
     gpu = watched_gpu(options)
     conditions = provenance.collect(argv, threads, provenance.checkpoint_identity(options.checkpoint, exported),
                                     options.image, gpu)
+    if before:
+        before(case, conditions)
     conditions["work"] = work(case, config)
     conditions["work_of"] = {other.slug: work(other, config) for other in others}
     rounds = conditions["rounds"] = {"asked": options.rounds, "budget_s": options.budget, "interrupted": False}

@@ -97,6 +97,8 @@ class Row:
         if raw.get("schema") not in READABLE:
             raise UserError(f"rows of schema {raw.get('schema')!r}, this version reads "
                             f"{' and '.join(map(str, READABLE))}: measure again")
+        if not all(type(sample) in (int, float) for sample in raw["samples"]):
+            raise ValueError("a sample that is no number")
         del raw["unit"]
         return cls(**{"benchmark": 1, **raw, "case": Case(**raw["case"])})  # schema 1 does not name it
 
@@ -115,6 +117,8 @@ def read_rows(path):
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError as e:
         raise UserError(f"cannot read {path}: {e.strerror}") from None
+    except UnicodeDecodeError as e:
+        raise UserError(f"{path} holds no rows of this benchmark ({e})") from None
     rows = []
     for number, line in enumerate(lines, 1):
         try:
