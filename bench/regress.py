@@ -4,6 +4,7 @@ The two were measured at different times, so each stage is divided by that of a 
 whose code is not this repository's operators. What has changed the machine since then changed the ruler as well.
 """
 
+import functools
 import json
 import math
 import os
@@ -131,11 +132,8 @@ def read_baseline(path):
     return rows
 
 
-def check_same_conditions(baseline, arm, case, conditions, torch):
-    """Raise UserError unless what is to be measured may be compared with the baseline's rows.
-
-    conditions: the provenance of what is to be measured; torch: the version that the ruler will run on.
-    """
+def check_same_conditions(baseline, arm, case, conditions):
+    """Raise UserError unless what is to be measured under `conditions` may be compared with the baseline's rows."""
     arms = samples_of(baseline)
     for row in baseline:
         before = row.provenance
@@ -145,9 +143,6 @@ def check_same_conditions(baseline, arm, case, conditions, torch):
                          ("threads", lambda p: p["threads"]), ("CPU", lambda p: p["cpu"])):
             if of(before) != of(conditions):
                 raise UserError(f"the baseline has other {name} ({of(before)}, now {of(conditions)}): {RENEW}")
-        if row.arm == RULER and before["versions"].get("torch") != torch:
-            raise UserError(f"the baseline's {RULER} ran on torch {before['versions'].get('torch')}, now {torch}: "
-                            f"{RENEW}")
     for name in (arm, RULER):
         if not arms.get(name, {}).get("end_to_end"):
             raise UserError(f"the baseline has no {name}: {RENEW}")
@@ -157,13 +152,21 @@ def check_same_conditions(baseline, arm, case, conditions, torch):
     _since(baseline)
 
 
+def check_same_ruler(baseline, torch):
+    """Raise UserError unless the baseline's ruler ran on this version of torch."""
+    for found in (row.provenance["versions"].get("torch") for row in baseline if row.arm == RULER):
+        if found != torch:
+            raise UserError(f"the baseline's {RULER} ran on torch {found}, now {torch}: {RENEW}")
+
+
 def comparable_baseline(options, arm, case, conditions):
     """Rows of the stored baseline of this machine and case, looked at before anything is measured; UserError."""
-    ruler = ruler_facts(options)
-    path = _path(options, conditions, ruler["device_name"], case)
+    ruler = functools.cache(lambda: ruler_facts(options))  # takes seconds: asked last where it can be
+    path = _path(options, conditions, ruler()["device_name"] if case.device == "gpu" else None, case)
     rows = read_baseline(path)
     try:
-        check_same_conditions(rows, arm, case, conditions, ruler["torch"])
+        check_same_conditions(rows, arm, case, conditions)
+        check_same_ruler(rows, ruler()["torch"])
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise UserError(f"{path} is damaged ({type(e).__name__}: {e}): {RENEW_OR_RESTORE}") from None
     return rows

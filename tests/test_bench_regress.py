@@ -1,6 +1,7 @@
 """make regress: exit statuses and their reasons, over simulated runs of the whole command."""
 
 import json
+import os
 import sys
 from dataclasses import replace
 
@@ -212,6 +213,19 @@ def test_an_arm_without_weights_is_refused_before_anything_is_measured(monkeypat
     options = RegressOptions(str(tmp_path), "", "", exported_fused="/no/such", out=str(tmp_path), update=update)
     with pytest.raises(UserError, match="/no/such does not exist: export it first"):
         regress(options, [], Console())
+
+
+def test_a_baseline_belongs_to_the_card_that_the_ruler_sees(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "ruler_facts", lambda options: {"torch": "2", "device_name": "NVIDIA H200"})
+    gpu = replace(CASE, device="gpu")
+    with pytest.raises(UserError, match=f"no baseline at {tmp_path}/nvidia-h200/{gpu.slug}/"):
+        module.comparable_baseline(RegressOptions("", "", "", str(tmp_path), device="gpu"), ARM, gpu, CONDITIONS)
+
+
+def test_the_ruler_tells_its_version(tmp_path):
+    facts = module.ruler_facts(RegressOptions("", "", "", "", python={"torch": os.environ.get("TORCH_PYTHON")
+                                                                      or sys.executable}))
+    assert facts["torch"][0].isdigit() and facts["device_name"] is None
 
 
 def test_an_interpreter_without_the_ruler(tmp_path):
