@@ -90,7 +90,7 @@ def read_baseline(path):
     """Rows of a stored baseline; UserError when it cannot be compared with what this version measures."""
     if not path.is_file():
         raise UserError(f"no baseline at {path}: store one with UPDATE=1 on a version that is known to be good")
-    rows = read_rows(path)
+    rows = read_rows(path, RENEW)
     for name, found, here in (("schema", rows[0].schema, SCHEMA), ("benchmark version", rows[0].benchmark, BENCHMARK)):
         if found != here:
             raise UserError(f"{path} is of {name} {found}, this version measures {here}: {RENEW}")
