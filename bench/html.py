@@ -4,6 +4,7 @@ import base64
 import html
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 from bench import history, reproduce
 from bench.provenance import ROOT
@@ -116,14 +117,14 @@ def readme_block(cases, base):
     """Markdown of README's figures; `base` is the folder that its links start from."""
     parts = []
     for folder, rows in cases:
-        first = of_first_case(rows)
+        first, name = of_first_case(rows), markdown_text(f"{folder.parent.name}/{folder.name}")
         frame = display_frame(first)
         frame = frame[[name.startswith(README_LINES) for name in frame.index]]
-        link = folder.resolve().relative_to(Path(base).resolve()).as_posix()
+        link = quote(folder.resolve().relative_to(Path(base).resolve()).as_posix(), errors="surrogateescape")
         parts += [markdown_text(f"{conditions_line(rows)}:"), markdown_table(frame), *map(markdown_text, notes(first)),
                   again_markdown(first),
                   f"![Speed-up of every arm end to end]({link}/speedup.png)",
-                  f"All stages and the conditions: [{folder.parent.name}/{folder.name}]({link}/table.md)."]
+                  f"All stages and the conditions: [{name}]({link}/table.md)."]
         reproduced = _reproduced(folder)
         if reproduced:
             parts += ["The published comparison, quoted, and the same protocol on this machine:",

@@ -33,6 +33,7 @@ from bench.verdict import (
 )
 from core.errors import UserError
 from core.files import atomic_file
+from core.text import one_line
 
 RULER = "torch-sdpa"
 RULER_STAGES = {"preprocess": "vision"}   # preprocessing is this repository's code in every arm: no ruler for itself
@@ -184,7 +185,7 @@ def told(judge, console, path=""):
         status, line, verdicts = CANNOT_TELL, f"cannot tell: {e}", []
     except Exception as e:
         traceback.print_exc()
-        status, line, verdicts = CANNOT_TELL, f"cannot tell: {type(e).__name__}: {e}", []
+        status, line, verdicts = CANNOT_TELL, one_line(f"cannot tell: {type(e).__name__}: {e}"), []
     if path:
         with atomic_file(path, "w") as f:
             json.dump({"schema": VERDICT_SCHEMA, "status": status, "line": line,
