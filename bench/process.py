@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from bench.worker import PROTOCOL
+from core.text import escaped
 
 ROOT = Path(__file__).parents[1]
 FIRST_PROTOCOL = 1  # spoken by a worker that states none
@@ -24,7 +25,7 @@ class WorkerFailed(Exception):
     """A worker's failure: `status` "failed" or "oom", str() one line with the reason, `alive` if it can go on."""
 
     def __init__(self, reason, status="failed", alive=False):
-        super().__init__(reason)
+        super().__init__(escaped(reason))
         self.status, self.alive = status, alive
 
 

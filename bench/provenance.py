@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import re
-import shlex
 import subprocess
 from pathlib import Path
 
@@ -15,10 +14,12 @@ import xxhash
 from bench.conditions import cpu_mhz, not_available
 from core.errors import UserError
 from core.files import file_hash
+from core.text import shell_line
 
 ROOT = Path(__file__).resolve().parents[1]
 WRITTEN_BY_RUNS = (":(exclude)results", ":(exclude)README.md")
 MAKE_COMMAND = "QWEN_VL_MAKE"   # variable with the words of a make command, one a line
+MAY_HOLD_LINES = ("IMAGE", "PROMPT")   # make's variables whose values may have several, and no NUL
 
 
 def cpu_model():
@@ -79,19 +80,24 @@ def without_paths(text):
 def asked_for(argv):
     """What the user typed: the make command that the Makefile hands down, else `argv`; see `portable`."""
     made = os.environ.get(MAKE_COMMAND)
-    return portable([word.strip() for word in made.split("\n")] if made else argv)
+    if not made:
+        return portable(argv)
+    for word in (f"{name}={os.environ.get(name, '')}" for name in MAY_HOLD_LINES):
+        made = made.replace(word, word.replace("\n", "\0"))
+    return portable([word.strip().replace("\0", "\n") for word in made.split("\n")])
 
 
 def repro_command(argv, git):
     """A line for the repository's root that measures the same again, once its <placeholders> are filled in."""
-    command = shlex.join(asked_for(argv))
+    command = shell_line(asked_for(argv))
     return f"git checkout {git['sha']} && {command}" if git["sha"] and not git["dirty"] else command
 
 
 def git_state():
     """{"sha", "dirty"} of this repository, None for both outside one; what runs write makes nothing dirty."""
     def git(*args):
-        return subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True, check=True).stdout
+        return subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True, errors="replace",
+                              check=True).stdout
     try:
         changed = git("status", "--porcelain", "--", ".", *WRITTEN_BY_RUNS).strip()
         return {"sha": git("rev-parse", "HEAD").strip(), "dirty": bool(changed)}
@@ -143,3 +149,8 @@ def machine_name(conditions, device_name):
     """Folder name of a machine: its GPU if that was used, or its CPU and number of cores."""
     name = device_name or f"{conditions['cpu']} {conditions['cores']} cores"
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def preset_name(text):
+    """`text` as part of a folder's name: letters, digits and ._+- stay, "-" stands for anything else."""
+    return re.sub(r"[^\w.+-]+", "-", text)

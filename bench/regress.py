@@ -38,6 +38,7 @@ from bench.verdict import (
 )
 from core.errors import UserError
 from core.files import atomic_file
+from core.text import one_line
 
 RULER = "torch-sdpa"
 RULER_STAGES = {"preprocess": "vision"}   # preprocessing is this repository's code in every arm: no ruler for itself
@@ -121,10 +122,7 @@ def read_baseline(path):
     """Rows of a stored baseline; UserError when it is damaged or of another version than this one."""
     if not path.is_file():
         raise UserError(f"no baseline at {path}: store one with UPDATE=1 on a version that is known to be good")
-    try:
-        rows = read_rows(path)
-    except UserError as e:
-        raise UserError(f"{e}: {RENEW_OR_RESTORE}") from None
+    rows = read_rows(path, RENEW)
     for row in rows:
         for name, found, here in (("schema", row.schema, SCHEMA), ("benchmark version", row.benchmark, BENCHMARK)):
             if found != here:
@@ -251,7 +249,7 @@ def told(judge, console, path=""):
         status, line, verdicts = CANNOT_TELL, f"cannot tell: {e}", []
     except Exception as e:
         traceback.print_exc()
-        status, line, verdicts = CANNOT_TELL, f"cannot tell: {type(e).__name__}: {e}", []
+        status, line, verdicts = CANNOT_TELL, one_line(f"cannot tell: {type(e).__name__}: {e}"), []
     if path:
         with atomic_file(path, "w") as f:
             json.dump({"schema": VERDICT_SCHEMA, "status": status, "line": line,

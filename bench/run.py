@@ -273,8 +273,8 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
     (ids, *_) = make_prompts(options, config)
     threads = options.threads or provenance.physical_cores()
     check_writable(options.out)
-    case = Case(options.preset or Path(options.checkpoint).resolve().name, options.dtype, options.device,
-                options.batch, len(ids), options.new_tokens)
+    preset = provenance.preset_name(options.preset or Path(options.checkpoint).resolve().name)
+    case = Case(preset, options.dtype, options.device, options.batch, len(ids), options.new_tokens)
     others = further_cases(case, options)
     exported = [path for name, path in vars(options).items() if name.startswith("exported_") and Path(path).is_dir()
                 and path]

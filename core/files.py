@@ -49,12 +49,16 @@ def _is_left(name):
 
 @contextlib.contextmanager
 def atomic_file(path, mode="wb"):
-    """Yield an open file that replaces `path` when the block ends well and leaves nothing when it does not."""
+    """Yield an open file that replaces `path` when the block ends well and leaves nothing when it does not.
+
+    Text is UTF-8; what that cannot hold, such as a byte of a file name that is none, is escaped.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(path)
     try:
-        with open(partial, mode, **({} if "b" in mode else {"encoding": "utf-8"})) as f:
+        text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
+        with open(partial, mode, **text) as f:
             yield f
             f.flush()
             os.fsync(f.fileno())

@@ -183,9 +183,9 @@ def without(name):
 
 @pytest.mark.parametrize("damage, reason", [
     (lambda path: b"<<<<<<< HEAD\n" + path.read_bytes(), "line 1"),
-    (lambda path: path.read_bytes() + b">>>>>>> branch\n", "no row of this benchmark"),
-    (lambda path: path.read_bytes()[:-20], "no row of this benchmark"),
-    (lambda path: b"", "no rows"), (lambda path: b"\xff\xfe" * 20, "no rows"), (lambda path: b"[]\n", "line 1"),
+    (lambda path: path.read_bytes() + b">>>>>>> branch\n", "conflict"),
+    (lambda path: path.read_bytes()[:-20], "cut off or damaged"),
+    (lambda path: b"", "no rows"), (lambda path: b"\xff\xfe" * 20, "line 1"), (lambda path: b"[]\n", "line 1"),
     (lambda path: changed(path, schema=lambda row: 1), "schema 1"),
     (lambda path: changed(path, benchmark=lambda row: 0), "benchmark version 0"),
     (lambda path: changed(path, case=lambda row: {**row["case"], "new_tokens": 16}), "of case"),
