@@ -19,7 +19,6 @@ from core.text import shell_line
 ROOT = Path(__file__).resolve().parents[1]
 WRITTEN_BY_RUNS = (":(exclude)results", ":(exclude)README.md")
 MAKE_COMMAND = "QWEN_VL_MAKE"   # variable with the words of a make command, one a line
-MAY_HOLD_LINES = ("IMAGE", "PROMPT")   # make's variables whose values may have several, and no NUL
 
 
 def cpu_model():
@@ -80,11 +79,7 @@ def without_paths(text):
 def asked_for(argv):
     """What the user typed: the make command that the Makefile hands down, else `argv`; see `portable`."""
     made = os.environ.get(MAKE_COMMAND)
-    if not made:
-        return portable(argv)
-    for word in (f"{name}={os.environ.get(name, '')}" for name in MAY_HOLD_LINES):
-        made = made.replace(word, word.replace("\n", "\0"))
-    return portable([word.strip().replace("\0", "\n") for word in made.split("\n")])
+    return portable([word.strip() for word in made.split("\n")] if made else argv)
 
 
 def repro_command(argv, git):

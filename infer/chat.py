@@ -17,7 +17,7 @@ from infer.options import add_options, in_words, loaded, sampling_of, show
 from infer.prompt import MAX_WINDOW, SYSTEM
 
 MAX_LINE = 1 << 20  # characters of a line of input that is no terminal's
-FILE_ADDRESS = re.compile("file:(//(localhost)?)?(?=/)", re.IGNORECASE)
+FILE_ADDRESS = re.compile("file:(//(localhost)?)?(?=/(?!/))", re.IGNORECASE)
 HELP = """/image FILE  show a picture with the next message
 /reset       forget the conversation
 /quit        end (as does the end of input)

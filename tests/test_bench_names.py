@@ -8,12 +8,11 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from bench import provenance
 from bench.history import append, history_markdown, lines_of, read
 from bench.html import publish
 from bench.plots import stage_figure
 from bench.process import WorkerFailed
-from bench.provenance import preset_name, repro_command
+from bench.provenance import MAKE_COMMAND, preset_name, repro_command
 from bench.report import again_markdown, markdown, markdown_table
 from bench.reproduce import FILE
 from bench.results import write_results
@@ -114,12 +113,10 @@ def test_a_command_is_one_piece_of_code(command):
 
 
 def test_a_command_to_measure_again_is_one_line_of_bash(monkeypatch):
-    monkeypatch.setenv("QWEN_VL_MAKE", "make\nbench\nPRESET=tiny\nIMAGE=caf\udce9 a.jpg\nPROMPT=one\n two\nPRESET=no")
-    monkeypatch.setenv("IMAGE", "caf\udce9 a.jpg")
-    monkeypatch.setenv("PROMPT", "one\n two\nPRESET=no")
-    assert provenance.asked_for([])[-2:] == ["IMAGE=caf\udce9 a.jpg", "PROMPT=one\n two\nPRESET=no"]
-    assert repro_command([], {"sha": None, "dirty": None}).endswith(
-        r"$'IMAGE=caf\xe9 a.jpg' $'PROMPT=one\n two\nPRESET=no'".replace(r"\n", r"\x0a"))
+    monkeypatch.delenv(MAKE_COMMAND, raising=False)
+    words = ["bench", "--image", "caf\udce9 a.jpg", "--prompt", "one\n two"]
+    command = repro_command(words, {"sha": None, "dirty": None})
+    assert command == r"bench --image $'caf\xe9 a.jpg' --prompt $'one\x0a two'"
 
 
 @pytest.mark.parametrize("name, made", [("Qwen-VL_7B+x.1", "Qwen-VL_7B+x.1"), ("caf\udce9/../x", "caf-..-x"),
