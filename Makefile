@@ -140,6 +140,8 @@ endef
 FORCE:
 
 PRESETS := $(sort $(basename $(notdir $(wildcard export/presets/*.json))))
+# A reader of the help that leaves (make help | head) or a closed output is no error.
+help: .SHELLFLAGS := -c 'trap "" PIPE; eval "$$0" 2> /dev/null || :'
 help: ## list the targets and variables
 	@echo "make TARGET [VARIABLE=value …]"; echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile; echo

@@ -9,7 +9,7 @@ from rich.console import Console
 from bench.arms import ARMS, default_arms
 from bench.baseline import baseline
 from bench.compare import CompareOptions, compare
-from bench.history import write_history
+from bench.history import unreadable, write_history
 from bench.html import RESULTS, publish
 from bench.regress import RegressOptions, regress, told
 from bench.report import show
@@ -178,6 +178,8 @@ def main(argv=None):
     folder, rows = run(options, arguments)
     show(rows, console)
     console.print(f"results: {folder}", markup=False, highlight=False)
+    if fault := unreadable(args.out):
+        console.print(f"note: {fault}", markup=False, highlight=False, soft_wrap=True)
     return exit_status(rows)
 
 

@@ -15,6 +15,7 @@ from bench.statistics import summary
 from core.config import ModelConfig
 from core.errors import UserError
 from infer.image import load_image
+from infer.options import visible
 from infer.tokenizer import Tokenizer
 
 STAGES = ("preprocess", "vision", "prefill", "decode", "token", "end_to_end")
@@ -40,7 +41,7 @@ def baseline(options, attention, console):
             if result is None:
                 raise UserError(f"{name}: {entry.reason}")
     tokenizer = Tokenizer(Path(options.checkpoint) / VOCABULARY, config.image_start_id)
-    console.print(tokenizer.decode(result["tokens"][0]), markup=False, highlight=False)
+    console.print(visible(tokenizer.decode(result["tokens"][0])), markup=False, highlight=False)
     for stage in STAGES:
         figures = summary(result["stages"][stage])
         if figures:

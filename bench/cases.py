@@ -6,7 +6,8 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.report import arm_state, by_arm, conditions_line, markdown_table
+from bench.plots import FONT
+from bench.report import arm_state, by_arm, conditions_line, markdown_table, markdown_text
 from bench.statistics import summary
 
 ARM_STYLES = {"torch-eager": ("#D55E00", "o"), "torch-sdpa": ("#E69F00", "s"), "torch-compile": ("#009E73", "^"),
@@ -70,12 +71,13 @@ def cases_markdown(rows):
     frame = pd.DataFrame(texts, index=[str(line["batch"]) for line in lines])
     reasons = [f"Batch {line['batch']}, {line['new_tokens']} new tokens, {line['arm']}: {line['status']}: "
                f"{line['reason']}" for line in lines if line["reason"]]
-    return "\n\n".join([f"The gated case: {conditions_line(rows)}", markdown_table(frame, "batch"),
-                        "Medians; the other cases have fewer rounds, one arm after the other.", *reasons]) + "\n"
+    return "\n\n".join([markdown_text(f"The gated case: {conditions_line(rows)}"), markdown_table(frame, "batch"),
+                        "Medians; the other cases have fewer rounds, one arm after the other.",
+                        *map(markdown_text, reasons)]) + "\n"
 
 
 def _line_figure(rows, lines, x, y, labels, band=None):
-    with matplotlib.rc_context({"font.size": 11}):
+    with matplotlib.rc_context(FONT):
         figure = Figure(figsize=(8, 5), layout="constrained")
         axes = figure.add_subplot()
         arms = list(dict.fromkeys(line["arm"] for line in lines))

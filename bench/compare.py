@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bench.arms import ARMS
 from bench.provenance import WRITTEN_BY_RUNS, machine_name
-from bench.report import conditions_line, device_name
+from bench.report import conditions_line, device_name, markdown_text
 from bench.results import check_writable
 from bench.run import Options, measured
 from bench.statistics import location_half_width
@@ -54,7 +54,7 @@ def narrow_pair(entries):
     """The stopping rule of a comparison: looks every CHECK_EVERY rounds at head against the mean of both bases."""
     arms = {entry.name: entry.samples for entry in entries}
     if set(arms) != {BASE, HEAD, AGAIN}:
-        return False
+        return True  # one has dropped out: there is nothing to wait for
     if len(arms[HEAD]["end_to_end"]) % CHECK_EVERY:
         return False
     differences = []
@@ -116,7 +116,8 @@ def compare(options, argv, console):
                 marked = {**row.provenance, "compared": {**compared, "run": number}}
                 f.write(replace(row, provenance=marked).to_json() + "\n")
     title = f"{versions[1].name} ({versions[1].sha[:12]}) against {versions[0].name} ({versions[0].sha[:12]})"
-    text = "\n\n".join([title, conditions_line(rows), verdict_table(verdicts), stopped_line(runs)])
+    text = "\n\n".join([markdown_text(title), markdown_text(conditions_line(rows)), verdict_table(verdicts),
+                        stopped_line(runs)])
     with atomic_file(folder / f"{stem}.md", "w") as f:
         f.write(text + "\n")
     console.print(text, f"results: {folder / stem}.*", sep="\n", markup=False, highlight=False, soft_wrap=True)

@@ -6,8 +6,7 @@ sum of absolute deviations from the two sides' medians, if the p of a two-sided 
 of places (Bonferroni) is below ALPHA and the medians differ by more than EFFECT; then the same on both sides of it.
 """
 
-import json
-import os
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +17,12 @@ from matplotlib.figure import Figure
 from scipy.stats import mannwhitneyu
 
 from bench.cases import arm_style
+from bench.plots import FONT
 from bench.provenance import machine_name
-from bench.report import device_name, markdown_table
+from bench.report import device_name, markdown_table, markdown_text
 from bench.schema import BENCHMARK, TIMED
 from bench.statistics import summary
+from core import json_lines
 from core.errors import UserError
 from core.files import atomic_file
 
@@ -30,6 +31,8 @@ HISTORY = 1       # schema of a line
 AROUND = 5        # runs that a change needs on both sides
 ALPHA = 0.05
 EFFECT = 0.02
+REMEDY = "delete that line, the others stay: sed -i {number}d {path}"
+CONFLICT_REMEDY = "keep the lines of both sides: sed -i '/^[<=>|]\\{{7\\}}/d' {path}"
 FIELDS = ("schema", "benchmark", "date", "sha", "dirty", "machine", "case", "arm", "stage", "unit", "median", "n")
 
 
@@ -58,42 +61,56 @@ def lines_of(rows):
 
 
 def append(out, rows):
-    """Add one run to the history in the results folder `out`, in one write."""
-    text = "".join(json.dumps(line) + "\n" for line in lines_of(rows))
-    if text:
-        with open(Path(out) / FILE, "a", encoding="utf-8") as f:
-            f.write(text)
-            f.flush()
-            os.fsync(f.fileno())
+    """Add one run to the history in the results folder `out`: all of its lines or none."""
+    if lines := lines_of(rows):
+        json_lines.append(Path(out) / FILE, lines)
 
 
 def read(out):
     """({Series: its lines, oldest first}, number of lines of other benchmark versions); UserError for no history."""
     path = Path(out) / FILE
-    try:
-        texts = path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        raise UserError(f"there is no {path}: `make bench` adds every run to it") from None
+    if not path.is_file():
+        raise UserError(f"there is no {path}: `make bench` adds every run to it")
     series, others = {}, 0
-    for number, text in enumerate(texts, 1):
-        try:
-            line = json.loads(text)
-            if line["schema"] != HISTORY:
-                raise UserError(f"{path}, line {number} has schema {line['schema']!r}, this version reads {HISTORY}: "
-                                "use the version that wrote it")
-            missing = [name for name in FIELDS if name not in line]
-            if not missing and not (isinstance(line["date"], str) and line["median"] > 0):
-                raise ValueError("date or median is none")
-        except (ValueError, KeyError, TypeError) as e:
-            raise UserError(f"{path}, line {number} is no line of a history ({e})") from None
-        if missing:
-            raise UserError(f"{path}, line {number} lacks {', '.join(missing)}")
+    for number, line in json_lines.read(path, REMEDY, CONFLICT_REMEDY):
+        if what := _fault(line):
+            raise json_lines.fault(path, number, what, REMEDY)
+        if line["schema"] != HISTORY:
+            raise json_lines.fault(path, number, f"has schema {line['schema']!r}, this version reads {HISTORY}",
+                                   "use the version that wrote it")
         if line["benchmark"] == BENCHMARK:
             key = Series(line["machine"], line["case"], line["arm"], line["stage"])
             series.setdefault(key, []).append(line)
         else:
             others += 1
     return {key: sorted(lines, key=lambda line: line["date"]) for key, lines in series.items()}, others
+
+
+def _fault(line):
+    """What is wrong with a value that should be a line of a history; "" for a line of any schema that is right."""
+    if not isinstance(line, dict) or "schema" not in line:
+        return "is no line of a history"
+    if line["schema"] != HISTORY:
+        return ""
+    if missing := [name for name in FIELDS if name not in line]:
+        return f"lacks {', '.join(missing)}"
+    texts = [line[name] for name in ("date", "machine", "case", "arm", "stage")] + [line["sha"] or ""]
+    if not all(isinstance(text, str) and text.isprintable() for text in texts):
+        return "holds something else than texts that can be shown"
+    if any(Path(line[name]).name != line[name] for name in ("machine", "case")):
+        return "names a machine or a case that is no name of a folder"
+    median = line["median"]
+    return "" if isinstance(median, (int, float)) and 0 < median < math.inf else "has no median"
+
+
+def unreadable(out):
+    """Why the history in a results folder cannot be read, in one line; "" if it can, or if there is none."""
+    try:
+        if (Path(out) / FILE).is_file():
+            read(out)
+    except UserError as e:
+        return str(e)
+    return ""
 
 
 def change_points(values):
@@ -151,7 +168,8 @@ def history_markdown(series, others=0):
                           "latest (ms)": f"{lines[-1]['median']:.4g}", "latest run": lines[-1]["date"][:10],
                           "git": _short(lines[-1]),
                           "changes": "; ".join(changes) or ("none" if enough else "too few runs to tell")})
-        parts.append(f"## {machine}, {case}\n\n{markdown_table(pd.DataFrame(texts, index=index), 'arm, stage')}")
+        parts += [f"## {markdown_text(f'{machine}, {case}')}",
+                  markdown_table(pd.DataFrame(texts, index=index), "arm, stage")]
     return "\n\n".join(parts) + "\n"
 
 
@@ -160,7 +178,7 @@ def history_figure(series, machine, case, stage="end_to_end"):
     shown = {key.arm: lines for key, lines in series.items()
              if (key.machine, key.case, key.stage) == (machine, case, stage)}
     dates = sorted({line["date"] for lines in shown.values() for line in lines})
-    with matplotlib.rc_context({"font.size": 11}):
+    with matplotlib.rc_context(FONT):
         figure = Figure(figsize=(9, 5), layout="constrained")
         axes = figure.add_subplot()
         for arm, lines in shown.items():

@@ -4,13 +4,25 @@ import base64
 import html
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 from bench import history, reproduce
 from bench.provenance import ROOT
-from bench.report import conditions_line, display_frame, markdown_table, notes, of_first_case, provenance_notes
+from bench.report import (
+    again_markdown,
+    conditions_line,
+    display_frame,
+    markdown_table,
+    markdown_text,
+    notes,
+    of_first_case,
+    provenance_notes,
+    repro_of,
+)
 from bench.schema import read_rows
 from core.errors import UserError
 from core.files import atomic_file
+from core.text import shell_line
 
 RESULTS, README = ROOT / "results", ROOT / "README.md"
 PAGE = "report.html"
@@ -52,30 +64,42 @@ def _picture(path, title):
 
 
 def _text(lines, kind="conditions"):
-    return "".join(f'<p class="{kind}">{html.escape(line)}</p>\n' for text in lines for line in text.split("\n"))
+    return "".join(f'<p class="{kind}">{html.escape(line)}</p>\n' for line in lines)
 
 
 def _reproduced(folder):
     """Rows of a stored reproduction, or None."""
     path = folder / reproduce.FILE
-    return read_rows(path) if path.is_file() else None
+    return read_rows(path, "make it again with make reproduce") if path.is_file() else None
+
+
+def _json_text(path):
+    """A JSON file laid out to be read; UserError for one that holds something else."""
+    try:
+        return json.dumps(json.loads(path.read_bytes()), indent=1)
+    except (ValueError, RecursionError) as e:
+        raise UserError(f"{path} is damaged ({e}): git checkout HEAD -- {shell_line([str(path)])} brings a stored one "
+                        "back, else delete it") from None
+
+
+def _provenance(rows):
+    return [*provenance_notes(rows), f"Measure it again: {repro_of(rows)}"]
 
 
 def _case_section(folder, rows):
     first = of_first_case(rows)
     parts = [f"<h2>{html.escape(folder.parent.name)}: {html.escape(folder.name)}</h2>", _text([conditions_line(rows)]),
-             _table(display_frame(first)), _text([*notes(first), *provenance_notes(first)])]
+             _table(display_frame(first)), _text([*notes(first), *_provenance(first)])]
     parts += [_picture(folder / name, title) for name, title in PICTURES.items() if (folder / name).is_file()]
     accuracy = folder / "accuracy.json"
     if accuracy.is_file():
-        text = json.dumps(json.loads(accuracy.read_text(encoding="utf-8")), indent=1)
-        parts.append(f"<details><summary>The gate's differences and limits</summary><pre>{html.escape(text)}</pre>"
-                     "</details>")
+        parts.append("<details><summary>The gate's differences and limits</summary>"
+                     f"<pre>{html.escape(_json_text(accuracy))}</pre></details>")
     reproduced = _reproduced(folder)
     if reproduced:
         parts += ["<h3>The published comparison and this machine's</h3>", _table(reproduce.table(reproduced), "figure"),
                   _text([f"Source of the first line: {reproduce.SOURCE}.", conditions_line(reproduced),
-                         *reproduce.FLAWS, *provenance_notes(reproduced), *reproduce.published_notes(reproduced)])]
+                         *reproduce.FLAWS, *_provenance(reproduced), *reproduce.published_notes(reproduced)])]
     return "\n".join(parts)
 
 
@@ -93,13 +117,14 @@ def readme_block(cases, base):
     """Markdown of README's figures; `base` is the folder that its links start from."""
     parts = []
     for folder, rows in cases:
-        first = of_first_case(rows)
+        first, name = of_first_case(rows), markdown_text(f"{folder.parent.name}/{folder.name}")
         frame = display_frame(first)
         frame = frame[[name.startswith(README_LINES) for name in frame.index]]
-        link = folder.resolve().relative_to(Path(base).resolve()).as_posix()
-        parts += [f"{conditions_line(rows)}:", markdown_table(frame), *notes(first), provenance_notes(first)[-1],
+        link = quote(folder.resolve().relative_to(Path(base).resolve()).as_posix(), errors="surrogateescape")
+        parts += [markdown_text(f"{conditions_line(rows)}:"), markdown_table(frame), *map(markdown_text, notes(first)),
+                  again_markdown(first),
                   f"![Speed-up of every arm end to end]({link}/speedup.png)",
-                  f"All stages and the conditions: [{folder.parent.name}/{folder.name}]({link}/table.md)."]
+                  f"All stages and the conditions: [{name}]({link}/table.md)."]
         reproduced = _reproduced(folder)
         if reproduced:
             parts += ["The published comparison, quoted, and the same protocol on this machine:",

@@ -16,7 +16,8 @@ STAGE_STYLES = {  # stage -> fill, hatch, text
     "prefill": ("#F0E442", "\\\\", "black"), "decode": ("#0072B2", "", "white")}
 LIMITED = {"vision": "matrix products", "prefill": "matrix products", "token": "memory reads"}   # stage -> its limit
 BASELINE_STYLES = dict(zip(BASELINES, (("#D55E00", "//"), ("#E69F00", ""), ("#009E73", "\\\\")), strict=True))
-FONT = {"font.size": 11, "axes.titlesize": 12, "hatch.linewidth": 0.6}
+# no mathematics: a dollar sign in a name is one
+FONT = {"font.size": 11, "text.parse_math": False, "axes.titlesize": 12, "hatch.linewidth": 0.6}
 CAPTION_WIDTH = 130
 NARROWEST_LABELLED = 0.05  # share of the longest bar below which a stage has no room for its figure
 
@@ -25,7 +26,7 @@ def _figure(rows, bars):
     with matplotlib.rc_context(FONT):
         figure = Figure(figsize=(9, 2.6 + 0.55 * bars), layout="constrained")
         axes = figure.add_subplot()
-    figure.supxlabel(textwrap.fill(conditions_line(rows), CAPTION_WIDTH), fontsize=9, x=0.01, ha="left")
+        figure.supxlabel(textwrap.fill(conditions_line(rows), CAPTION_WIDTH), fontsize=9, x=0.01, ha="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)

@@ -5,16 +5,16 @@ import json
 import os
 import platform
 import re
-import shlex
 import subprocess
 from pathlib import Path
 
 import psutil
 import xxhash
 
-from bench.conditions import Gpu, cpu_mhz, not_available
+from bench.conditions import cpu_mhz, not_available
 from core.errors import UserError
 from core.files import file_hash
+from core.text import shell_line
 
 ROOT = Path(__file__).resolve().parents[1]
 WRITTEN_BY_RUNS = (":(exclude)results", ":(exclude)README.md")
@@ -85,14 +85,15 @@ def asked_for(argv):
 
 def repro_command(argv, git):
     """A line for the repository's root that measures the same again, once its <placeholders> are filled in."""
-    command = shlex.join(asked_for(argv))
+    command = shell_line(asked_for(argv))
     return f"git checkout {git['sha']} && {command}" if git["sha"] and not git["dirty"] else command
 
 
 def git_state():
     """{"sha", "dirty"} of this repository, None for both outside one; what runs write makes nothing dirty."""
     def git(*args):
-        return subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True, check=True).stdout
+        return subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True, errors="replace",
+                              check=True).stdout
     try:
         changed = git("status", "--porcelain", "--", ".", *WRITTEN_BY_RUNS).strip()
         return {"sha": git("rev-parse", "HEAD").strip(), "dirty": bool(changed)}
@@ -136,8 +137,10 @@ def export_again(checkpoint, folder, manifest):
     return f"`{shlex.join(command)}`"
 
 
-def collect(argv, threads, checkpoint, image, gpu=None):
-    """What holds for all arms of one run before it begins; `checkpoint` is a checkpoint_identity, `image` a path.
+def collect(argv, threads, checkpoint, image, gpu):
+    """What holds for all arms of one run before it begins.
+
+    checkpoint: a checkpoint_identity; image: a path; gpu: the bench.conditions.Gpu that the arms run on.
 
     What happens while it runs is `during`, a bench.conditions.Sampler's summary, which the run adds.
     """
@@ -147,7 +150,7 @@ def collect(argv, threads, checkpoint, image, gpu=None):
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "platform": platform.platform(), "cpu": cpu_model(), "cores": physical_cores(), "threads": threads,
         "governor": governor(), "cpu_mhz": cpu_mhz(), "load_average": os.getloadavg()[0],
-        "memory_mib": psutil.virtual_memory().total >> 20, "gpu": (gpu or Gpu()).facts(),
+        "memory_mib": psutil.virtual_memory().total >> 20, "gpu": gpu.facts(),
         "checkpoint": checkpoint, "image": {"name": Path(image).name, "xxh3_128": file_hash(image)},
         "seeds": {"weights": checkpoint.get("seed"), "decoding": "greedy: none"},
     }
@@ -157,3 +160,8 @@ def machine_name(conditions, device_name):
     """Folder name of a machine: its GPU if that was used, or its CPU and number of cores."""
     name = device_name or f"{conditions['cpu']} {conditions['cores']} cores"
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def preset_name(text):
+    """`text` as part of a folder's name: letters, digits and ._+- stay, "-" stands for anything else."""
+    return re.sub(r"[^\w.+-]+", "-", text)

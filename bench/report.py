@@ -1,6 +1,6 @@
 """Tables from rows: pandas for files, rich for the screen."""
 
-import shlex
+import re
 
 import pandas as pd
 from rich.table import Table
@@ -10,6 +10,7 @@ from bench.arms import BASELINES
 from bench.schema import COLD_STAGES, GPU_STAGES, OPTIONAL, STAGES
 from bench.statistics import ratio_interval, speed_up, summary
 from bench.stopping import NARROW
+from core.text import shell_line
 
 LABELS = {"preprocess": "preprocess", "vision": "vision", "prefill": "prefill", "ttft": "TTFT",
           "token": "decode / token", "published": "published protocol", "end_to_end": "end to end",
@@ -246,7 +247,7 @@ def _versions_text(versions):
 
 
 def provenance_notes(rows):
-    """Lines beside a table: what was measured with what, where, and how to measure it again."""
+    """Lines beside a table: what was measured with what, and where."""
     conditions, missing = rows[0].provenance, "not recorded"
     git, checkpoint = conditions.get("git", {}), conditions.get("checkpoint", {})
     image, gpu = conditions.get("image", {}), conditions.get("gpu", missing)
@@ -263,8 +264,25 @@ def provenance_notes(rows):
              f"While measuring: {during_text(conditions['during']) if 'during' in conditions else missing}."]
     lines += [f"{arm}: {_versions_text(stages['end_to_end'].provenance['versions'])}." for arm, stages in
               by_arm(rows).items() if stages["end_to_end"].provenance["versions"]]
-    command = conditions.get("repro") or shlex.join(conditions["argv"])
-    return ["\n".join(f"* {line}" for line in lines), f"Measure it again: `{command}`"]
+    return lines
+
+
+def repro_of(rows):
+    """The command that measures the same again."""
+    return rows[0].provenance.get("repro") or shell_line(rows[0].provenance["argv"])
+
+
+def provenance_markdown(rows):
+    """`provenance_notes` as a list, and the command to measure it again."""
+    return ["\n".join(f"* {markdown_text(line)}" for line in provenance_notes(rows)), again_markdown(rows)]
+
+
+def again_markdown(rows):
+    """The command that measures the same again, as code."""
+    command = repro_of(rows)
+    fence = "`" * (1 + max(map(len, re.findall("`+", command)), default=0))
+    pad = " " if "`" in (command[:1], command[-1:]) else ""
+    return f"Measure it again: {fence}{pad}{command}{pad}{fence}"
 
 
 def busy_notes(rows):
@@ -309,21 +327,27 @@ def packed_notes(rows):
             f"reads {work['decode_bytes'] / 1e9:.2f} GB of weights{elsewhere}." for arm, work in packed.items()]
 
 
+def markdown_text(text):
+    """A text as Markdown that shows it: no HTML, code or column begins in it."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("`", "&#96;").replace("|", "&#124;")
+
+
 def markdown_table(frame, corner=""):
     """A frame of texts as a Markdown table, its index in the first column, all others right-aligned."""
-    lines = [[corner, *frame.columns], *([name, *line] for name, line in
-                                         zip(frame.index, frame.itertuples(index=False), strict=True))]
-    widths = [max(len(str(line[i])) for line in lines) for i in range(len(lines[0]))]
-    texts = [" | ".join([str(line[0]).ljust(widths[0]), *(str(text).rjust(width) for text, width in
-                                                          zip(line[1:], widths[1:], strict=True))]) for line in lines]
+    lines = [[markdown_text(str(text)) for text in line] for line in (
+        [corner, *frame.columns],
+        *([name, *line] for name, line in zip(frame.index, frame.itertuples(index=False), strict=True)))]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    texts = [" | ".join([line[0].ljust(widths[0]), *(text.rjust(width) for text, width in
+                                                     zip(line[1:], widths[1:], strict=True))]) for line in lines]
     rule = "|".join([":" + "-" * (widths[0] + 1), *("-" * (width + 1) + ":" for width in widths[1:])])
     return "\n".join([f"| {texts[0]} |", f"|{rule}|", *(f"| {text} |" for text in texts[1:])])
 
 
 def markdown(rows):
     """The table with its conditions as Markdown."""
-    return "\n\n".join([conditions_line(rows), markdown_table(display_frame(rows)), *notes(rows),
-                        *provenance_notes(rows)]) + "\n"
+    return "\n\n".join([markdown_text(conditions_line(rows)), markdown_table(display_frame(rows)),
+                        *map(markdown_text, notes(rows)), *provenance_markdown(rows)]) + "\n"
 
 
 def show(rows, console):

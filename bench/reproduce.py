@@ -26,11 +26,12 @@ from bench.report import (
     device_name,
     during_text,
     markdown_table,
+    markdown_text,
     of_first_case,
-    provenance_notes,
+    provenance_markdown,
 )
 from bench.results import check_writable
-from bench.run import VOCABULARY, Session, make_prompts, run
+from bench.run import VOCABULARY, Session, make_prompts, run, watched_gpu
 from bench.schema import Row
 from bench.statistics import ratio_interval, summary
 from core.config import ModelConfig
@@ -82,7 +83,7 @@ def published_rows(options, rows):
             if status == "ok":
                 progress.doing(f"{arm}: published protocol")
                 try:
-                    with Sampler() as sampler:
+                    with Sampler(watched_gpu(options)) as sampler:
                         samples = _passes(session, options, config, arm, case)
                     conditions = {**conditions, "during": sampler.summary()}
                 except WorkerFailed as e:
@@ -139,13 +140,14 @@ def markdown(rows):
     case = rows[0].case
     return "\n\n".join([
         "# The published comparison and this machine's", markdown_table(table(rows), "figure"),
-        f"Source of the first line: {SOURCE}.", *reasons,
-        f"The other lines: {conditions_line(rows)}. The published line is another machine and its model may be "
-        f"another size than preset {case.preset}: set ratios beside it, not times. Brackets: 95 % bootstrap interval.",
+        f"Source of the first line: {SOURCE}.", *map(markdown_text, reasons),
+        markdown_text(f"The other lines: {conditions_line(rows)}. The published line is another machine and its model "
+                      f"may be another size than preset {case.preset}: set ratios beside it, not times. Brackets: 95 % "
+                      "bootstrap interval."),
         "What is wrong in how the published figures were timed, as far as the versions of the example's script tell "
         "(deploy/qwen_vl/run_static_predict.py, paddlemix/processors/qwen_vl_processing.py):",
-        "\n".join(f"* {flaw}" for flaw in FLAWS), *provenance_notes(rows),
-        *published_notes(rows), *busy_notes(rows)]) + "\n"
+        "\n".join(f"* {flaw}" for flaw in FLAWS), *provenance_markdown(rows),
+        *map(markdown_text, [*published_notes(rows), *busy_notes(rows)])]) + "\n"
 
 
 def published_notes(rows):

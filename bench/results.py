@@ -15,6 +15,7 @@ from bench.report import device_name, markdown, of_first_case, summary_frame
 from bench.schema import read_rows
 from core.errors import UserError
 from core.files import atomic_file
+from core.text import escaped_texts
 
 MACHINE_FIELDS = ("platform", "cpu", "cores", "threads", "memory_mib")
 MACHINE_OPTIONAL = ("governor", "gpu", "ceilings")   # rows of schema 1 have no governor and no GPU facts
@@ -39,7 +40,7 @@ def check_writable(out):
 
 def _write_json(path, value):
     with atomic_file(path, "w") as f:
-        json.dump(value, f, indent=1, sort_keys=True)
+        json.dump(escaped_texts(value), f, indent=1, sort_keys=True)
         f.write("\n")
 
 

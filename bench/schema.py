@@ -7,9 +7,10 @@ docs/results-schema.md describes every field.
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from core import json_lines
 from core.errors import UserError
+from core.text import escaped, escaped_texts
 
 SCHEMA = 3              # of a row's fields and stages
 READABLE = (1, 2, 3)    # 1 lacks `benchmark`, which was 1 then, and some of the provenance; 2 the stages of GPU clocks
@@ -66,7 +67,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """One stage of one arm. `samples` is empty unless something was measured; `reason` is empty for status ok."""
+    """One stage of one arm. `samples` is empty unless something was measured; `reason` is empty for status ok.
+
+    Its texts are printable and one line each, whatever a file's name, a prompt or an error held: see core.text.escaped.
+    """
 
     arm: str
     stage: str
@@ -86,19 +90,22 @@ class Row:
         if (self.status == "ok") == bool(self.reason):
             raise ValueError(f"status {self.status!r} with reason {self.reason!r}")
         object.__setattr__(self, "unit", STAGES[self.stage][0])
+        object.__setattr__(self, "reason", escaped(self.reason))
+        object.__setattr__(self, "provenance", escaped_texts(self.provenance))
 
     def to_json(self):
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
-    def from_json(cls, text):
+    def from_dict(cls, raw):
         """Raises UserError for another schema version, ValueError, KeyError or TypeError for anything else amiss."""
-        raw = json.loads(text)
         if raw.get("schema") not in READABLE:
             raise UserError(f"rows of schema {raw.get('schema')!r}, this version reads "
                             f"{' and '.join(map(str, READABLE))}: measure again")
+        if not all(type(sample) in (int, float) for sample in raw["samples"]):
+            raise ValueError("a sample that is no number")
         del raw["unit"]
-        return cls(**{"benchmark": 1, **raw, "case": Case(**raw["case"])})  # schema 1 does not name it
+        return cls(**{"benchmark": 1, **raw, "case": Case(**escaped_texts(raw["case"]))})  # schema 1 does not name it
 
 
 def check_comparable(rows, others):
@@ -109,19 +116,15 @@ def check_comparable(rows, others):
                         "measure both again with this version")
 
 
-def read_rows(path):
-    """Rows of a rows.jsonl file, in order; raises UserError when it is none."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as e:
-        raise UserError(f"cannot read {path}: {e.strerror}") from None
-    rows = []
-    for number, line in enumerate(lines, 1):
+def read_rows(path, again="measure again with make bench"):
+    """Rows of a rows.jsonl file, in order; raises UserError when it is none. `again` says how such a file is made."""
+    remedy, rows = f"git checkout HEAD -- {{path}} brings a stored one back, else {again}", []
+    for number, raw in json_lines.read(path, remedy):
         try:
-            rows.append(Row.from_json(line))
+            rows.append(Row.from_dict(raw))
         except (ValueError, KeyError, TypeError, AttributeError) as e:
-            raise UserError(f"{path}, line {number} is no row of this benchmark ({e})") from None
+            raise json_lines.fault(path, number, f"is no row of this benchmark ({e})", remedy) from None
     if not rows:
-        raise UserError(f"{path} holds no rows")
+        raise UserError(f"{path} holds no rows: {again}")
     check_comparable(rows, [])
     return rows

@@ -33,7 +33,8 @@ class Version:
 def git(*args):
     """Output of git in this repository; UserError with its last line when it fails."""
     try:
-        done = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True)
+        done = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True,
+                              errors="replace")
     except OSError as e:
         raise UserError(f"cannot run git: {e.strerror}") from None
     if done.returncode:

@@ -4,9 +4,18 @@ import errno
 import os
 import sys
 
+from core import terminal
+from core.text import one_line
+
+OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT, errno.EFBIG, errno.EISDIR,
+                  errno.EIO)
+
 
 class UserError(Exception):
     """A problem in what the user gave (a file, an option, a machine); str() is the one line to print."""
+
+    def __str__(self):
+        return one_line(super().__str__())
 
 
 class NotHere(UserError):
@@ -20,17 +29,22 @@ def inherited(message):
 
 
 def run_cli(main):
-    """Run `main()` and exit the process.
+    """Run `main()` on standard streams that core.terminal prepared, and exit the process.
 
     A UserError, a full disk, exhausted memory or Ctrl-C ends in one line on stderr and exit status 1 (130 for
-    Ctrl-C); anything else is a defect of this program and keeps its traceback.
+    Ctrl-C); a ReaderLeft ends quietly; anything else is a defect of this program and keeps its traceback.
     """
+    terminal.prepare()
     try:
-        sys.exit(main())
+        status = main()
+        sys.stdout.flush()
+        sys.exit(status)
+    except terminal.ReaderLeft:
+        sys.exit(0)
     except UserError as e:
         message = str(e)
     except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT, errno.EFBIG):
+        if e.errno not in OF_THE_MACHINE:
             raise
         where = f" ({e.filename})" if e.filename else ""
         remedy = {errno.ENOSPC: ": free some space or set OUT= to another disk",
@@ -41,5 +55,5 @@ def run_cli(main):
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    print("error: " + " ".join(message.split()) + inherited(message), file=sys.stderr)
+    print("error: " + one_line(message) + inherited(message), file=sys.stderr)
     sys.exit(1)

@@ -2,19 +2,56 @@
 
 import argparse
 import contextlib
+import os
+import re
+import shlex
 import sys
+from urllib.parse import unquote
 
 from core.errors import UserError, run_cli
+from core.terminal import require_reader
+from core.text import escaped
 from infer.image import load_image
 from infer.model import QwenVL
 from infer.options import add_options, in_words, loaded, sampling_of, show
 from infer.prompt import MAX_WINDOW, SYSTEM
 
+MAX_LINE = 1 << 20  # characters of a line of input that is no terminal's
+FILE_ADDRESS = re.compile("file:(//(localhost)?)?(?=/(?!/))", re.IGNORECASE)
 HELP = """/image FILE  show a picture with the next message
 /reset       forget the conversation
 /quit        end (as does the end of input)
 /help        these lines
 Ctrl-C stops an answer. A message that begins with / begins with a space here."""
+
+
+def file_named(text):
+    """The file that the text after /image means: its name as it is, or as shells and file managers write one.
+
+    That is in quotes or with backslashes, with ~ for the home folder, or as a file:// address.
+    """
+    if os.path.exists(text):
+        return text
+    with contextlib.suppress(ValueError):  # a quotation mark that belongs to the name
+        words = shlex.split(text)
+        text = words[0] if len(words) == 1 else text
+    address = FILE_ADDRESS.match(text)
+    return unquote(text[address.end():], errors="surrogateescape") if address else os.path.expanduser(text)
+
+
+def read_line(prompt):
+    """The next line of input without its end; EOFError when there is none, UserError for one that is too long."""
+    if sys.stdin.isatty():
+        return input(prompt)
+    print(prompt, end="", flush=True)
+    line = sys.stdin.readline(MAX_LINE)
+    if not line:
+        raise EOFError
+    if len(line) < MAX_LINE or line.endswith("\n"):
+        return line.removesuffix("\n")
+    while (rest := sys.stdin.readline(MAX_LINE)) and not rest.endswith("\n"):
+        pass
+    raise UserError(f"a line of input has more than {MAX_LINE} characters: send a shorter message")
 
 
 class Terminal:
@@ -29,15 +66,16 @@ class Terminal:
         if command == "/quit":
             return False
         if command == "/image":
-            load_image(rest.strip())
-            self._images.append(rest.strip())
+            file = file_named(rest.strip())
+            load_image(file)
+            self._images.append(file)
             print(f"{len(self._images)} with the next message")
         elif command == "/reset":
             self._conversation.reset()
             self._images = []
             print("forgotten")
         elif command.startswith("/"):
-            print(HELP if command == "/help" else f"unknown command {command}\n{HELP}")
+            print(HELP if command == "/help" else f"unknown command {escaped(command)}\n{HELP}")
         elif line.strip():
             self._answer(line.strip())
         return True
@@ -65,14 +103,14 @@ def main():
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  input() then edits lines and remembers them
 
-    model = QwenVL(args.exported, args.device)
+    model = QwenVL(args.exported, args.device, image_folders=None)
     options = sampling_of(args) | {"stop": args.stop, "max_new_tokens": args.max_new_tokens}
     terminal = Terminal(model.chat(args.system, args.max_window), options)
     print(loaded(model.load()) + "; /help lists the commands", flush=True)
     more = True
     while more:
         try:
-            more = terminal.take(input("> "))
+            more = terminal.take(read_line("> "))
         except EOFError:
             print()
             more = False
@@ -80,6 +118,7 @@ def main():
             print()
         except UserError as e:
             print(f"error: {e}", file=sys.stderr, flush=True)
+        require_reader()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from PIL import ImageDraw, ImageFont
 
 from core.errors import UserError
 from core.files import atomic_file
+from core.text import escaped
 from infer import grounding
 
 # Distinguishable for most colour-blind people: Okabe and Ito, https://jfly.uni-koeln.de/color/ (without black)
@@ -135,7 +136,7 @@ def save(out, answer, image, source, font=None):
     is made of the source's name and a hash of answer and source, so runs at the same time do not mix their files.
     Returns (paths, number of regions, problems); without regions paths is empty and nothing is written.
     """
-    answer, source = (str(text).encode(errors="replace").decode() for text in (answer, source))
+    answer, source = answer.encode(errors="replace").decode(), escaped(source)
     regions, problems = grounding.parse(answer)
     if not regions:
         return [], 0, problems

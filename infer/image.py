@@ -7,6 +7,7 @@ import math
 import os
 import re
 import stat
+import struct
 import warnings
 from pathlib import Path
 
@@ -15,11 +16,16 @@ import PIL
 from PIL import Image
 
 from core.errors import UserError
+from core.text import short
 
 PILLOW = int(PIL.__version__.split(".")[0])
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 ADDRESS = re.compile("https?://", re.IGNORECASE)
+OTHER_ADDRESS = re.compile(r"(data|file|[a-z][a-z\d+.-]+(?=://)):", re.IGNORECASE)
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_SKIPPED = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")  # texts and the colour profile: no value of a pixel depends on them
 MAX_PIXELS = 50_000_000
+MAX_SHOWN = 200  # characters of a name in an error
 MAX_BYTES = 256 << 20  # 50 megapixels uncompressed with four channels, rounded up
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
@@ -27,27 +33,75 @@ STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 NORMALISED = ((np.arange(256, dtype=np.float32)[:, None] / np.float32(255) - MEAN) / STD).T.copy()
 
 
-def load_image(source):
+def load_image(source, folders=None):
     """Open an image as an RGB PIL image: a file's path, or with ALLOW_URL=1 in the environment an https address.
 
     JPEG, PNG, WebP, BMP and GIF are read, of animations the first frame; the content decides which it is, whatever
     the name or the server says. As in the reference (`Image.open(path).convert("RGB")`) the EXIF orientation is not
-    applied and transparency is dropped. Raises UserError for a file that is missing, no regular file, larger than
+    applied, transparency and colour profiles are dropped, and greys of 16 bits are cut off at 255 (docs/images.md).
+    Raises UserError for a file that is missing, no regular file, empty, larger than
     256 MiB, in no such format, larger than 50 megapixels by its header (nothing is decoded then), or damaged, and
-    for an address that is not allowed or cannot be downloaded (see infer.fetch).
+    for an address that is not allowed or cannot be downloaded (see infer.fetch). Where `folders` (a list of resolved
+    folders) are given, also for a file that lies in none of them, links followed, whether it exists or not.
     """
     if isinstance(source, str) and ADDRESS.match(source):
         return _decode(io.BytesIO(_download(source)), ascii(source[:200])[1:-1])
-    path = Path(source)
+    with _opened(Path(source), str(source), folders) as file:
+        return _decode(file, Path(source))
+
+
+def resolved_folders(folders):
+    """A folder or several as load_image takes them; UserError for one that is not there."""
+    folders = [folders] if isinstance(folders, (str, os.PathLike)) else folders
+    for folder in folders:
+        if not os.path.isdir(folder):  # "" would stand for the working directory
+            raise UserError(f"image_folders: there is no folder {short(folder)}")
+    return [Path(folder).resolve() for folder in folders]
+
+
+def _opened(path, source, folders):
+    """The regular file `path` that the text `source` names, open; raises UserError as load_image does."""
     try:
-        status = path.stat()
+        _check_place(os.path.realpath(path), source, folders)
+        _check_kind(path, path.stat())  # before it is opened, which may start a device or wait for a pipe's writer
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    except PermissionError:
+        raise UserError(f"image {path} may not be read: permission denied") from None
     except (OSError, ValueError):
-        raise UserError(f"no such image: {path}") from None
+        raise UserError(_no_file(source)) from None
+    try:
+        _check_place(os.readlink(f"/proc/self/fd/{file.fileno()}"), source, folders)  # it may have been replaced
+        status = os.fstat(file.fileno())
+        _check_kind(path, status)
+        if not status.st_size:
+            raise UserError(f"image {path} is empty")
+        if status.st_size > MAX_BYTES:
+            raise UserError(f"image {path} is larger than {MAX_BYTES >> 20} MiB: scale it down first")
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _check_place(path, source, folders):
+    if folders is not None and not any(Path(path).is_relative_to(folder) for folder in folders):
+        raise UserError(f"a prompt may not open {short(source, MAX_SHOWN)}: give the file as images=, or its folder as "
+                        "image_folders=")
+
+
+def _check_kind(path, status):
     if not stat.S_ISREG(status.st_mode):
         raise UserError(f"{path} is not an image file but a folder or a device")
-    if status.st_size > MAX_BYTES:
-        raise UserError(f"image {path} is larger than {MAX_BYTES >> 20} MiB: scale it down first")
-    return _decode(path, path)
+
+
+def _no_file(source):
+    """What to say of a text that names no file."""
+    address = OTHER_ADDRESS.match(source)
+    if not address:
+        return f"no such image: {short(source, MAX_SHOWN)}"
+    if address[1].lower() == "data":
+        return f"a data: address ({len(source)} characters) is no file: save the picture and give its path"
+    return f"{short(source)} is a {address[1].lower()}: address, not a path: give the path of a file"
 
 
 def _download(url):
@@ -59,16 +113,16 @@ def _download(url):
 
 
 def _decode(file, name):
-    """The RGB image in `file` (a path or an open file), called `name` in errors."""
+    """The RGB image in the open file `file`, called `name` in errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own size warning and notes on odd metadata
         try:
-            with Image.open(file, formats=FORMATS) as image:
+            with Image.open(_without_texts(file), formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise UserError(f"image {name} has {image.width} x {image.height} pixels, more than "
                                     f"{MAX_PIXELS // 1_000_000} megapixels: scale it down first")
                 return image.convert("RGB")
-        except (UserError, MemoryError, PermissionError):
+        except (UserError, MemoryError):
             raise
         except Image.DecompressionBombError:
             raise UserError(f"image {name} has more than {MAX_PIXELS // 1_000_000} megapixels: "
@@ -77,6 +131,29 @@ def _decode(file, name):
             raise UserError(f"{name} is not an image that can be read (JPEG, PNG, WebP, BMP or GIF)") from None
         except Exception as e:  # a damaged file makes the decoders raise nearly anything
             raise UserError(f"image {name} is damaged or incomplete ({e})") from None
+
+
+def _without_texts(file):
+    """`file`, or if that is a PNG a copy of it in memory without texts and colour profile.
+
+    Pillow refuses a picture whose texts are large, since they may unpack to gigabytes; left out they cost nothing.
+    """
+    signature = file.read(len(PNG_SIGNATURE))
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if signature != PNG_SIGNATURE:
+        return file
+    kept = io.BytesIO()
+    kept.write(file.read(len(signature)))
+    while len(header := file.read(8)) == 8:  # of a chunk: bytes of its content, kind; a checksum follows the content
+        length, kind = struct.unpack(">I4s", header)
+        end = min(file.tell() + length + 4, size)
+        if kind not in PNG_SKIPPED:
+            kept.write(header)
+            kept.write(file.read(end - file.tell()))
+        file.seek(end)
+    kept.seek(0)
+    return kept
 
 
 def to_rgb(image):

@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+from core.terminal import require_reader
 from infer.sampling import Sampling
 
 DEFAULTS = Sampling()
@@ -39,8 +40,9 @@ def visible(text):
 
 
 def show(piece):
-    """Print a piece of an answer at once."""
+    """Print a piece of an answer at once; raises ReaderLeft when nobody reads it."""
     print(visible(piece), end="", flush=True)
+    require_reader()
 
 
 def loaded(engine):

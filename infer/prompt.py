@@ -1,6 +1,7 @@
 """Prompts in the published formats, and where their images stand."""
 
 import os
+import re
 
 import numpy as np
 
@@ -14,6 +15,8 @@ BENCHMARK_PROMPT = "Generate the caption in English with grounding:"
 SYSTEM = "You are a helpful assistant."
 NUMBERS = {"box": 4, "quad": 8}
 MAX_WINDOW = 6144             # tokens; the published chat default
+OPENING = re.compile(r"(?<!\\)<(img|ref|box|quad)>")  # after a backslash a tag is text
+CLOSING = {tag: re.compile(rf"(?<!\\)</{tag}>") for tag in ("img", "ref", "box", "quad")}
 
 
 def from_list_format(parts, label=CHAT_LABEL, first=1):
@@ -53,16 +56,15 @@ def to_list_format(text):
     """The parts of a text in order: {"image" | "ref" | "box" | "quad": content} for closed tags, {"text": …} else."""
     parts, end = [], 0
     while end < len(text):
-        opened = [(at, tag) for tag in ("img", "ref", "box", "quad") if (at := text.find(f"<{tag}>", end)) >= 0]
-        start, tag = min(opened, default=(len(text), ""))
-        stop = text.find(f"</{tag}>", start) if tag else -1
-        if stop < 0:
+        opened = OPENING.search(text, end)
+        closed = opened and CLOSING[opened[1]].search(text, opened.end())
+        if not closed:
             parts.append({"text": text[end:]})
             break
-        if start > end:
-            parts.append({"text": text[end:start]})
-        parts.append({"image" if tag == "img" else tag: text[start + len(tag) + 2:stop]})
-        end = stop + len(tag) + 3
+        if opened.start() > end:
+            parts.append({"text": text[end:opened.start()]})
+        parts.append({"image" if opened[1] == "img" else opened[1]: text[opened.end():closed.start()]})
+        end = closed.end()
     return parts
 
 

@@ -1,5 +1,7 @@
 """Text to token ids and back: the published byte-pair ranks, every special token, image spans."""
 
+import functools
+import re
 import unicodedata
 
 import tiktoken
@@ -7,6 +9,7 @@ import tiktoken
 from core.config import QUERIES
 from core.errors import UserError
 from core.ranks import read_ranks
+from core.text import reread
 
 PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
            r"|\s*[\r\n]+|\s+(?!\S)|\s+")
@@ -39,22 +42,27 @@ class Tokenizer:
         """Token ids of `text`, which is NFC-normalised first.
 
         `special` limits which special tokens are recognised in it ("all" or a collection of their texts); the
-        others are plain text. `<img>path</img>` becomes the start id, the path's UTF-8 bytes as ids, padding up to
-        256 slots, the end id. Raises UserError for an unclosed `<img>` and for a path longer than 256 bytes.
+        others are plain text, and so is one after a backslash, which is left out. `<img>path</img>` becomes the start
+        id, the path's UTF-8 bytes as ids, padding up to 256 slots, the end id. Raises UserError for an unclosed `<img>`
+        and for a path longer than 256 bytes.
         """
         if len(text) > MAX_TEXT:
             raise UserError(f"the text is longer than {MAX_TEXT} characters: shorten the prompt")
-        text = unicodedata.normalize("NFC", text)
-        allowed = "all" if special == "all" else set(special)
+        text = unicodedata.normalize("NFC", reread(text))
+        tags, escaped_tags = _tag_patterns(SPECIAL_TOKENS if special == "all" else tuple(special))
+        ids = []
         try:
-            ids = self._bpe.encode(text, allowed_special=allowed, disallowed_special=())
+            for number, piece in enumerate(tags.split(text)):  # every second piece is a tag
+                ids += [self.special[piece]] if number % 2 else self._bpe.encode(
+                    escaped_tags.sub(r"\1", piece), allowed_special=set(), disallowed_special=())
         except ValueError:  # the split pattern's engine gives up on enormous runs of white space
             raise UserError("the text cannot be split into tokens: shorten its runs of white space") from None
         out, end = [], 0
         while (start := _find(ids, self.image_start, end)) >= 0:
             stop = _find(ids, self.image_end, start)
             if stop < 0:
-                raise UserError("unclosed image tag in the prompt: write <img>path</img>")
+                raise UserError("unclosed image tag in the prompt: write <img>path</img>, or \\<img> for the tag as "
+                                "text")
             out += ids[end:start]
             out += self._image_span(ids[start + 1:stop])
             end = stop + 1
@@ -105,6 +113,13 @@ class Tokenizer:
         pad = _find(slots, self.image_pad, 0)
         path = slots if pad < 0 else slots[:pad]
         return (bytes(path), stop) if all(0 <= i < 256 for i in path) else (None, None)
+
+
+@functools.cache
+def _tag_patterns(tags):
+    """Patterns of the tags, one group each: where they are tags, and with the backslash that makes them text."""
+    names = "|".join(map(re.escape, tags)) or "(?!)"
+    return re.compile(rf"(?<!\\)({names})"), re.compile(rf"\\({names})")
 
 
 def _find(ids, value, start):

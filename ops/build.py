@@ -127,7 +127,8 @@ def run_ninja(text, out):
     if not description.exists() or description.read_text() != text:
         description.write_text(text)
     jobs = str(len(os.sched_getaffinity(0)))
-    done = subprocess.run([Path(ninja.BIN_DIR) / "ninja", "-C", out, "-j", jobs])
+    done = subprocess.run([Path(ninja.BIN_DIR) / "ninja", "-C", out, "-j", jobs],
+                          restore_signals=False)  # SIGPIPE stays ignored: a reader that leaves ends no build
     if done.returncode != 0:
         raise UserError(f"building the operators failed (see the compiler's message above; folder {out})")
 

@@ -14,7 +14,7 @@ import textwrap
 from pathlib import Path
 
 from core.config import ModelConfig
-from core.errors import UserError
+from core.errors import UserError, run_cli
 from core.machine import memory
 from ops.build import source_version
 from ops.weights import parameter_shapes
@@ -29,7 +29,7 @@ def output(*command, partial=False):
     """Standard output of a command, stripped; "" when it is missing, takes longer than a minute, or fails (then
     `partial` asks for what it printed)."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=60, cwd=ROOT)
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip() if partial or done.returncode == 0 else ""
@@ -215,4 +215,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_cli(main)

@@ -51,7 +51,8 @@ def test_machines_cases_and_versions_are_never_mixed(tmp_path):
 
 
 @pytest.mark.parametrize("text, message", [
-    ("{", "line 1 is no line"), ('{"schema": 99}\n', "schema 99"), ('{"schema": 1}\n', "lacks benchmark")])
+    ("{", "line 1 is cut off or damaged"), ("[1]\n", "line 1 is no line"), ('{"schema": 99}\n', "schema 99"),
+    ('{"schema": 1}\n', "lacks benchmark")])
 def test_damaged_history_is_refused(tmp_path, text, message):
     (tmp_path / FILE).write_text(text)
     with pytest.raises(UserError, match=message):

@@ -83,7 +83,7 @@ def test_ctrl_c_at_the_prompt_begins_a_new_line(talk, monkeypatch):
             return line
         raise line
 
-    monkeypatch.setattr("builtins.input", read)
+    monkeypatch.setattr("infer.chat.read_line", read)
     assert "/quit" in "\n".join(talk()[0])
 
 

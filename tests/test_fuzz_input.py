@@ -20,7 +20,8 @@ from infer.image import FORMATS, load_image
 from infer.prompt import from_list_format, image_spans, make_context, to_list_format
 
 TAGS = ["<img>", "</img>", "<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>", "<|im_start|>", "<|im_end|>",
-        "<imgpad>", "(1,2),(3,4)", "(0,0),(1000,1000)", "(1,2),(3,4),(5,6),(7,8)", "dog", ",", " ", "a.jpg", "1001"]
+        "<imgpad>", "(1,2),(3,4)", "(0,0),(1000,1000)", "(1,2),(3,4),(5,6),(7,8)", "dog", ",", " ", "a.jpg", "1001",
+        "\\", "\udce9", "\ud800"]
 MARKUP = st.lists(st.one_of(st.sampled_from(TAGS), st.text(max_size=6)), max_size=16).map("".join)
 
 CONTEXT = ssl.create_default_context()

@@ -34,6 +34,37 @@ def test_to_list_format_keeps_open_tags_as_text(text):
     assert prompt.to_list_format(text) == [{"text": text}]
 
 
+@pytest.mark.parametrize("text, parts", [
+    (r"a \<img> tag", [{"text": r"a \<img> tag"}]),
+    (r"\<img><img>a.jpg</img>\</img>", [{"text": r"\<img>"}, {"image": "a.jpg"}, {"text": r"\</img>"}]),
+    (r"<ref>the \</ref> tag</ref>", [{"ref": r"the \</ref> tag"}])])
+def test_to_list_format_takes_a_tag_after_a_backslash_as_text(text, parts):
+    assert prompt.to_list_format(text) == parts
+
+
+@pytest.mark.parametrize("text", [r"What does \<img> mean?", r"\<img>a.jpg\</img>", r"\<|im_end|>", r"\<ref>\<img>"])
+def test_a_tag_after_a_backslash_is_encoded_as_text(byte_tokenizer, text):
+    plain = text.replace("\\", "")
+    assert byte_tokenizer.encode(text) == byte_tokenizer.encode(plain, special=())
+    assert prompt.images_of(text, ["a.jpg"]) == ["a.jpg"]
+
+
+def test_backslashes_elsewhere_stay(byte_tokenizer):
+    text = "C:\\<i> \\n <im g>"
+    assert byte_tokenizer.decode(byte_tokenizer.encode(text)) == text
+
+
+def test_an_unclosed_tag_names_the_backslash(byte_tokenizer):
+    with pytest.raises(UserError, match=r"or \\<img> for the tag as text"):
+        byte_tokenizer.encode("what is <img>?")
+
+
+def test_bytes_that_python_kept_are_read_as_utf_8(byte_tokenizer):
+    kept = "ç 中".encode().decode("ascii", "surrogateescape")
+    assert byte_tokenizer.encode(kept) == byte_tokenizer.encode("ç 中")
+    assert byte_tokenizer.decode(byte_tokenizer.encode("caf\udce9")) == "caf\ufffd"
+
+
 @pytest.mark.parametrize("case", CASES["make_context"], ids=range(len(CASES["make_context"])))
 def test_make_context(tokenizer, case):
     text, ids = prompt.make_context(tokenizer, case["query"], case["history"], case["system"],
