@@ -134,7 +134,7 @@ def export_again(checkpoint, folder, manifest):
     command = ["python", "-m", "export", Path(folder).name, str(checkpoint), str(Path(folder).parent)]
     for option in ("dtype", "impl"):
         command += [f"--{option}", str(manifest.get(option))]
-    return f"`{shlex.join(command)}`"
+    return f"`{shell_line(command)}`"
 
 
 def collect(argv, threads, checkpoint, image, gpu):
