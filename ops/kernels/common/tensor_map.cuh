@@ -86,24 +86,26 @@ __device__ __forceinline__ void barrier_init_fence() {
 __device__ __forceinline__ void barrier_expect(uint32_t barrier, uint32_t bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
+// Whether the phase of this parity ends within kTriesToLook tries. One loop and nothing else stands in a wait's way.
 __device__ __forceinline__ bool barrier_try(uint32_t barrier, uint32_t parity) {
     uint32_t done;
-    asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-                 : "=r"(done) : "r"(barrier), "r"(parity) : "memory");
+    asm volatile("{ .reg .pred done, more; .reg .u32 left; mov.u32 left, %3;"
+                 " again_%=: mbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;"
+                 " @done bra end_%=; sub.u32 left, left, 1; setp.ne.u32 more, left, 0; @more bra again_%=;"
+                 " end_%=: selp.u32 %0, 1, 0, done; }"
+                 : "=r"(done) : "r"(barrier), "r"(parity), "n"(kTriesToLook) : "memory");
     return done;
 }
 // In line as a whole: around a call, matrix instructions would be serialised. False if the wait was given up.
 __device__ __forceinline__ bool barrier_wait(uint32_t barrier, uint32_t parity, Wait wait) {
-    if (barrier_try(barrier, parity)) return true;
-    unsigned tries = 0, before = nanoseconds(), waited = 0;
+    unsigned before = 0, waited = 0;
 #pragma unroll 1
     while (!barrier_try(barrier, parity)) {
-        if (given_up().now) return false;
-        if (++tries % kTriesToLook) continue;
-        const unsigned now = nanoseconds();
-        waited += min(now - before, kMostBetweenLooks);
+        const unsigned now = nanoseconds() | 1;
+        if (before) waited += min(now - before, kMostBetweenLooks);
         before = now;
         if (waited > kPatienceNanoseconds) give_up(wait);
+        if (given_up().now) return false;
     }
     return true;
 }
