@@ -235,8 +235,15 @@ class Generation:
             self._cache.ids, self._cache.features = self._kept
 
     def step(self):
-        """Run one decode step: one more token for every row that is not finished."""
+        """Run one decode step: one more token for every row that is not finished; RuntimeError after the last one.
+
+        The caches have a slot for each of `max_new_tokens`. Positions live on the device, which a GPU's kernels do not
+        stop for: so steps are counted here.
+        """
         self._check_running()
+        if self._launched >= self._max_new_tokens:
+            raise RuntimeError(f"the generation has its {self._max_new_tokens} tokens and no cache slot for more: "
+                               "start one with a larger max_new_tokens")
         self._graph.run()
         self._launched += 1
 
