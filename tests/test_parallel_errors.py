@@ -1,12 +1,9 @@
 """An error inside a parallel region of the CPU kernels comes out as an exception: the process lives on."""
 
-import shlex
-import subprocess
-
 import pytest
 
-from ops import toolchain
-from ops.build import BINDINGS, ROOT
+from ops.build import BINDINGS
+from tests import cpp
 
 # Stands in for oneDNN, whose products of rows run inside the attention's region: it refuses each of them.
 PROGRAM = """
@@ -38,10 +35,6 @@ int main() {
 
 @pytest.mark.parametrize("threads", ["1", "4"])
 def test_a_product_that_fails_inside_the_attention(tmp_path, threads):
-    (tmp_path / "main.cc").write_text(PROGRAM)
     kernels = [BINDINGS / "cpu" / f"{name}.cc" for name in ("attention", "blas", "dot", "pointwise")]
-    subprocess.run([*shlex.split(toolchain.compiler()), "-std=c++17", "-fopenmp", f"-I{ROOT}", tmp_path / "main.cc", *kernels, "-o",
-                    tmp_path / "program"], check=True)
-    done = subprocess.run([tmp_path / "program"], env={"OMP_NUM_THREADS": threads}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["oneDNN sgemm failed with status 7"] * 3
+    lines = cpp.output(tmp_path, PROGRAM, *kernels, OMP_NUM_THREADS=threads)
+    assert lines == ["oneDNN sgemm failed with status 7"] * 3
