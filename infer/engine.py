@@ -42,7 +42,7 @@ class Engine:
         self._paddle.set_device(self.device)
         self._inputs = DeviceInputs(self._paddle, self.device)
         if self.device == "gpu":
-            from ops import selfcheck  # imports Paddle, which must have its settings first
+            from ops import selfcheck, tuning  # import Paddle, which must have its settings first
 
             if Manifest(Path(exported) / "language").impl == "native":
                 selfcheck.check_paddle("gpu")
@@ -55,6 +55,7 @@ class Engine:
         self.weights = self._language.weights
         if self.device == "gpu" and self.impl == "fused":
             selfcheck.check_operators("gpu", self.dtype)
+            tuning.tune(self.config, self._vision.operator_weights() | self._language.operator_weights(), self.dtype)
         self._caches = {}
         self._running = None
         # The fused operators never read what was not written; zeroing would need a kernel of Paddle's.
