@@ -18,8 +18,8 @@ int main() {{
 @pytest.fixture(scope="module")
 def rung(tmp_path_factory):
     """{rows: rung}."""
-    lines = cpp.output(tmp_path_factory.mktemp("rungs"), PROGRAM)
-    return dict(enumerate(map(int, lines), 1))
+    program = cpp.program(tmp_path_factory.mktemp("rungs"), PROGRAM)
+    return dict(enumerate(map(int, cpp.lines(program)), 1))
 
 
 def tiles(rows, size):

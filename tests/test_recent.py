@@ -34,7 +34,7 @@ int main() {
 
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory):
-    return cpp.output(tmp_path_factory.mktemp("recent"), PROGRAM)
+    return cpp.lines(cpp.program(tmp_path_factory.mktemp("recent"), PROGRAM))
 
 
 def test_the_entry_not_used_for_longest_goes(lines):

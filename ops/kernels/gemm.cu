@@ -270,9 +270,10 @@ struct QwenVlContext {
         if (g.addend == g.y) timed.addend = scratch;
         cudaEvent_t events[kTimedRuns + 1];
         for (auto& event : events) cudaEventCreate(&event);
+        int turn = 0;  // each run reads another layer's weights
         auto median = [&](const Choice& choice, int runs) {
             for (int i = -1; i < runs; ++i) {
-                const long long other = g.layers > 0 ? (g.layer + i + 1) % g.layers - g.layer : 0;
+                const long long other = g.layers > 0 ? turn++ % g.layers - g.layer : 0;
                 timed.weight = static_cast<const char*>(g.weight) + other * weight_bytes(g, g.layer_stride);
                 if (i <= 0) cudaEventRecord(events[0], stream);
                 if (run(plan, timed, choice, stream) != QWEN_VL_OK) return kNever;
