@@ -48,7 +48,7 @@ def _timing():
 def tune(config, weights, dtype):
     """Time the products of a model on the GPU; a model of the same sizes as one before costs no timing.
 
-    weights: {operator: {role: tensor}} of the fused graphs, or of one of them, as they are bound; dtype: of activations.
+    weights: {operator: {role: tensor}} of the fused graphs, or of one of them, as bound; dtype: of activations.
     """
     rng = np.random.default_rng(0)
     with _timing():
