@@ -177,7 +177,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? kThreads : 1)
 template <typename T, int D> bool launch(const QwenVlAttention& a, cudaStream_t stream, int* status) {
     constexpr int kBytes = 4 * Tile<D, kKeys>::kBytes + 32;
     const auto kernel = causal_kernel<T, D>;
-    static const bool usable = can_run(kernel, kThreads, kBytes);
+    const bool usable = can_run(kernel, kThreads, kBytes);
     if (!usable) return false;
     CUtensorMap maps[2];
     for (int i = 0; i < 2; ++i)

@@ -224,7 +224,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
 template <typename T, int D> bool launch(const QwenVlAttention& a, cudaStream_t stream, int* status) {
     using S = FullShape<D>;
     const auto kernel = full_kernel<T, D>;
-    static const bool usable = can_run(kernel, S::kThreads, S::kTotal);
+    const bool usable = can_run(kernel, S::kThreads, S::kTotal);
     if (!usable) return false;
     const int query_groups = a.query_group ? a.groups : 1;  // groups may share their queries
     const auto map = [&](CUtensorMap* to, const void* base, int rows, long long row, long long head, int groups,
