@@ -188,11 +188,17 @@ $(WHEELS): | $(ENVIRONMENT)
 ops: $(OPS_LIBRARY) $(STOCK_PACKAGES) ## build the operator library; install paddlenlp_ops and fused_ln
 	@$(PADDLE_PYTHON) -m ops.stock.install $(STOCK)/packages
 
-$(OPS_LIBRARY): $(OPS_SOURCES) $(WHEELS)
+# What would be built on this machine; newer than the library where that is something else.
+$(OPS_LIBRARY:%/libqwen_vl_ops.so=%/target.json): FORCE | $(WHEELS)
+	+@$(PADDLE_PYTHON) -m ops.wanted library --device $(USED_DEVICE) --out $(@D)
+$(STOCK)/target.json: FORCE | $(WHEELS)
+	+@$(PADDLE_PYTHON) -m ops.wanted stock --device $(DEVICE) --out $(@D)
+
+$(OPS_LIBRARY): $(OPS_SOURCES) $(WHEELS) $(OPS_LIBRARY:%/libqwen_vl_ops.so=%/target.json)
 	$(PADDLE_PYTHON) -m ops.build --device $(USED_DEVICE) --out $(@D)
 	@touch $@
 
-$(STOCK_PACKAGES): $(STOCK_SOURCES) $(WHEELS)
+$(STOCK_PACKAGES): $(STOCK_SOURCES) $(WHEELS) $(STOCK)/target.json
 	$(PADDLE_PYTHON) -m ops.stock.build --device $(DEVICE) --out $(STOCK)
 	@touch $@
 

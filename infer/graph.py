@@ -106,7 +106,7 @@ class Graph:
         if self.manifest.impl == "fused":
             from ops import library
 
-            built = library.load()
+            built = library.load(device)
             if built != self.manifest.operators:
                 raise UserError(f"{folder} was exported for operators {self.manifest.operators}, the library built "
                                 f"here is {built}: run `make export` again")
