@@ -188,7 +188,7 @@ $(WHEELS): | $(ENVIRONMENT)
 ops: $(OPS_LIBRARY) $(STOCK_PACKAGES) ## build the operator library; install paddlenlp_ops and fused_ln
 	@$(PADDLE_PYTHON) -m ops.stock.install $(STOCK)/packages
 
-# What would be built on this machine; newer than the library where that is something else.
+# What would be built here: newer than the library where that is something else, else as old (ops/wanted.py).
 $(OPS_LIBRARY:%/libqwen_vl_ops.so=%/target.json): FORCE | $(WHEELS)
 	+@$(PADDLE_PYTHON) -m ops.wanted library --device $(USED_DEVICE) --out $(@D)
 $(STOCK)/target.json: FORCE | $(WHEELS)

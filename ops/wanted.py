@@ -1,7 +1,7 @@
 """Says in a file whether what was built is what would be built here and now; make calls it before it looks at times.
 
 `python -m ops.wanted library|stock --device DEVICE --out DIR` writes DIR/target.json, what would be built for this CPU,
-compiler, Paddle and MARCH, CUDA_ARCHS or cards. The file is newer than the library when that is another one.
+compiler, Paddle and MARCH, CUDA_ARCHS or cards. The file is as old as the library, or newer when that is another one.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def is_wanted(built, wanted):
 
 
 def renew(library, plan, out):
-    """Write `out`/target.json where it is missing, or where `library` is not what `plan()` would have built.
+    """Write `out`/target.json: with the time of `library` if that is what `plan()` would have built, else newer.
 
     Where nothing can be built, a library that this machine can run stays.
     """
@@ -35,8 +35,6 @@ def renew(library, plan, out):
         good = is_wanted(built, wanted)
     except UserError:
         wanted, good = built, target.fault(built) is None
-    if good and file.is_file():
-        return
     with atomic_file(file, "w") as f:
         json.dump(wanted, f, indent=1)
     if good:
