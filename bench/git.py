@@ -22,7 +22,7 @@ def git(*args, tree=None):
     tree = Path(tree or ROOT)
     top = _run(tree, "rev-parse", "--show-toplevel")
     if not top or not os.path.samefile(top, tree):
-        raise UserError(f"{tree} is not a git repository of its own: use a clone")
+        raise UserError("not a git repository of its own (one around it is another project's): use a clone")
     return _run(tree, *args)
 
 
