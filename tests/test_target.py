@@ -152,6 +152,7 @@ def test_make_builds_what_the_cpu_needs(tmp_path):
                               env={**env, **variables})
         assert done.returncode == 0, done.stderr
         return "-m ops.build" in done.stdout
+    assert builds()
     described, *_ = build.plan("cpu")
     library(path, described)
     assert not builds()
