@@ -115,8 +115,9 @@ export QWEN_VL_OPS := $(call absolute,$(OPS_LIBRARY))
 export QWEN_VL_STOCK := $(call absolute,$(STOCK)/packages)
 
 # What the steps are made from
-OPS_SOURCES := ops/paddle ops/kernels ops/build.py ops/toolchain.py
-STOCK_SOURCES := ops/stock ops/kernels/common/vector.cuh ops/paddle/checks.h ops/build.py ops/toolchain.py
+OPS_SOURCES := ops/paddle ops/kernels $(addprefix ops/,build.py compiler.py target.py toolchain.py)
+STOCK_SOURCES := ops/stock ops/kernels/common/vector.cuh ops/paddle/checks.h \
+  $(addprefix ops/,build.py compiler.py target.py toolchain.py)
 SHARED_SOURCES := core/config.py core/files.py export/readers
 CONVERT_SOURCES := $(addprefix export/,convert.py checkpoint.py names.py stored.py pdparams_writer.py) $(SHARED_SOURCES)
 EXPORT_SOURCES := $(filter-out export/convert.py export/synthetic.py export/stock.py,$(wildcard export/*.py)) \
@@ -180,12 +181,20 @@ $(WHEELS): FORCE | $(ENVIRONMENT)
 ops: $(OPS_LIBRARY) $(STOCK_PACKAGES) ## build the operator library; install paddlenlp_ops and fused_ln
 	@$(PADDLE_PYTHON) -m ops.stock.install $(STOCK)/packages
 
-$(eval $(call made_from,$(OPS_LIBRARY),$(OPS_SOURCES) $(WHEELS)))
+# What is there if it serves, else what would be built here and now (ops/wanted.py)
+OPS_TARGET := $(OPS_LIBRARY:%/libqwen_vl_ops.so=%/target.json)
+STOCK_TARGET := $(STOCK)/target.json
+$(OPS_TARGET): FORCE | $(WHEELS)
+	+@$(PADDLE_PYTHON) -m ops.wanted library --device $(USED_DEVICE) --out $(@D)
+$(STOCK_TARGET): FORCE | $(WHEELS)
+	+@$(PADDLE_PYTHON) -m ops.wanted stock --device $(DEVICE) --out $(@D)
+
+$(eval $(call made_from,$(OPS_LIBRARY),$(OPS_SOURCES) $(WHEELS) $(OPS_TARGET)))
 $(OPS_LIBRARY):
 	$(PADDLE_PYTHON) -m ops.build --device $(USED_DEVICE) --out $(@D)
 	$(MADE)
 
-$(eval $(call made_from,$(STOCK_PACKAGES),$(STOCK_SOURCES) $(WHEELS)))
+$(eval $(call made_from,$(STOCK_PACKAGES),$(STOCK_SOURCES) $(WHEELS) $(STOCK_TARGET)))
 $(STOCK_PACKAGES):
 	$(PADDLE_PYTHON) -m ops.stock.build --device $(DEVICE) --out $(STOCK)
 	$(MADE)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.arms import ARMS
+from bench.git import git
 from bench.provenance import WRITTEN_BY_RUNS, machine_name
 from bench.report import conditions_line, device_name, markdown_text
 from bench.results import check_writable
@@ -22,7 +23,7 @@ from bench.verdict import (
     verdict_table,
     why_invalid,
 )
-from bench.versions import build, check_out, git, linked, operators
+from bench.versions import build, check_out, linked, operators
 from core.files import atomic_file
 
 BASE, HEAD, AGAIN = "base", "head", "base-again"

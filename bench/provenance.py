@@ -5,18 +5,17 @@ import json
 import os
 import platform
 import re
-import subprocess
 from pathlib import Path
 
 import psutil
 import xxhash
 
 from bench.conditions import cpu_mhz, not_available
+from bench.git import ROOT, git
 from core.errors import UserError
 from core.files import file_hash
 from core.text import shell_line
 
-ROOT = Path(__file__).resolve().parents[1]
 WRITTEN_BY_RUNS = (":(exclude)results", ":(exclude)README.md")
 MAKE_COMMAND = "QWEN_VL_MAKE"   # variable with a goal of make and the names of the variables that were typed
 
@@ -90,15 +89,13 @@ def repro_command(argv, git):
 
 
 def git_state():
-    """{"sha", "dirty"} of this repository, None for both outside one; what runs write makes nothing dirty."""
-    def git(*args):
-        return subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True, errors="replace",
-                              check=True).stdout
+    """{"sha", "dirty"} of this repository, what runs write makes nothing dirty; {"sha": None, "dirty": None, "reason"}
+    where git does not say."""
     try:
-        changed = git("status", "--porcelain", "--", ".", *WRITTEN_BY_RUNS).strip()
-        return {"sha": git("rev-parse", "HEAD").strip(), "dirty": bool(changed)}
-    except (OSError, subprocess.CalledProcessError):
-        return {"sha": None, "dirty": None}
+        changed = git("status", "--porcelain", "--", ".", *WRITTEN_BY_RUNS)
+        return {"sha": git("rev-parse", "HEAD"), "dirty": bool(changed)}
+    except UserError as e:
+        return {"sha": None, "dirty": None, "reason": without_paths(str(e))}
 
 
 def checkpoint_identity(checkpoint, exported_dirs):

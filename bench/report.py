@@ -253,7 +253,7 @@ def provenance_notes(rows):
     image, gpu = conditions.get("image", {}), conditions.get("gpu", missing)
     facts = gpu if isinstance(gpu, str) else ", ".join(f"{name} {value}" for name, value in gpu.items())
     sha = git.get("sha")
-    lines = [f"Measured {conditions.get('time', missing)}, git {sha or missing}"
+    lines = [f"Measured {conditions.get('time', missing)}, git {sha or git.get('reason', missing)}"
              f"{' with uncommitted changes' if git.get('dirty') else ''}, benchmark version {rows[0].benchmark}, "
              f"row schema {rows[0].schema}.",
              f"Weights {checkpoint.get('hash')} ({'synthetic' if checkpoint.get('synthetic') else 'not synthetic'}"

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.arms import ROOT
+from bench.git import environment, git
 from bench.process import FIRST_PROTOCOL
 from bench.worker import PROTOCOL
 from core.errors import UserError
@@ -30,25 +30,15 @@ class Version:
     tree: Path
 
 
-def git(*args):
-    """Output of git in this repository; UserError with its last line when it fails."""
-    try:
-        done = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True,
-                              errors="replace")
-    except OSError as e:
-        raise UserError(f"cannot run git: {e.strerror}") from None
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no reason given"]
-        raise UserError(f"git {args[0]}: {lines[-1]}")
-    return done.stdout.strip()
-
-
 def commit_of(name):
     """Full sha of a git reference; UserError when there is none of that name."""
+    shallow = git("rev-parse", "--is-shallow-repository") == "true"  # first: fails where there is no repository
     try:
         return git("rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}")
     except UserError as e:
-        raise UserError(f"BASE={name} is no commit of this repository ({e}): give a branch, a tag or a sha") from None
+        remedy = "run `git fetch --unshallow`, as this clone is shallow, or " if shallow else ""
+        raise UserError(f"BASE={name} is no commit of this repository ({e}): {remedy}give a branch, a tag or a "
+                        "sha") from None
 
 
 def check_out(name, build):
@@ -59,7 +49,7 @@ def check_out(name, build):
         git("worktree", "prune")
         tree.parent.mkdir(parents=True, exist_ok=True)
         git("worktree", "add", "--detach", "--force", str(tree), sha)
-    if git("-C", str(tree), "rev-parse", "HEAD") != sha or git("-C", str(tree), "status", "--porcelain", "-uno"):
+    if not _holds(tree, sha):
         raise UserError(f"{tree} does not hold {sha[:12]} unchanged: delete it, and run `git worktree prune`")
     worker = tree / "bench" / "worker.py"
     text = worker.read_text(encoding="utf-8") if worker.is_file() else ""
@@ -84,13 +74,24 @@ def linked(checkpoint, folder):
     return place
 
 
+def _holds(tree, sha):
+    """Whether a folder is a worktree of this repository, at the commit `sha` and without changes."""
+    try:
+        own = git("rev-parse", "--show-toplevel")
+        stores = [Path(folder, git("rev-parse", "--git-common-dir", tree=folder)) for folder in (own, tree)]
+        return (os.path.samefile(*stores) and git("rev-parse", "HEAD", tree=tree) == sha
+                and not git("status", "--porcelain", "-uno", tree=tree))
+    except UserError:  # of another repository, which may be gone
+        return False
+
+
 def build(version, checkpoint, dtype, device, impl, python, log):
     """Build a version's operators and export the checkpoint (from `linked`) with them; returns the exported folder.
 
     `python` is {framework: interpreter}. What make prints goes to the file `log`. UserError when it fails.
     """
     exported = version.tree / "build" / "compare" / Path(checkpoint).name / f"{impl}-{dtype}"
-    env = {name: value for name, value in os.environ.items() if name not in MAKE_VARIABLES}
+    env = {name: value for name, value in environment().items() if name not in MAKE_VARIABLES}
     interpreters = [f"{name.upper()}_PYTHON={os.path.abspath(path) if os.sep in path else path}"
                     for name, path in python.items()]
     with open(log, "wb") as output:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -19,11 +20,12 @@ MAX_MANIFEST_BYTES = 1 << 20
 
 def cpu_threads():
     """Threads for the CPU: OMP_NUM_THREADS if set, else the physical cores that this process may use."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    wanted = os.environ.get("OMP_NUM_THREADS", "").strip()
     if wanted:
-        if not wanted.isdigit() or int(wanted) < 1:
-            raise UserError(f"OMP_NUM_THREADS={wanted!r} is no number of threads")
-        return int(wanted)
+        levels = [level.strip() for level in wanted.split(",")]  # OpenMP's list: a number per nested level
+        if not all(re.fullmatch("0*[1-9][0-9]{0,5}", level) for level in levels):
+            raise UserError(f"OMP_NUM_THREADS={wanted!r} is no number of threads: unset it, or give one such as 4")
+        return int(levels[0])
     return min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0)))
 
 
@@ -106,7 +108,7 @@ class Graph:
         if self.manifest.impl == "fused":
             from ops import library
 
-            built = library.load()
+            built = library.load(device)
             if built != self.manifest.operators:
                 raise UserError(f"{folder} was exported for operators {self.manifest.operators}, the library built "
                                 f"here is {built}: run `make export` again")

@@ -1,11 +1,11 @@
-"""The compiled operator library: where it is, which version it is, and its registration with Paddle."""
+"""The compiled operator library: where it is, whether it is for this machine, and its registration with Paddle."""
 
-import ctypes
 import functools
 import os
 from pathlib import Path
 
 from core.errors import UserError
+from ops import target
 
 LIBRARY = Path("build/ops/cpu/libqwen_vl_ops.so")
 
@@ -19,24 +19,40 @@ def path():
 
 
 @functools.cache
-def load():
-    """Register the operators with Paddle, once per process, and return the library's version."""
+def built_for(device="cpu"):
+    """What the library was built for, see ops.build.describe; raises UserError unless this machine can run it, on its
+    GPU where `device` is "gpu"."""
     import zlib  # noqa: F401  Paddle 2.6.2 corrupts a zlib that is loaded after it
 
-    from paddle.utils.cpp_extension import load_op_meta_info_and_register_op
+    import paddle
 
     library = path()
+    built = target.read(library)
+    wheel = f"paddlepaddle{'-gpu' if paddle.is_compiled_with_cuda() else ''} {paddle.__version__}"
+    card = paddle.device.cuda.get_device_capability() if device == "gpu" else None
+    fault = target.fault(built, wheel, card)
+    if fault:
+        raise UserError(f"{library} {fault}: run `make ops{' DEVICE=gpu' * (device == 'gpu')}`")
+    return built
+
+
+def load(device="cpu"):
+    """Register the operators with Paddle, once per process, and return the library's version; see `built_for`."""
+    made = version(device)
+    _register()
+    return made
+
+
+@functools.cache
+def _register():
+    from paddle.utils.cpp_extension import load_op_meta_info_and_register_op
+
     try:
-        load_op_meta_info_and_register_op(str(library))
-        return version()
+        load_op_meta_info_and_register_op(str(path()))
     except (OSError, RuntimeError, ValueError) as e:
-        raise UserError(f"cannot load {library} ({str(e).splitlines()[0]}): run `make ops` again") from None
+        raise UserError(f"cannot load {path()} ({str(e).splitlines()[0]}): run `make ops` again") from None
 
 
-def version():
+def version(device="cpu"):
     """The version that the library was compiled with: a hash of its sources."""
-    import paddle  # noqa: F401  the library's own dependencies are Paddle's
-
-    function = ctypes.CDLL(str(path())).qwen_vl_ops_version
-    function.restype = ctypes.c_char_p
-    return function().decode()
+    return built_for(device)["sources"]

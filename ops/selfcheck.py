@@ -245,7 +245,7 @@ def main():
     parser = argparse.ArgumentParser(description="Check a device's operators against plain layers in fp32 on the CPU.")
     parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
     args = parser.parse_args()
-    library.load()
+    library.load(args.device)
     wrong = 0
     for dtype in ("float16", "bfloat16") if args.device == "gpu" else ("float32",):
         for operator, error in operator_errors(args.device, dtype):

@@ -1,4 +1,4 @@
-"""Finds what the operators are built with: the C++ compiler, Paddle's headers, nvcc, CUDA headers, architectures."""
+"""Finds what the operators are built with besides the C++ compiler: Paddle's headers, nvcc, CUDA's, architectures."""
 
 import importlib.util
 import os
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import UserError
+from ops import compiler
 
-OLDEST_GCC = 9
 OLDEST_CUDA = (11, 8)
 OLDEST_CUDA_FOR_90A = (12, 0)
 HEADERS = (("cuda_runtime_api.h", "nvidia-cuda-runtime"), ("cublasLt.h", "nvidia-cublas"))
@@ -28,6 +28,11 @@ class Paddle:
     version: str
     gpu: bool
 
+    @property
+    def wheel(self):
+        """The wheel's name and version, as ops.target.fault compares them."""
+        return f"paddlepaddle{'-gpu' if self.gpu else ''} {self.version}"
+
 
 @dataclass(frozen=True)
 class Cuda:
@@ -39,20 +44,11 @@ class Cuda:
     runtime: Path
     architectures: tuple
 
-
-def compiler():
-    """The C++ compiler's name; raises UserError if it is missing or too old."""
-    name = os.environ.get("CXX", "g++")
-    if shutil.which(name) is None:
-        raise UserError(f"no C++ compiler ({name}): apt install g++")
-    version = _output(name, "-dumpversion").strip().split(".")[0]
-    if Path(name).name.startswith("g++") and version.isdigit() and int(version) < OLDEST_GCC:
-        raise UserError(f"{name} {version} is too old for Paddle's headers: apt install g++-12 and set CXX=g++-12")
-    probe = subprocess.run([name, "-std=c++17", "-fsyntax-only", "-x", "c++", "-"], input="#include <filesystem>\n",
-                           capture_output=True, text=True)
-    if probe.returncode:
-        raise UserError(f"{name} does not compile C++17 with its standard headers: apt install g++")
-    return name
+    @property
+    def ptx(self):
+        """The architecture whose PTX goes along, for cards newer than all of them: 90 for 90a, as PTX with an "a" runs
+        on that very card alone."""
+        return str(max(int(a.rstrip("a")) for a in self.architectures))
 
 
 def paddle():
@@ -114,9 +110,9 @@ def cuda(wanted="", headers=HEADERS):
 
 def _check_host_compiler(nvcc, version, includes):
     """Raise UserError unless nvcc takes the C++ compiler."""
-    name = compiler()
+    name = compiler.find()
     folders = [word for path in includes for word in ("-isystem", path)]
-    probe = subprocess.run([nvcc, "-ccbin", name, "-std=c++17", *folders, "-E", "-x", "cu", "/dev/null"],
+    probe = subprocess.run([nvcc, *name.as_host, "-std=c++17", *folders, "-E", "-x", "cu", "/dev/null"],
                            capture_output=True, text=True)
     if probe.returncode == 0:
         return

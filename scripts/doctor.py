@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import textwrap
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 from core.config import ModelConfig
 from core.errors import UserError, run_cli
 from core.machine import memory
+from ops import compiler, target
 from ops.build import source_version
 from ops.weights import parameter_shapes
 
@@ -25,14 +27,13 @@ DISK_FOR_SETUP = 12 * GIB  # the packages, pip's copies of them, and the build f
 SHOWN = ("paddlepaddle", "paddlepaddle-gpu", "paddlenlp", "torch", "transformers", "numpy", "tiktoken", "Pillow")
 
 
-def output(*command, partial=False):
-    """Standard output of a command, stripped; "" when it is missing, takes longer than a minute, or fails (then
-    `partial` asks for what it printed)."""
+def output(*command):
+    """Standard output of a command, stripped; "" when it is missing, takes longer than a minute, or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=60, cwd=ROOT)
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.strip() if partial or done.returncode == 0 else ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def read(path):
@@ -104,17 +105,42 @@ def model():
                      for shape in parameter_shapes(config, graph).values())
 
 
-def operators(python):
-    """(usable, text) of the built operator library."""
+def operators(found, card):
+    """(fault, what is built, device) of the operator library: texts, fault None where it is for this machine, and
+    "cpu", or "gpu" where it has kernels for one.
+
+    found: the interpreter's wheels; card: compute capability (major, minor) of the GPU, None if none can be used.
+    """
     library = Path(os.environ.get("QWEN_VL_OPS") or ROOT / "build" / "ops" / "cpu" / "libqwen_vl_ops.so")
     if not library.is_file():
-        return False, "not built"
-    loaded = output(python, "-c", "from ops import library; print(library.load())")
-    if not loaded:
-        return False, f"{library} does not load"
-    if loaded.splitlines()[-1] != source_version():
-        return False, f"{library} was built from other sources"
-    return True, f"built and loads, version {source_version()}"
+        return "not built", None, "cpu"
+    built = target.read(library)
+    device = "gpu" if card and built.get("architectures") else "cpu"
+    wheel = next((f"{name} {found[name]}" for name in ("paddlepaddle-gpu", "paddlepaddle") if name in found), None)
+    fault = target.fault(built, wheel, card if device == "gpu" else None)
+    if fault is None and built["sources"] != source_version():
+        fault = "was built from other sources"
+    if fault:
+        return f"{library} {fault}", None, device
+    code = f", {target.code_for(built, card)} for the GPU" if device == "gpu" else ""
+    return None, f"built for {built['march']}{code}, by {built['compiler']}, version {built['sources']}", device
+
+
+def self_check(python, device):
+    """(fault, lines) of ops.selfcheck on the device; fault None if our operators load and are right there."""
+    try:
+        done = subprocess.run([python, "-m", "ops.selfcheck", "--device", device], capture_output=True, text=True,
+                              errors="replace", timeout=120, cwd=ROOT)
+    except (OSError, subprocess.SubprocessError) as e:
+        return f"the operators' check on the {device} did not end ({type(e).__name__}): make ops", ""
+    if done.returncode == 0:
+        return None, done.stdout
+    if any(line.startswith("WRONG") and "Paddle's own" not in line for line in done.stdout.splitlines()):
+        return f"operators give wrong results on the {device} (see above): use another DEVICE=", done.stdout
+    reason = (done.stderr.strip().splitlines() or ["it says nothing"])[-1].removeprefix("error: ")
+    if done.returncode < 0:
+        reason = f"killed by {signal.Signals(-done.returncode).name}"
+    return f"the operators' check on the {device} failed ({reason}): make ops", done.stdout
 
 
 def show(name, value):
@@ -125,7 +151,10 @@ def main():
     python = os.environ.get("PADDLE_PYTHON") or str(ROOT / ".venv" / "bin" / "python")
     torch_python = os.environ.get("TORCH_PYTHON") or python
     gpu_wanted = os.environ.get("DEVICE") == "gpu"
-    compiler = os.environ.get("CXX") or "g++"
+    try:
+        compiler_fault, cxx = None, compiler.find()
+    except UserError as e:
+        compiler_fault, cxx = str(e), None
     total, available = memory()
     free = shutil.disk_usage(ROOT).free
     cards = gpus()
@@ -138,7 +167,7 @@ def main():
     show("Python", f"{platform.python_version()} (this one)")
     interpreter = output(str(ROOT / "scripts" / "setup.sh"), "--find")
     show("for .venv", interpreter)
-    show("compiler", first_line(output(compiler, "--version")))
+    show("compiler", cxx and f"{cxx}: {cxx.version}")
     show("make", first_line(output("make", "--version")))
     show("nvcc", output("nvcc", "--version").splitlines()[-1:][0] if output("nvcc", "--version") else "")
     for card in cards or [""]:
@@ -155,10 +184,6 @@ def main():
     if torch_python != python:
         show("torch", torch_found.get("torch", "not installed"))
         show("transformers", torch_found.get("transformers", "not installed"))
-    usable, ops = operators(python) if found else (False, "cannot be checked without packages")
-    show("operators", ops)
-
-    compiler_fault = None if shutil.which(compiler) else f"no C++ compiler ({compiler}): apt install g++"
     setup_fault = compiler_fault
     if not found:
         if not interpreter:
@@ -186,30 +211,35 @@ def main():
     elif "paddlepaddle-gpu" not in found:
         gpu_fault = "the GPU wheel of Paddle is not installed: make setup DEVICE=gpu"
 
-    if usable:
+    card = None if gpu_fault else tuple(map(int, cards[0].rpartition(",")[2].split(".")))
+    ops_fault, ops, device = operators(found, card) if found else ("cannot be checked without packages", None, "cpu")
+    show("operators", ops or ops_fault)
+    check_fault = None
+    if ops:
         print("Operators against plain layers in fp32 on the CPU")
-        device = "gpu" if not gpu_fault else "cpu"
-        print(textwrap.indent(output(python, "-m", "ops.selfcheck", "--device", device, partial=True) or
-                              f"the check on the {device} did not run to its end", "  "))
+        check_fault, lines = self_check(python, device)
+        print(textwrap.indent(lines.rstrip() or check_fault, "  "))
+    # what is built serves as it is; else make builds it
+    operators_fault = check_fault or (None if ops else compiler_fault)
 
     print("What will work")
     verdict = {
         "setup": setup_fault,
         "ops": compiler_fault or blocked,
         "check": blocked, "checkpoint": blocked, "convert": blocked,
-        "export": compiler_fault or blocked,
-        "infer": compiler_fault or blocked or model_fault,
+        "export": operators_fault or blocked,
+        "infer": operators_fault or blocked or model_fault,
         "baseline": blocked or model_fault,
-        "bench": compiler_fault or blocked or model_fault,
+        "bench": operators_fault or blocked or model_fault,
         "report": blocked,
-        "replay": compiler_fault or blocked,
-        "test": compiler_fault or blocked,
+        "replay": operators_fault or blocked,
+        "test": operators_fault or blocked,
         "lint": blocked,
         "DEVICE=gpu": gpu_fault,
     }
-    for target, fault in verdict.items():
-        print(f"  {'no ' if fault else 'yes'} {target:12} {fault or ''}".rstrip())
-    notes = [environment_fault, None if usable or environment_fault else f"operators: {ops}: make ops (automatic)"]
+    for goal, fault in verdict.items():
+        print(f"  {'no ' if fault else 'yes'} {goal:12} {fault or ''}".rstrip())
+    notes = [environment_fault or ops_fault and f"operators: {ops_fault}: make ops (automatic)"]
     for note in filter(None, notes):
         print(f"  note: {note}")
 

@@ -78,6 +78,10 @@ make_environment() {
     fi
 }
 
+in_environment() {  # a module of this repository
+    PYTHONPATH=. "$venv/bin/python" -m "$@"
+}
+
 install() {
     local wheel requirements=requirements.txt
     wheel=$(wheel_wanted)
@@ -87,10 +91,10 @@ install() {
         sed 's/^paddlepaddle==/paddlepaddle-gpu==/' requirements.txt > "$requirements"
     fi
     if [[ -n $(installed_wheel) && $(installed_wheel) != "$wheel" ]]; then
-        "$venv/bin/python" -m pip uninstall --yes paddlepaddle paddlepaddle-gpu
+        in_environment core.pip uninstall --yes paddlepaddle paddlepaddle-gpu
     fi
     echo "installing $requirements into $venv (several GB; minutes the first time)"
-    "$venv/bin/python" -m pip install --disable-pip-version-check --requirement "$requirements" |
+    in_environment core.pip install --requirement "$requirements" |
         { grep --line-buffered -v '^Requirement already satisfied' || true; } ||
         fail "pip could not install $requirements (its message is above); make setup tries again"
     rm "$installing"
@@ -100,9 +104,9 @@ case ${1:-} in
     --check) check; exit ;;
     --find) find_python; exit ;;
 esac
-command -v "${CXX:-g++}" > /dev/null || fail "no C++ compiler (${CXX:-g++}): apt install g++"
 rm -f "$ready"
 make_environment
+in_environment ops.compiler > /dev/null  # what is missing is better known before gigabytes are fetched
 install
 "$venv/bin/python" -c 'import zlib, paddle' > /dev/null 2> "$venv/import.log" ||
     fail "Paddle is installed but cannot be imported: $(tail -n 1 "$venv/import.log")"

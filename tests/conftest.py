@@ -14,6 +14,8 @@ from infer.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "tests" / "data"
+for name in [name for name in os.environ if name.startswith("GIT_")]:
+    del os.environ[name]  # run by a hook, tests would commit to the repository that the hook is of
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+import bench.git
 from bench import compare as module
-from bench import versions
 from bench.arms import ARMS
 from bench.compare import CompareOptions, compare, judge_pair
 from bench.schema import read_rows
@@ -40,7 +40,7 @@ def repository(tmp_path, monkeypatch):
     git("init", "-q")
     commit({"readme": "old"})
     commit({"bench/worker.py": "# speaks\n", "Makefile": "export:\n\t@echo error: no weights >&2; false\n"})
-    monkeypatch.setattr(versions, "ROOT", root)
+    monkeypatch.setattr("bench.git.ROOT", root)
     return commit
 
 
@@ -63,6 +63,23 @@ def test_version_without_the_worker_protocol_is_too_old(repository, tmp_path):
     repository({"bench/worker.py": f"PROTOCOL = {PROTOCOL + 1}\n"})
     with pytest.raises(UserError, match="does not speak worker protocol"):
         check_out("HEAD", tmp_path / "build")
+
+
+def test_reference_that_a_shallow_clone_lacks(repository, tmp_path, monkeypatch):
+    origin = bench.git.ROOT
+    subprocess.run(["git", "clone", "-q", "--depth", "1", f"file://{origin}", tmp_path / "shallow"], check=True)
+    monkeypatch.setattr("bench.git.ROOT", tmp_path / "shallow")
+    with pytest.raises(UserError, match="run `git fetch --unshallow`"):
+        commit_of("HEAD~1")
+
+
+def test_worktree_of_another_clone_is_refused(repository, tmp_path, monkeypatch):
+    """As in a build folder that was copied with another clone."""
+    version = check_out("HEAD", tmp_path / "build")
+    subprocess.run(["git", "clone", "-q", bench.git.ROOT, tmp_path / "clone"], check=True)
+    monkeypatch.setattr("bench.git.ROOT", tmp_path / "clone")
+    with pytest.raises(UserError, match="unchanged: delete it"):
+        check_out(version.sha, tmp_path / "build")
 
 
 def test_changed_worktree_is_refused(repository, tmp_path):

@@ -1,10 +1,7 @@
 """Results hold no places of the machine that made them, and their command runs elsewhere."""
 
-import subprocess
-
 import pytest
 
-from bench import provenance
 from bench.provenance import MAKE_COMMAND, ROOT, asked_for, portable, repro_command, without_paths
 
 CLEAN = {"sha": "abc", "dirty": False}
@@ -42,25 +39,6 @@ def test_command_is_that_of_make_where_make_was_typed(monkeypatch):
     assert asked_for(["python"]) == ["make", "bench", "PRESET=tiny", "CKPT=<ckpt>", "PROMPT=what's this?"]
     assert repro_command(["python"], CLEAN) == (
         "git checkout abc && make bench PRESET=tiny 'CKPT=<ckpt>' 'PROMPT=what'\"'\"'s this?'")
-
-
-def test_results_of_earlier_runs_are_no_change_of_the_code(tmp_path, monkeypatch):
-    def git(*args):
-        subprocess.run(["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", *args], check=True,
-                       capture_output=True)
-    for name in ("code.py", "README.md", "results/rows.jsonl"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("one")
-    git("init")
-    git("add", ".")
-    git("commit", "-m", "x")
-    monkeypatch.setattr(provenance, "ROOT", tmp_path)
-    (tmp_path / "README.md").write_text("two")
-    (tmp_path / "results" / "rows.jsonl").write_text("two")
-    (tmp_path / "results" / "new.md").write_text("two")
-    assert provenance.git_state()["dirty"] is False
-    (tmp_path / "code.py").write_text("two")
-    assert provenance.git_state()["dirty"] is True
 
 
 def test_command_without_make(monkeypatch):

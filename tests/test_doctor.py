@@ -1,5 +1,6 @@
 """`make doctor`: a verdict for every target, on machines that have everything and on bare ones, never a traceback."""
 
+import json
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ops import build, target
 from scripts import doctor
 
 ROOT = Path(__file__).parent.parent
@@ -76,3 +78,42 @@ def test_unreadable_files_read_as_nothing(path):
 def test_only_the_standard_library_is_needed():
     code = "import sys; sys.path.insert(0, '.'); import scripts.doctor"
     subprocess.run([sys.executable, "-I", "-S", "-c", code], cwd=ROOT, check=True)
+
+
+def fake_python(path, selfcheck):
+    """An interpreter that does what `selfcheck` says in the place of the operators' check, and is this one else."""
+    path.write_text(f'#!/bin/sh\ncase "$*" in *ops.selfcheck*) {selfcheck};; esac\nexec {sys.executable} "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def described(path, **changes):
+    """A file that says what a library for this machine says, but for the changes; returns its name."""
+    made, *_ = build.plan("cpu")
+    path.write_bytes(target.MARK + json.dumps({**made, **changes}).encode() + b"\0")
+    return str(path)
+
+
+@pytest.mark.parametrize("selfcheck, reason", [
+    ("kill -ILL $$", "the operators' check on the cpu failed (killed by SIGILL): make ops"),
+    ("echo 'WRONG decoder in float32: relative error 1.0'; exit 1", "operators give wrong results on the cpu"),
+    ("echo 'error: cannot load it' >&2; exit 1", "failed (cannot load it): make ops")])
+def test_verdict_follows_from_the_check_of_the_operators(tmp_path, selfcheck, reason):
+    python = fake_python(tmp_path / "p", selfcheck)
+    verdict, _ = run(QWEN_VL_OPS=described(tmp_path / "lib.so"), PADDLE_PYTHON=python, TORCH_PYTHON=sys.executable)
+    assert all(not verdict[goal][0] and reason in verdict[goal][1] for goal in ("export", "infer", "bench", "replay"))
+    assert verdict["baseline"][0] and verdict["report"][0]
+
+
+def test_library_of_another_cpu_is_named_and_built_again(tmp_path):
+    library = described(tmp_path / "lib.so", instructions=["avx1024"])
+    verdict, text = run(QWEN_VL_OPS=library)
+    assert verdict["infer"][0] and f"{library} was built for a CPU with avx1024" in text and "(automatic)" in text
+    verdict, _ = run(QWEN_VL_OPS=library, CXX="no-such-compiler")
+    assert not verdict["infer"][0] and not verdict["bench"][0]
+
+
+def test_what_is_built_needs_no_compiler(tmp_path):
+    python = fake_python(tmp_path / "p", "echo ok; exit 0")
+    verdict, _ = run(QWEN_VL_OPS=described(tmp_path / "lib.so"), PADDLE_PYTHON=python, CXX="no-such-compiler")
+    assert verdict["infer"][0] and not verdict["ops"][0]

@@ -35,6 +35,10 @@ def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     (folder / "scripts").mkdir()
     shutil.copy(ROOT / "scripts" / "setup.sh", folder / "scripts")
+    for path in ("core/__init__.py", "core/errors.py", "core/pip.py", "ops/__init__.py", "ops/compiler.py",
+                 "ops/target.py"):
+        (folder / path).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / path, folder / path)
     (folder / "wheels").mkdir()
     for name in ("paddlepaddle", "paddlepaddle_gpu"):
         write_wheel(folder / "wheels", name)
@@ -123,6 +127,26 @@ def test_given_python_that_does_not_fit(tmp_path, setup):
     assert "no interpreter that runs" in setup("--find", PYTHON="/no/python").stderr
 
 
-def test_no_compiler(setup):
+def test_no_compiler(project, setup):
     done = setup(CXX="no-such-compiler")
     assert done.returncode == 1 and done.stderr == "error: no C++ compiler (no-such-compiler): apt install g++\n"
+    assert not (project / ".venv" / ".installing").exists()
+
+
+@pytest.mark.parametrize("redirected", [
+    {"PIP_USER": "1", "PIP_TARGET": "elsewhere", "PIP_PREFIX": "elsewhere", "PIP_ROOT": "elsewhere",
+     "PIP_PYTHON": "/no/python", "PIP_DRY_RUN": "1", "CXX": ""},
+    {"PIP_CONFIG_FILE": "[global]\nuser = true\nprefix = elsewhere\n[install]\nroot = elsewhere\ndry-run = true\n",
+     "PIP_REQUIRE_VIRTUALENV": "1", "PIP_NO_INDEX": "1", "CXX": "env g++ -m64"},
+    {"PIP_CONFIG_FILE": "[install]\ntarget = elsewhere\n", "CXX": "g++ -DNAME='a b'"}])
+def test_packages_go_into_the_environment(project, setup, tmp_path, redirected):
+    """Whatever pip's variables and files say of places; what they say of sources holds. CXX has launchers and flags."""
+    values = {name: value.replace("elsewhere", str(tmp_path / "elsewhere")) for name, value in redirected.items()}
+    if "PIP_CONFIG_FILE" in values:
+        (tmp_path / "pip.conf").write_text(values["PIP_CONFIG_FILE"])
+        values["PIP_CONFIG_FILE"] = str(tmp_path / "pip.conf")
+    for info in (project / ".venv").glob("lib/*/site-packages/paddlepaddle*"):
+        shutil.rmtree(info)
+    done = setup(**values)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert installed(project) == ["paddlepaddle"] and not (tmp_path / "elsewhere").exists()

@@ -98,4 +98,4 @@ def test_another_paddle_is_refused(stock_packages):
     code = ("import zlib, paddle; paddle.__version__ = '2.6.0'\n"
             "try: import paddlenlp_ops\nexcept ImportError as e: print(e)")
     done = subprocess.run([sys.executable, "-c", code], cwd=stock_packages, capture_output=True, text=True)
-    assert "built for Paddle 2.6.2, this is 2.6.0: run `make ops`" in done.stdout
+    assert "built for paddlepaddle 2.6.2, this is paddlepaddle 2.6.0: run `make ops`" in done.stdout

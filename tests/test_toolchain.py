@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from core.errors import UserError
-from ops import build, toolchain
+from ops import build, compiler, toolchain
 
 NVCC = """#!/bin/sh
 case "$*" in
@@ -49,6 +49,20 @@ def test_a_whole_toolkit(toolkit):
     assert toolchain.cuda("80, 90a").architectures == ("80", "90a")
 
 
+@pytest.mark.parametrize("wanted, ptx", [("80", "80"), ("80 90a", "90"), ("90", "90"), ("86, 80", "86")])
+def test_newer_cards_get_the_newest_ptx(toolkit, wanted, ptx):
+    toolkit()
+    cuda = toolchain.cuda(wanted)
+    assert cuda.ptx == ptx
+    description = dict.fromkeys(["compiler", "cuda", "environment", "instructions"], "") | {"march": "native"}
+    lines = build.rule_lines(description, compiler.parse("ccache g++ -m64"), cuda)
+    nvcc = next(line for line in lines if line.startswith("nvcc"))
+    assert "-ccbin g++ -Xcompiler=-m64" in nvcc
+    for code in (*(f"arch=compute_{a},code=sm_{a}" for a in cuda.architectures),
+                 f"arch=compute_{ptx},code=compute_{ptx}"):
+        assert f"-gencode {code}" in nvcc
+
+
 def test_cards_decide_where_nothing_is_asked_for(toolkit, monkeypatch):
     toolkit()
     monkeypatch.setattr(toolchain, "_cards", lambda: ["90a"])
@@ -71,7 +85,7 @@ def test_90a_is_chosen_only_where_the_compiler_knows_it(toolkit, monkeypatch, se
 ])
 def test_the_build_says_what_is_left_out(toolkit, tmp_path, monkeypatch, capsys, release, architectures, note):
     toolkit(release)
-    monkeypatch.setattr(build, "run_ninja", lambda text, out: None)
+    monkeypatch.setattr(build, "run_ninja", lambda *_: None)
     build.build("kernels", tmp_path, architectures=architectures)
     names = " ".join(f"sm_{a}" for a in architectures.split())
     assert capsys.readouterr().out == f"kernels for {names}, CUDA {release}{note}\n"
@@ -123,17 +137,17 @@ def test_what_is_missing_is_named(toolkit, release, without, wanted, message):
 def test_no_compiler_and_an_old_one(monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(UserError, match=r"no C\+\+ compiler \(no-such-compiler\): apt install g\+\+"):
-        toolchain.compiler()
+        compiler.find()
     monkeypatch.setenv("CXX", str(executable(tmp_path / "g++-7", "#!/bin/sh\necho 7\n")))
     with pytest.raises(UserError, match="is too old"):
-        toolchain.compiler()
+        compiler.find()
 
 
 def test_a_compiler_without_its_headers(monkeypatch, tmp_path):
-    compiler = executable(tmp_path / "g++-12", "#!/bin/sh\ncase $1 in -dumpversion) echo 12;; *) exit 1;; esac\n")
-    monkeypatch.setenv("CXX", str(compiler))
+    fake = executable(tmp_path / "g++-12", "#!/bin/sh\ncase $1 in -dumpversion) echo 12;; *) exit 1;; esac\n")
+    monkeypatch.setenv("CXX", str(fake))
     with pytest.raises(UserError, match=r"does not compile C\+\+17 with its standard headers: apt install g\+\+"):
-        toolchain.compiler()
+        compiler.find()
 
 
 def test_only_the_headers_that_are_included_are_asked_for(toolkit):

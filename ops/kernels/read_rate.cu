@@ -53,10 +53,11 @@ __global__ void __launch_bounds__(32) read_by_bulk(const char* from, size_t roun
 }  // namespace
 
 size_t qwen_vl_read_rate(const void* buffer, size_t bytes, int way, int piece, int* sink, cudaStream_t stream) {
-  int device = 0, multiprocessors = 0, major = 0;
+  int device = 0, multiprocessors = 0;
+  cudaFuncAttributes bulk;  // of the code that runs here: that for older cards does not read, wherever it runs
   if (cudaGetDevice(&device) ||
       cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device) ||
-      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device)) {
+      cudaFuncGetAttributes(&bulk, read_by_bulk)) {
     return 0;
   }
   if (way == QWEN_VL_READ_LOADS && (piece == 4 || piece == 8 || piece == 16)) {
@@ -67,7 +68,7 @@ size_t qwen_vl_read_rate(const void* buffer, size_t bytes, int way, int piece, i
     return cudaGetLastError() ? 0 : rounds * round;
   }
   const bool power = piece >= 1024 && piece <= 32768 && (piece & (piece - 1)) == 0;
-  if (way == QWEN_VL_READ_BULK && DECODE_BULK_BUILD && power && major >= 9) {
+  if (way == QWEN_VL_READ_BULK && DECODE_BULK_BUILD && power && bulk.ptxVersion >= 90) {
     const size_t round = size_t(multiprocessors) * piece, rounds = bytes / round;
     if (cudaFuncSetAttribute(read_by_bulk, cudaFuncAttributeMaxDynamicSharedMemorySize, kRingBytes)) return 0;
     read_by_bulk<<<multiprocessors, 32, kRingBytes, stream>>>(static_cast<const char*>(buffer), rounds, piece, sink);

@@ -4,8 +4,8 @@ DIR/packages is then a project that pip installs, and a folder for PYTHONPATH. `
 GPU wheel and nvcc are found, else kernels for the CPU alone. Nothing is done when DIR is up to date.
 """
 
-import hashlib
 import importlib.metadata
+import json
 import shutil
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from pathlib import Path
 from core.errors import UserError, run_cli
 from core.files import atomic_dir
 from ops import build as operators
-from ops import toolchain
+from ops import compiler, target, toolchain
 
 ROOT = Path(__file__).resolve().parents[2]
 BINDINGS, KERNELS, PACKAGES = (ROOT / "ops" / "stock" / name for name in ("bindings", "kernels", "packages"))
@@ -60,43 +60,54 @@ def find_cuda(device, paddle, architectures):
     return toolchain.cuda(architectures, HEADERS), None
 
 
-def version(march, paddle, cuda):
-    """Version of the packages: paddlenlp's, and a short hash of the sources and of what they are built for."""
-    target = (march, paddle.version, paddle.gpu, cuda and (cuda.version, cuda.architectures))
-    digest = hashlib.sha256(repr(target).encode())
-    shared = [operators.KERNELS / "common" / "vector.cuh", operators.BINDINGS / "checks.h", Path(operators.__file__),
+def source_version():
+    """Version of the packages' sources: paddlenlp's, and a short hash of the sources."""
+    shared = [operators.KERNELS / "common" / "vector.cuh", operators.BINDINGS / "checks.h", Path(target.__file__),
               Path(__file__)]
-    for path in [*operators.sources(BINDINGS, ".cc", ".h"), *operators.sources(KERNELS, ".cu", ".h"),
-                 *operators.sources(PACKAGES, ".py", ".toml"), *shared]:
-        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
-    return f"{PADDLENLP_VERSION}+{digest.hexdigest()[:12]}"
+    return f"{PADDLENLP_VERSION}+" + operators.digest([
+        *operators.sources(BINDINGS, ".cc", ".h"), *operators.sources(KERNELS, ".cu", ".h"),
+        *operators.sources(PACKAGES, ".py", ".toml"), *shared])
 
 
-def ninja_file(march, compiler, paddle, cuda):
+def version(description):
+    """Version of the packages: paddlenlp's, and a short hash of the sources and of what they are built for."""
+    return f"{PADDLENLP_VERSION}+{operators.digest(text=json.dumps(description))}"
+
+
+def ninja_file(description, cxx, paddle, cuda):
     """The build description for ninja, as text."""
-    lines, objects = operators.rule_lines(march, compiler, cuda), []
+    lines, objects = operators.rule_lines(description, cxx, cuda), ["built_for.o"]
     for source in operators.sources(BINDINGS, ".cc"):
         objects.append(f"{source.stem}.o")
-        lines += [f"build {objects[-1]}: compile {source}",
-                  f"  flags = $kernel {' '.join(operators.binding_flags(paddle, cuda))}"]
+        lines += [f"build {objects[-1]}: compile {operators.place(source)}",
+                  f"  flags = $kernel {operators.binding_flags(paddle, cuda)}"]
     for source in operators.sources(KERNELS, ".cu") if cuda else []:
         objects.append(f"{source.stem}.cu.o")
-        lines.append(f"build {objects[-1]}: device {source}")
+        lines.append(f"build {objects[-1]}: device {operators.place(source)}")
     libraries = [*operators.paddle_libraries(paddle, cuda), *operators.runtime_libraries(cuda)]
     return "\n".join([*lines, f"build {LIBRARY}: link {' '.join(objects)}", f"  libraries = {' '.join(libraries)}", ""])
 
 
-def build(device, out, march="native", architectures=""):
-    """Compile, link and assemble the packages in `out`/packages, unless they are up to date; returns that folder."""
-    compiler, paddle = toolchain.compiler(), toolchain.paddle()
+def plan(device, march="native", architectures=""):
+    """(what the library is built for, Compiler, Paddle, Cuda or None, why without CUDA) here and now.
+
+    Raises UserError where it cannot be built.
+    """
+    cxx, paddle = compiler.find(), toolchain.paddle()
     check_versions(paddle)
     cuda, reason = find_cuda(device, paddle, architectures)
-    packages, made = out / "packages", version(march, paddle, cuda)
+    return operators.describe(source_version(), march, cxx, paddle, cuda), cxx, paddle, cuda, reason
+
+
+def build(device, out, march="native", architectures=""):
+    """Compile, link and assemble the packages in `out`/packages, unless they are up to date; returns that folder."""
+    description, cxx, paddle, cuda, reason = plan(device, march, architectures)
+    packages, made = out / "packages", version(description)
     if (packages / "VERSION").is_file() and (packages / "VERSION").read_text() == made:
         return packages
     print(f"paddlenlp_ops and fused_ln with CPU kernels only ({reason})" if cuda is None else
           f"paddlenlp_ops and fused_ln for {' '.join(f'sm_{a}' for a in cuda.architectures)} and the CPU", flush=True)
-    operators.run_ninja(ninja_file(march, compiler, paddle, cuda), out)
+    operators.run_ninja(ninja_file(description, cxx, paddle, cuda), description, out)
     wrappers = subprocess.run([sys.executable, "-c", WRAPPERS, out / LIBRARY], capture_output=True, text=True)
     if wrappers.returncode:
         raise UserError(f"Paddle does not load {out / LIBRARY} ({wrappers.stderr.strip().splitlines()[-1]}): remove "
@@ -105,8 +116,9 @@ def build(device, out, march="native", architectures=""):
         shutil.copytree(PACKAGES, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         inside = folder / "paddlenlp_ops"
         shutil.copyfile(out / LIBRARY, inside / LIBRARY)
+        shutil.copyfile(target.__file__, inside / "target.py")
         (inside / "generated.py").write_text(wrappers.stdout, encoding="utf-8")
-        (inside / "built.py").write_text(f'PADDLE = "{paddle.version}"\nVERSION = "{made}"\n', encoding="utf-8")
+        (inside / "built.py").write_text(f'VERSION = "{made}"\n', encoding="utf-8")
         (folder / "VERSION").write_text(made)
     return packages
 

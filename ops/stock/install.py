@@ -14,6 +14,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
+from core import pip
 from core.errors import UserError, run_cli
 
 NAME = "paddlenlp_ops"
@@ -37,9 +38,8 @@ def install(packages):
             raise UserError(f"{sys.executable} has no {tool}: {sys.executable} {remedy}")
     with tempfile.TemporaryDirectory() as scratch:  # setuptools leaves its own folders beside what it packs
         project = shutil.copytree(packages, Path(scratch) / NAME)
-        done = subprocess.run(
-            [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-index",
-             "--no-deps", "--no-build-isolation", "--force-reinstall", project], stderr=subprocess.PIPE, text=True)
+        done = pip.run("install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--force-reinstall",
+                       project, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "rror" in line] or done.stderr.splitlines() or [""]
         raise UserError(f"pip could not install {NAME} into {sys.prefix} ({lines[-1].strip()}): use an environment "

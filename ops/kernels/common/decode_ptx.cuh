@@ -32,9 +32,8 @@ __device__ inline bool wait_until(Wait wait, Arrived arrived) {
   unsigned long long state = 0;
 #pragma unroll 1
   while (!arrived()) {
-    if (++tries % qwen::kTriesToLook) continue;
-    state = qwen::look(state, wait);
-    if (given_up().now) return false;
+    if (++tries % qwen::kTriesToLook == 0) state = qwen::look(state, wait);
+    if (state == qwen::kGaveUp) return false;
   }
   return true;
 }

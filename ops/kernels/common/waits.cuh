@@ -57,11 +57,13 @@ __device__ inline unsigned nanoseconds() {
 
 // Called now and then while a wait goes on: `state` is the time of the look before (low half) and how long the wait has
 // been (high half), 0 at first. Out of line: the code of many waits is better small.
+constexpr unsigned long long kGaveUp = ~0ull;
 __device__ __noinline__ inline unsigned long long look(unsigned long long state, Wait wait) {
     const unsigned now = nanoseconds() | 1;
     unsigned waited = static_cast<unsigned>(state >> 32);
     if (state != 0) waited += min(now - static_cast<unsigned>(state), kMostBetweenLooks);
     if (waited > kPatienceNanoseconds) give_up(wait);
+    if (given_up().now) return kGaveUp;
     return static_cast<unsigned long long>(waited) << 32 | now;
 }
 

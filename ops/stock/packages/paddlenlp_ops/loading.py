@@ -6,16 +6,17 @@ from pathlib import Path
 import paddle
 from paddle.utils.cpp_extension import load_op_meta_info_and_register_op
 
-from paddlenlp_ops.built import PADDLE
+from paddlenlp_ops import target
 
 LIBRARY = Path(__file__).with_name("libpaddlenlp_ops.so")
 
 
 def load():
-    """Register the operators; raises ImportError naming the remedy if they were built for another Paddle."""
-    if paddle.__version__ != PADDLE:
-        raise ImportError(f"paddlenlp_ops was built for Paddle {PADDLE}, this is {paddle.__version__}: "
-                          "run `make ops` with this environment")
+    """Register the operators; raises ImportError naming the remedy if they were built for another Paddle or CPU."""
+    wheel = f"paddlepaddle{'-gpu' if paddle.is_compiled_with_cuda() else ''} {paddle.__version__}"
+    fault = target.fault(target.read(LIBRARY), wheel)
+    if fault:
+        raise ImportError(f"{LIBRARY} {fault}: run `make ops` with this environment")
     try:
         load_op_meta_info_and_register_op(str(LIBRARY))
     except (OSError, RuntimeError, ValueError) as e:
