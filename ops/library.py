@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from core.errors import UserError
+from ops.framework import import_paddle
 
 LIBRARY = Path("build/ops/cpu/libqwen_vl_ops.so")
 
@@ -21,8 +22,7 @@ def path():
 @functools.cache
 def load():
     """Register the operators with Paddle, once per process, and return the library's version."""
-    import zlib  # noqa: F401  Paddle 2.6.2 corrupts a zlib that is loaded after it
-
+    import_paddle()
     from paddle.utils.cpp_extension import load_op_meta_info_and_register_op
 
     library = path()
@@ -35,8 +35,7 @@ def load():
 
 def version():
     """The version that the library was compiled with: a hash of its sources."""
-    import paddle  # noqa: F401  the library's own dependencies are Paddle's
-
+    import_paddle()  # the library's own dependencies are Paddle's
     function = ctypes.CDLL(str(path())).qwen_vl_ops_version
     function.restype = ctypes.c_char_p
     return function().decode()

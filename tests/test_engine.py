@@ -5,7 +5,7 @@ import pytest
 
 from core.errors import UserError
 from infer.engine import Engine
-from infer.graph import import_paddle
+from ops.framework import import_paddle
 
 IMAGE = 480  # <img> of the tiny preset; the closing tag follows it
 
