@@ -7,15 +7,16 @@ needs the real one. No path has to be set before the process starts, and whoever
 operators, gets the same library.
 
 Where a name is looked for, in this order: NVIDIA's packages of this interpreter (torch's GPU build has the same ones),
-$CUDA_HOME, the loader's own path (LD_LIBRARY_PATH, ldconfig), /usr/local/cuda. A CUDA that the driver cannot run is
-passed over. `python -m ops.cuda_libraries` shows what serves which name; with `--driver` it only asks the driver.
-Standard library only: set-up and doctor run it before there are packages.
+$CUDA_HOME, the loader's own path (LD_LIBRARY_PATH, ldconfig), /usr/local/cuda; of several versions in a place the
+newest that the driver runs. `python -m ops.cuda_libraries` prints {name: path or null} as JSON; with `--driver` it only
+checks the driver. Standard library only: set-up and doctor run it before there are packages.
 """
 
 import argparse
 import ctypes
 import functools
 import importlib.util
+import json
 import os
 import re
 import struct
@@ -29,6 +30,7 @@ from core.errors import UserError, run_cli
 USUAL_TOOLKIT = Path("/usr/local/cuda")
 PINS = Path(__file__).resolve().parent.parent / "requirements-gpu.txt"
 OLDEST_DRIVERS = {11: "450", 12: "525", 13: "580"}  # that run any CUDA of that major version
+INSTALL = f"make setup DEVICE=gpu, or {sys.executable} -m pip install -r {PINS.name}"  # brings all of CUDA
 RTLD_DI_LINKMAP = 2
 
 
@@ -117,19 +119,18 @@ def serve():
     return {name: load(name) for name in NAMES} if driver_cuda() else {}
 
 
-def check():
-    """Raise UserError unless this machine has a driver, and every library that Paddle needs on a GPU."""
+def check(served=None):
+    """Raise UserError unless Paddle has every library that it needs on a GPU.
+
+    served: {name: path or None}, by default what serves the names in this process.
+    """
     if driver_cuda() is None:
         raise UserError("no NVIDIA driver (libcuda.so.1) on this machine: use DEVICE=cpu")
-    for name, path in serve().items():
+    for name, path in (serve() if served is None else served).items():
         if path is None and NAMES[name].needed:
-            raise UserError(missing(name))
-
-
-def missing(name):
-    """What to say of a name that nothing serves."""
-    return (f"no {name} for Paddle's GPU wheel: make setup DEVICE=gpu, or {sys.executable} -m pip install "
-            f"-r {PINS.name}, or set LD_LIBRARY_PATH to a folder that has it")
+            check_driver()
+            raise UserError(f"no {name} for Paddle's GPU wheel: {INSTALL}, or set LD_LIBRARY_PATH to a folder that "
+                            "has it")
 
 
 def alias(soname, library):
@@ -166,8 +167,7 @@ def main():
     parser.add_argument("--driver", action="store_true", help="only check the driver")
     if parser.parse_args().driver:
         return check_driver()
-    for name in NAMES:
-        print(f"{name} {load(name) or 'missing'}")
+    print(json.dumps({name: path and str(path) for name, path in ((name, load(name)) for name in NAMES)}))
 
 
 if __name__ == "__main__":
