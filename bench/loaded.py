@@ -23,10 +23,11 @@ def _thousands(number):
 
 
 def _cublas(library):
+    ask = library.cublasLtGetProperty if "Lt" in Path(library._name).name else library.cublasGetProperty
     parts = []
     for which in range(3):  # major, minor, patch
         value = ctypes.c_int()
-        library.cublasGetProperty(which, ctypes.byref(value))
+        ask(which, ctypes.byref(value))
         parts.append(str(value.value))
     return ".".join(parts)
 

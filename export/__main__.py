@@ -13,6 +13,7 @@ from export.params import parameter_bytes, write_parameters
 from export.places import output_folder
 from export.progress import progress
 from export.stack import stacked
+from ops.framework import import_paddle
 from ops.weights import parameter_shapes
 
 GRAPHS = ("vision", "language")
@@ -27,9 +28,7 @@ def export(graphs, source, out, dtype="float32", impl="fused"):
     folders = {graph: output_folder(Path(out) / graph, [MANIFEST]) for graph in graphs}
     checkpoint = open_checkpoint(source)
     identity = {"hash": checkpoint.hash(), "synthetic": checkpoint.synthetic}
-    import zlib  # noqa: F401  before paddle
-
-    import paddle  # only now: a checkpoint's faults show at once
+    paddle = import_paddle()  # only now: a checkpoint's faults show at once
 
     from export.graphs import build_program
     from ops import library

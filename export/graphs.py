@@ -3,13 +3,12 @@
 Inputs, state and outputs are listed in docs/formats.md; the names of parameters in ops/weights.py.
 """
 
-import zlib  # noqa: F401  before paddle
-
-import paddle
-
 from core.config import QUERIES
 from ops import functional, library
+from ops.framework import import_paddle
 from ops.weights import STAGES, parameter_shapes
+
+paddle = import_paddle()
 
 LANGUAGE_INPUTS = {  # name -> (shape without the model's sizes filled in, dtype; None: the weights' dtype)
     "tokens": (lambda c: [-1, -1], "int64"),

@@ -20,6 +20,7 @@ from export.checkpoint import open_checkpoint
 from export.dtypes import STORAGE, cast
 from export.manifest import MANIFEST, write_manifest
 from export.places import output_folder
+from ops.framework import import_paddle
 
 
 class ConvertedWeights:
@@ -38,10 +39,8 @@ class ConvertedWeights:
 
 def import_packages():
     """Import Paddle with paddlenlp and its operators: (paddle, the model's class); raises UserError."""
-    import zlib  # noqa: F401  before paddle
-
+    paddle = import_paddle()
     try:
-        import paddle
         import paddlenlp_ops  # noqa: F401  paddlenlp says nothing of use where it is missing
     except ImportError as e:
         raise UserError(f"the stock graph needs the package paddlenlp_ops ({e}): run `make ops`") from None

@@ -7,12 +7,14 @@ import numpy as np
 
 from core.config import QUERIES
 from core.errors import UserError
-from infer.graph import Graph, Manifest, import_paddle
+from infer.graph import Graph, Manifest
 from infer.image import NORMALISED, resize_table, resizes_columns_first, to_pixels, to_rgb
 from infer.inputs import DeviceInputs
 from infer.prompt import image_spans
 from infer.rope import inverse_frequencies
 from infer.sampling import Sampling, records
+from ops import cuda_libraries
+from ops.framework import import_paddle
 
 SLOT_ROUNDING = 64  # cache sizes are rounded up to this, so that runs of similar length share one cache
 NO_STOP = -1        # matches no token
@@ -39,6 +41,8 @@ class Engine:
         if device == "gpu" and not has_gpu:
             raise UserError("DEVICE=gpu needs an NVIDIA GPU and the paddlepaddle-gpu wheel: run `make doctor`")
         self.device = ("gpu" if has_gpu else "cpu") if device == "auto" else device
+        if self.device == "gpu":
+            cuda_libraries.check()
         self._paddle.set_device(self.device)
         self._inputs = DeviceInputs(self._paddle, self.device)
         if self.device == "gpu":
@@ -81,7 +85,7 @@ class Engine:
         size, inputs = self.config.visual.image_size, self._inputs
         if self.device == "cpu" or self.impl != "fused":
             return to_pixels(images, size)
-        from ops import functional  # imports Paddle, which must have its settings first
+        from ops import functional  # imports Paddle
 
         pixels = inputs.memory("pixels", [len(images), 3, size, size], np.float32)
         values = inputs.keep("normalised", NORMALISED)

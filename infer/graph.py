@@ -12,6 +12,7 @@ from core.config import ModelConfig
 from core.errors import UserError
 from core.files import file_hash
 from infer.parameters import load_packed, load_parameters, weights_as_inputs
+from ops.framework import import_paddle
 from ops.weights import PACKED, STAGES
 
 SCHEMA = 3
@@ -27,22 +28,6 @@ def cpu_threads():
             raise UserError(f"OMP_NUM_THREADS={wanted!r} is no number of threads: unset it, or give one such as 4")
         return int(levels[0])
     return min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0)))
-
-
-def import_paddle():
-    """Import Paddle with the settings that it needs before it is loaded, and return it."""
-    import zlib  # noqa: F401  Paddle 2.6.2 corrupts a zlib that is loaded after it
-
-    os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")  # else MKL takes its slow path on AMD processors
-    os.environ.setdefault("GLOG_minloglevel", "2")
-    threads = os.environ.pop("OMP_NUM_THREADS", None)  # Paddle warns of it and sets its own; a Graph sets cpu_threads()
-    import paddle
-
-    if threads is None:
-        os.environ.pop("OMP_NUM_THREADS", None)
-    else:
-        os.environ["OMP_NUM_THREADS"] = threads
-    return paddle
 
 
 class Manifest:
@@ -144,7 +129,7 @@ class Graph:
     def _load(self, path, names, device, pack):
         """The weights as tensors by name; says in `weights` how they are kept."""
         if pack and device == "gpu" and (self.manifest.graph, self.manifest.dtype) == ("language", "float16"):
-            from ops import e5m7  # imports Paddle, which must have its settings first
+            from ops import e5m7  # imports Paddle
 
             if e5m7.is_read_here() and self.manifest.config.kv_channels % e5m7.HEAD_DIM == 0:
                 tensors, packed = load_packed(path, names, device, e5m7.Packer())

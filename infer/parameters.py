@@ -11,6 +11,7 @@ import struct
 import numpy as np
 
 from core.errors import UserError
+from ops.framework import import_paddle
 from ops.weights import MATRICES
 
 HEADER = struct.Struct("<IQIi")  # versions and ragged levels, all zero, and the length of the TensorDesc that follows
@@ -52,8 +53,7 @@ def load_parameters(path, names, device, pack=None):
     pack: makes the tensors of MATRICES from numpy arrays; as soon as it returns None for one, so does this function.
     Raises UserError for a file that ends early or holds anything else.
     """
-    import paddle
-
+    paddle = import_paddle()
     place = paddle.CUDAPlace(0) if device == "gpu" else paddle.CPUPlace()
     with open(path, "rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # closed with the last array over it

@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import NotHere, UserError, run_cli
-from infer.graph import Graph, Manifest, import_paddle
+from infer.graph import Graph, Manifest
 from infer.image import default_image, load_image, to_pixels
 from infer.options import visible
 from infer.prompt import BENCHMARK_PROMPT, image_spans, with_image
 from infer.tokenizer import Tokenizer
+from ops import cuda_libraries
+from ops.framework import import_paddle
 
 TOKEN_FILES = "real_time_save.temp_ids_rank_0_step_{}"
 EMPTY = -100  # in the graph's list of tokens so far
@@ -88,6 +90,7 @@ def check_machine(paddle, device):
     if device == "cpu" or not paddle.is_compiled_with_cuda() or paddle.device.cuda.device_count() == 0:
         raise NotHere("the stock graph needs an NVIDIA GPU and the paddlepaddle-gpu wheel, Paddle has no CPU kernels "
                       "for its operators: use IMPL=fused")
+    cuda_libraries.check()
     from ops import selfcheck
 
     wrong = selfcheck.wrong_in_paddle("gpu")

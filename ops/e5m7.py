@@ -3,9 +3,11 @@
 import ctypes
 
 import numpy as np
-import paddle
 
 from ops import library
+from ops.framework import import_paddle
+
+paddle = import_paddle()
 
 COLUMNS, WORDS = 128, 52  # columns that are packed together, and their 32-bit words
 ROWS = 8                  # rows that stand together

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from core.errors import UserError
 from ops import target
+from ops.framework import import_paddle
 
 LIBRARY = Path("build/ops/cpu/libqwen_vl_ops.so")
 
@@ -22,9 +23,7 @@ def path():
 def built_for(device="cpu"):
     """What the library was built for, see ops.build.describe; raises UserError unless this machine can run it, on its
     GPU where `device` is "gpu"."""
-    import zlib  # noqa: F401  Paddle 2.6.2 corrupts a zlib that is loaded after it
-
-    import paddle
+    paddle = import_paddle()
 
     library = path()
     built = target.read(library)

@@ -5,8 +5,10 @@ Norms and softmax work in fp32 and matrix products in the weights' dtype, as the
 
 import math
 
-import paddle
-import paddle.nn.functional as F
+from ops.framework import import_paddle
+
+paddle = import_paddle()
+F = paddle.nn.functional
 
 
 def vision_encoder(pixels, weights, heads, eps):

@@ -3,11 +3,13 @@
 import ctypes
 
 import numpy as np
-import paddle
-import paddle.nn.functional as F
 
 from ops import e5m7, library
+from ops.framework import import_paddle
 from ops.tensors import relative_error, to_device
+
+paddle = import_paddle()
+F = paddle.nn.functional
 
 # Deep enough for the longest ring of stages; the last tile of every shape is partly filled in both directions.
 TOKENS, DEPTH, ROWS = 150, 1024, 400

@@ -9,18 +9,19 @@ are too small for the products' tiles, which are checked by themselves.
 
 import argparse
 import itertools
-import zlib  # noqa: F401  before paddle
 
 import numpy as np
-import paddle
-import paddle.nn.functional as F
 
 from core.config import QUERIES, ModelConfig, VisionConfig
 from core.errors import NotHere, UserError, run_cli
-from ops import e5m7, functional, library
+from ops import cuda_libraries, e5m7, functional, library
+from ops.framework import import_paddle
 from ops.products import tile_errors
 from ops.tensors import relative_error, to_device
 from ops.weights import MATRICES, STAGES
+
+paddle = import_paddle()
+F = paddle.nn.functional
 
 # Largest ‖error‖ / ‖reference‖. Rounding alone gives about a fifth of these on this geometry; a wrong kernel gives 1.
 LIMITS = {"float16": 1e-2, "bfloat16": 6e-2, "float32": 1e-3}
@@ -245,6 +246,8 @@ def main():
     parser = argparse.ArgumentParser(description="Check a device's operators against plain layers in fp32 on the CPU.")
     parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
     args = parser.parse_args()
+    if args.device == "gpu":
+        cuda_libraries.check()
     library.load(args.device)
     wrong = 0
     for dtype in ("float16", "bfloat16") if args.device == "gpu" else ("float32",):

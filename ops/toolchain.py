@@ -12,6 +12,7 @@ from pathlib import Path
 
 from core.errors import UserError
 from ops import compiler
+from ops.cuda_libraries import INSTALL, USUAL_TOOLKIT, nvidia_packages
 
 OLDEST_CUDA = (11, 8)
 OLDEST_CUDA_FOR_90A = (12, 0)
@@ -70,8 +71,8 @@ def paddle():
 def find_nvcc():
     """The CUDA compiler's path, or None."""
     home = os.environ.get("CUDA_HOME", "")
-    candidates = [home and f"{home}/bin/nvcc", shutil.which("nvcc"), "/usr/local/cuda/bin/nvcc",
-                  *(str(p) for root in _nvidia_packages() for p in root.glob("*/bin/nvcc"))]
+    candidates = [home and f"{home}/bin/nvcc", shutil.which("nvcc"), str(USUAL_TOOLKIT / "bin" / "nvcc"),
+                  *(str(p) for root in nvidia_packages() for p in root.glob("*/bin/nvcc"))]
     return next((c for c in candidates if c and os.access(c, os.X_OK)), None)
 
 
@@ -84,24 +85,23 @@ def cuda(wanted="", headers=HEADERS):
     """
     nvcc = find_nvcc()
     if nvcc is None:
-        raise UserError("no nvcc: install the CUDA toolkit (apt install nvidia-cuda-toolkit) and set CUDA_HOME")
+        raise UserError(f"no nvcc: {INSTALL}, or set CUDA_HOME to a CUDA toolkit")
     release = re.search(r"release (\d+)\.(\d+)", _output(nvcc, "--version"))
     version = tuple(map(int, release.groups())) if release else (0, 0)
     if version < OLDEST_CUDA:
         raise UserError(f"{nvcc} is CUDA {version[0]}.{version[1]}, the kernels need 11.8 or newer: set CUDA_HOME")
-    package_suffix = f"-cu{version[0]}" if version[0] < 13 else ""
     toolkit, library_folders = _toolkit(nvcc)
     folders = [toolkit / "include", toolkit / "include" / "cccl", *toolkit.glob("targets/*/include")]
     if not all(any((p / header).is_file() for p in folders) for header, _ in headers):
-        folders += [p for root in _nvidia_packages() for p in root.glob("*/include")]
+        folders += [p for root in nvidia_packages() for p in (*root.glob("*/include"), *root.glob("*/include/cccl"))]
     for header, package in headers:
         if not any((p / header).is_file() for p in folders):
-            raise UserError(f"no {header} beside {nvcc}: pip install {package}{package_suffix}")
+            raise UserError(f"no {header} beside {nvcc}: {_remedy(package, version)}")
     libraries = [toolkit / "lib64", toolkit / "lib", *toolkit.glob("targets/*/lib"), *library_folders,
-                 *(p for root in _nvidia_packages() for p in root.glob("*/lib"))]
+                 *(p for root in nvidia_packages() for p in root.glob("*/lib"))]
     runtime = next((p for p in libraries if (p / "libcudart_static.a").is_file()), None)
     if runtime is None:
-        raise UserError(f"no libcudart_static.a beside {nvcc}: pip install nvidia-cuda-runtime{package_suffix}")
+        raise UserError(f"no libcudart_static.a beside {nvcc}: {_remedy('nvidia-cuda-runtime', version)}")
     # the compiler looks into its own folder anyway, and named before the others it would hide libc's headers from C++'s
     includes = tuple(p for p in folders if p.is_dir() and p != COMPILERS_OWN)
     _check_host_compiler(nvcc, version, includes)
@@ -157,10 +157,9 @@ def _toolkit(nvcc):
     return folder.resolve(), [Path(flag[2:]) for flag in shlex.split(said.get("LIBRARIES", "")) if flag[:2] == "-L"]
 
 
-def _nvidia_packages():
-    """Folders of the nvidia-* packages of this interpreter."""
-    spec = importlib.util.find_spec("nvidia")
-    return [Path(p) for p in spec.submodule_search_locations] if spec and spec.submodule_search_locations else []
+def _remedy(package, version):
+    """What to do where something is missing beside an nvcc of this version that a package has."""
+    return INSTALL if version[0] >= 13 else f"{sys.executable} -m pip install {package}-cu{version[0]}"
 
 
 def _output(*command):

@@ -11,19 +11,21 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
 from core.config import ModelConfig
 from core.errors import UserError, run_cli
 from core.machine import memory
-from ops import compiler, target
+from ops import compiler, cuda_libraries, target
 from ops.build import source_version
 from ops.weights import parameter_shapes
 
 ROOT = Path(__file__).resolve().parent.parent
 GIB = 1 << 30
-DISK_FOR_SETUP = 12 * GIB  # the packages, pip's copies of them, and the build folder of the default preset
+# the packages, pip's copies of them, and the build folder of the default preset
+DISK_FOR_SETUP = {"cpu": 12 * GIB, "gpu": 18 * GIB}
 SHOWN = ("paddlepaddle", "paddlepaddle-gpu", "paddlenlp", "torch", "transformers", "numpy", "tiktoken", "Pillow")
 
 
@@ -88,6 +90,38 @@ def unmet(found, gpu):
         if has != version:
             faults.append(f"{name} {has or 'missing'} instead of {version}")
     return faults
+
+
+def libraries(python):
+    """{name: path or None} of the CUDA libraries that Paddle's GPU wheel would get in an interpreter."""
+    return json.loads(output(python, "-m", "ops.cuda_libraries") or "{}")
+
+
+def nvcc(python):
+    """The nvcc that an interpreter would build kernels with, and its version, as one text; "" if there is none."""
+    path = output(python, "-c", "from ops import toolchain; print(toolchain.find_nvcc() or '')")
+    release = re.search(r"V(\d[\d.]*)", output(path, "--version")) if path else None
+    return f"{path}, {release[1]}" if release else path
+
+
+def raised(check, *arguments):
+    """What a check says is wrong, or None."""
+    try:
+        check(*arguments)
+    except UserError as e:
+        return str(e)
+    return None
+
+
+def gpu_fault(cards, found, torch_found, served):
+    """Why DEVICE=gpu will not work, or None; `found` and `torch_found` are the wheels of both interpreters."""
+    if not cards:
+        return "no NVIDIA GPU answers to nvidia-smi: use DEVICE=cpu"
+    if "paddlepaddle-gpu" not in found:
+        return "the GPU wheel of Paddle is not installed: make setup DEVICE=gpu"
+    if torch_found.get("torch", "").endswith("+cpu"):
+        return f"torch {torch_found['torch']} is a build for the CPU: make setup DEVICE=gpu"
+    return raised(cuda_libraries.check, served)
 
 
 def model():
@@ -169,9 +203,11 @@ def main():
     show("for .venv", interpreter)
     show("compiler", cxx and f"{cxx}: {cxx.version}")
     show("make", first_line(output("make", "--version")))
-    show("nvcc", output("nvcc", "--version").splitlines()[-1:][0] if output("nvcc", "--version") else "")
+    show("nvcc", nvcc(python) or nvcc(sys.executable))
     for card in cards or [""]:
         show("GPU", card)
+    driver = cuda_libraries.driver_cuda()
+    show("GPU driver", driver and f"runs CUDA {driver[0]}.{driver[1]} and older")
 
     print("Environment")
     found = wheels(python)
@@ -184,12 +220,16 @@ def main():
     if torch_python != python:
         show("torch", torch_found.get("torch", "not installed"))
         show("transformers", torch_found.get("transformers", "not installed"))
-    setup_fault = compiler_fault
+    served = libraries(python) if gpu_wanted or "paddlepaddle-gpu" in found else {}
+    for name, path in served.items():
+        show(name, path or "missing")
+    setup_fault = compiler_fault or (raised(cuda_libraries.check_driver) if gpu_wanted else None)
+    needed = DISK_FOR_SETUP["gpu" if gpu_wanted else "cpu"]
     if not found:
         if not interpreter:
             setup_fault = "no Python 3.11 or 3.12 with venv: apt install python3.11-venv (or python3.12-venv)"
-        elif free < DISK_FOR_SETUP:
-            setup_fault = f"{free / GIB:.1f} GiB of disk are free, {DISK_FOR_SETUP / GIB:.0f} are needed"
+        elif free < needed:
+            setup_fault = f"{free / GIB:.1f} GiB of disk are free, {needed / GIB:.0f} are needed"
     differs = unmet(found, gpu_wanted) if python == torch_python else []
     environment_fault = None
     if not found:
@@ -205,13 +245,9 @@ def main():
                        "are available: use a smaller PRESET=")
     else:
         model_fault = None
-    gpu_fault = None
-    if not cards:
-        gpu_fault = "no NVIDIA GPU answers to nvidia-smi: use DEVICE=cpu"
-    elif "paddlepaddle-gpu" not in found:
-        gpu_fault = "the GPU wheel of Paddle is not installed: make setup DEVICE=gpu"
+    no_gpu = gpu_fault(cards, found, torch_found, served)
 
-    card = None if gpu_fault else tuple(map(int, cards[0].rpartition(",")[2].split(".")))
+    card = None if no_gpu else tuple(map(int, cards[0].rpartition(",")[2].split(".")))
     ops_fault, ops, device = operators(found, card) if found else ("cannot be checked without packages", None, "cpu")
     show("operators", ops or ops_fault)
     check_fault = None
@@ -235,7 +271,7 @@ def main():
         "replay": operators_fault or blocked,
         "test": operators_fault or blocked,
         "lint": blocked,
-        "DEVICE=gpu": gpu_fault,
+        "DEVICE=gpu": no_gpu,
     }
     for goal, fault in verdict.items():
         print(f"  {'no ' if fault else 'yes'} {goal:12} {fault or ''}".rstrip())

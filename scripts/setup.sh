@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Make .venv from requirements.txt. Variables: PYTHON (interpreter to use), DEVICE (gpu: Paddle's GPU wheel), CXX.
+# Make .venv from requirements.txt. Variables: PYTHON (interpreter to use), DEVICE (gpu: Paddle's GPU wheel and what
+# requirements-gpu.txt lists), CXX.
 #   scripts/setup.sh          make it, or bring it up to date; .venv/.ready is written last
 #   scripts/setup.sh --check  print why it has to be made or brought up to date, or nothing
 #   scripts/setup.sh --find   print the interpreter that would be used
@@ -36,7 +37,7 @@ wheel_wanted() {  # DEVICE=gpu asks for the GPU wheel; otherwise what is install
 
 check() {
     local has version
-    if [[ ! -e $ready || requirements.txt -nt $ready || scripts/setup.sh -nt $ready ]]; then
+    if [[ ! -e $ready || requirements.txt -nt $ready || requirements-gpu.txt -nt $ready || scripts/setup.sh -nt $ready ]]; then
         echo "$ready is missing or old"
         return
     fi
@@ -85,10 +86,13 @@ in_environment() {  # a module of this repository
 install() {
     local wheel requirements=requirements.txt
     wheel=$(wheel_wanted)
+    if [[ ${DEVICE:-auto} == gpu ]]; then PYTHONPATH=. "$venv/bin/python" -m ops.cuda_libraries --driver; fi
     touch "$installing"
     if [[ $wheel == gpu ]]; then
         requirements=$venv/requirements-gpu.txt
-        sed 's/^paddlepaddle==/paddlepaddle-gpu==/' requirements.txt > "$requirements"
+        # a build of torch for the CPU has the same version with "+cpu" behind it
+        sed -E 's/^paddlepaddle==/paddlepaddle-gpu==/; s/^torch==([^ ]+)/&,!=\1+cpu/' \
+            requirements.txt requirements-gpu.txt > "$requirements"
     fi
     if [[ -n $(installed_wheel) && $(installed_wheel) != "$wheel" ]]; then
         in_environment core.pip uninstall --yes paddlepaddle paddlepaddle-gpu

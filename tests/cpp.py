@@ -1,17 +1,16 @@
 """C++ of this repository in a small program of a test's own."""
 
 import os
-import shlex
 import subprocess
 
-from ops import toolchain
+from ops import compiler
 from ops.build import ROOT
 
 
 def program(folder, text, *sources):
     """Compile C++ text with source files into a program in `folder`; returns its path."""
     (folder / "main.cc").write_text(text)
-    subprocess.run([*shlex.split(toolchain.compiler()), "-std=c++17", "-Wall", "-fopenmp", f"-I{ROOT}",
+    subprocess.run([*compiler.find().words, "-std=c++17", "-Wall", "-fopenmp", f"-I{ROOT}",
                     folder / "main.cc", *sources, "-o", folder / "program"], check=True)
     return folder / "program"
 

@@ -5,13 +5,11 @@ import dataclasses
 import numpy as np
 
 from core.config import ModelConfig, VisionConfig
-from infer.graph import import_paddle
+from ops import functional, library
+from ops.framework import import_paddle
 from ops.weights import STAGES
 
 paddle = import_paddle()
-
-from ops import functional, library  # noqa: E402  after the settings that Paddle needs
-
 library.load()
 
 CLOSE = dict(rtol=2e-5, atol=2e-5)

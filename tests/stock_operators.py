@@ -5,7 +5,7 @@ import importlib
 import numpy as np
 from stock_cases import rounded
 
-from infer.graph import import_paddle
+from ops.framework import import_paddle
 
 paddle = import_paddle()
 

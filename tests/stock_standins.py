@@ -1,11 +1,12 @@
 """Stand-ins on the CPU for the operators that only Paddle's GPU wheel has: paddlenlp's QWenForQWenVLInferenceModel then
 runs there over paddlenlp_ops. Import it before that model is made."""
 
-import zlib  # noqa: F401  before paddle
+from ops.framework import import_paddle
 
-import paddle
-import paddle.nn.functional as F
-from paddlenlp.experimental.transformers import fused_transformer_layers as layers
+paddle = import_paddle()
+F = paddle.nn.functional
+
+from paddlenlp.experimental.transformers import fused_transformer_layers as layers  # noqa: E402
 
 
 def rms_norm(x, norm_weight, norm_bias, epsilon, begin_norm_axis, bias=None, residual=None):

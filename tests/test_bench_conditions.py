@@ -1,6 +1,7 @@
 """The machine during a run: what is sampled, and that nothing that is missing ends a run."""
 
 import inspect
+import subprocess
 import types
 
 import pynvml
@@ -114,6 +115,17 @@ def test_spread():
     ("/a/libopenblas64_p-r0-0cf96a72.3.23.dev.so", None), ("/a/libc.so.6", None), ("/a/libcudagraph.so", None)])
 def test_library_names(path, family):
     assert family_of(path) == family
+
+
+def test_each_of_cublas_answers_for_itself(tmp_path):
+    for name, ask, major in (("libcublas.so.13", "cublasGetProperty", 13),
+                             ("libcublasLt.so.12", "cublasLtGetProperty", 12)):
+        code = f"int {ask}(int which, int *value) {{ *value = which ? which : {major}; return 0; }}"
+        command = ["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", tmp_path / name]
+        subprocess.run(command, input=code, text=True, check=True)
+    (tmp_path / "maps").write_text("".join(f"7f00-7f01 r-xp 0 fe:00 12   {path}\n" for path in tmp_path.glob("lib*")))
+    answers = {"libcublas.so.13": "13.1.2", "libcublasLt.so.12": "12.1.2"}
+    assert loaded_libraries(tmp_path / "maps") == {"cuBLAS": answers}
 
 
 def test_loaded_libraries_are_those_that_are_mapped(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from core.errors import UserError
 from infer.cache import KvCache
 from infer.engine import Engine
-from infer.graph import import_paddle
+from ops.framework import import_paddle
 
 IMAGE = 480  # <img> of the tiny preset; the closing tag follows it
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from infer.graph import import_paddle
 from infer.inputs import ALIGNMENT, PACKED_BYTES, DeviceInputs
+from ops.framework import import_paddle
 
 VECTOR = 16  # bytes that kernels load at once
 

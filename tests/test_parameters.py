@@ -9,14 +9,12 @@ import pytest
 
 from core.errors import UserError
 from export.params import write_parameters
-from infer.graph import Graph, import_paddle
+from infer.graph import Graph
 from infer.parameters import load_packed, load_parameters, weights_as_inputs
+from ops import e5m7
 from ops.weights import MATRICES, parameter_shapes
 from tests import e5m7_reference
 from tests.operators import config
-
-import_paddle()
-from ops import e5m7  # noqa: E402  after the settings that Paddle needs
 
 SHAPES = {"a.weight": (3, 5), "b.bias": (7,), "c.stack": (2, 3, 4)}
 

@@ -18,12 +18,13 @@ case "$*" in *ensurepip*) exit 1;; *) echo 3.11;; esac
 """
 
 
-def write_wheel(folder, name):
-    """A wheel that installs an empty module called paddle."""
-    info = f"{name}-0.1.dist-info"
-    files = {"paddle/__init__.py": "", f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n",
+def write_wheel(folder, name, version="0.1", module="paddle"):
+    """A wheel that installs an empty module."""
+    info = f"{name}-{version}.dist-info"
+    files = {f"{module}/__init__.py": "",
+             f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
              f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
-    with zipfile.ZipFile(folder / f"{name}-0.1-py3-none-any.whl", "w") as wheel:
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
         for path, text in files.items():
             wheel.writestr(path, text)
         wheel.writestr(f"{info}/RECORD", "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"]))
@@ -36,13 +37,17 @@ def project(tmp_path_factory):
     (folder / "scripts").mkdir()
     shutil.copy(ROOT / "scripts" / "setup.sh", folder / "scripts")
     for path in ("core/__init__.py", "core/errors.py", "core/pip.py", "ops/__init__.py", "ops/compiler.py",
-                 "ops/target.py"):
+                 "ops/cuda_libraries.py", "ops/target.py"):
         (folder / path).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / path, folder / path)
     (folder / "wheels").mkdir()
     for name in ("paddlepaddle", "paddlepaddle_gpu"):
         write_wheel(folder / "wheels", name)
-    (folder / "requirements.txt").write_text("--no-index\n--find-links wheels\npaddlepaddle==0.1\n")
+    for version in ("0.1", "0.1+cpu"):
+        write_wheel(folder / "wheels", "torch", version, "torch")
+    write_wheel(folder / "wheels", "nvidia_cuda_runtime", "13.0", "nvidia_runtime")
+    (folder / "requirements-gpu.txt").write_text("nvidia-cuda-runtime==13.0\n")
+    (folder / "requirements.txt").write_text("--no-index\n--find-links wheels\npaddlepaddle==0.1\ntorch==0.1\n")
     return folder
 
 
@@ -68,16 +73,18 @@ def interpreters(folder, **scripts):
     return str(folder)
 
 
-def installed(project):
-    found = (project / ".venv").glob("lib/*/site-packages/paddlepaddle*.dist-info")
-    return sorted(path.name.split("-")[0] for path in found)
+def installed(project, name="paddlepaddle*"):
+    """Names and versions of the installed packages."""
+    found = (project / ".venv").glob(f"lib/*/site-packages/{name}.dist-info")
+    return sorted(path.name.removesuffix(".dist-info") for path in found)
 
 
 def test_life_of_an_environment(project, setup):
     assert "missing" in setup("--check").stdout
     done = setup()
     assert done.returncode == 0, done.stderr
-    assert (project / ".venv" / ".ready").read_text() == f"{VERSION} cpu\n" and installed(project) == ["paddlepaddle"]
+    assert (project / ".venv" / ".ready").read_text() == f"{VERSION} cpu\n"
+    assert installed(project, "[npt][!i]*") == ["paddlepaddle-0.1", "torch-0.1+cpu"]
     assert setup("--check").stdout == ""
 
     os.utime(project / "requirements.txt")
@@ -86,12 +93,42 @@ def test_life_of_an_environment(project, setup):
     assert setup().returncode == 0 and (project / ".venv" / "kept").exists()
 
     assert ".ready says" in setup("--check", DEVICE="gpu").stdout
-    assert setup(DEVICE="gpu").returncode == 0 and installed(project) == ["paddlepaddle_gpu"]
+    assert setup(DEVICE="gpu").returncode == 0
+    assert installed(project, "[npt][!i]*") == ["nvidia_cuda_runtime-13.0", "paddlepaddle_gpu-0.1", "torch-0.1"]
     assert setup("--check", DEVICE="auto").stdout == setup("--check", DEVICE="gpu").stdout == ""
 
     (project / ".venv" / ".installing").touch()  # as a killed installation leaves it
     assert setup().returncode == 0
-    assert not (project / ".venv" / "kept").exists() and installed(project) == ["paddlepaddle"]
+    assert not (project / ".venv" / "kept").exists() and installed(project) == ["paddlepaddle-0.1"]
+
+
+@pytest.fixture
+def driver_of_cuda_12(tmp_path):
+    """LD_LIBRARY_PATH with an NVIDIA driver that runs CUDA 12.4 and older."""
+    code = "int cuDriverGetVersion(int *version) { *version = 12040; return 0; }"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", tmp_path / "libcuda.so.1"], input=code, text=True,
+                   check=True)
+    return str(tmp_path)
+
+
+def test_gpu_from_a_folder_of_wheels(project, setup, driver_of_cuda_12):
+    """pip's own variables say where packages come from, requirements name no place; a driver that is too old is named
+    before anything is fetched, and only where a GPU is asked for."""
+    requirements = project / "requirements.txt"
+    written = requirements.read_text()
+    requirements.write_text("paddlepaddle==0.1\ntorch==0.1\n")
+    try:
+        shutil.rmtree(project / ".venv", ignore_errors=True)
+        done = setup(DEVICE="gpu", LD_LIBRARY_PATH=driver_of_cuda_12)
+        assert done.returncode == 1 and installed(project, "*runtime*") == []
+        assert done.stderr == ("error: the NVIDIA driver runs CUDA 12.4 at most, requirements-gpu.txt brings CUDA "
+                               "13.0: install driver 580 or newer, or use DEVICE=cpu\n")
+        folder = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(project / "wheels")}
+        assert setup(DEVICE="gpu", **folder).returncode == 0
+        assert installed(project, "[npt][!i]*") == ["nvidia_cuda_runtime-13.0", "paddlepaddle_gpu-0.1", "torch-0.1"]
+        assert setup(DEVICE="cpu", LD_LIBRARY_PATH=driver_of_cuda_12, **folder).returncode == 0
+    finally:
+        requirements.write_text(written)
 
 
 def test_failed_installation_is_not_ready(project, setup):

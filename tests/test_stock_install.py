@@ -98,7 +98,7 @@ def test_wheels_of_another_version_are_named_first(tmp_path, monkeypatch, paddle
 @pytest.mark.parametrize("device, gpu, nvcc, reason", [
     ("cpu", True, "/nvcc", "DEVICE=cpu"),
     ("auto", False, "/nvcc", "Paddle's CPU wheel is installed"),
-    ("auto", True, None, "no nvcc: install the CUDA toolkit"),
+    ("auto", True, None, "no nvcc: make setup DEVICE=gpu"),
 ])
 def test_what_is_built_for_the_cpu_alone_says_why(tmp_path, monkeypatch, capsys, device, gpu, nvcc, reason):
     class Compiled(Exception):

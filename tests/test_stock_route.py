@@ -139,6 +139,7 @@ def test_the_stock_graph_is_refused_where_the_wheel_has_no_kernels(stock_folder,
             class cuda:
                 device_count = staticmethod(lambda: 1)
 
+    monkeypatch.setattr(stock.cuda_libraries, "check", lambda: None)
     monkeypatch.setattr(selfcheck, "wrong_in_paddle", lambda device: ["softmax", "add"])
     with pytest.raises(NotHere, match="Paddle's own softmax, add give wrong .*no kernels for it .*: use IMPL=fused"):
         stock.check_machine(Paddle, "auto")

@@ -9,6 +9,7 @@ import pytest
 from core.errors import UserError
 from ops import build, compiler, toolchain
 
+EVERYTHING = r"make setup DEVICE=gpu, or \S*python\S* -m pip install -r requirements-gpu\.txt$"
 NVCC = """#!/bin/sh
 case "$*" in
     *--version*) echo "Cuda compilation tools, release {release}, V{release}.1" ;;
@@ -36,7 +37,7 @@ def toolkit(tmp_path, monkeypatch):
         executable(tmp_path / "bin" / "nvcc", NVCC.format(release=release, says=says, preprocess=preprocess))
         return tmp_path
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
-    monkeypatch.setattr(toolchain, "_nvidia_packages", list)
+    monkeypatch.setattr(toolchain, "nvidia_packages", list)
     monkeypatch.setattr(toolchain, "_cards", list)
     return make
 
@@ -95,7 +96,7 @@ def test_a_toolkit_installed_into_the_system(toolkit, tmp_path, monkeypatch):
     home = toolkit(without=["lib64/libcudart_static.a"], more=["lib/some-target/libcudart_static.a"],
                    says=f"LIBRARIES=  -L{tmp_path}/lib/some-target/stubs -L{tmp_path}/lib/some-target")
     other = executable(tmp_path / "packages" / "runtime" / "include" / "cuda_runtime_api.h", "").parent
-    monkeypatch.setattr(toolchain, "_nvidia_packages", lambda: [tmp_path / "packages"])
+    monkeypatch.setattr(toolchain, "nvidia_packages", lambda: [tmp_path / "packages"])
     monkeypatch.setattr(toolchain, "COMPILERS_OWN", home / "include")
     found = toolchain.cuda()
     assert found.runtime == home / "lib" / "some-target" and found.includes == ()
@@ -118,10 +119,10 @@ def test_a_compiler_that_nvcc_does_not_take(toolkit, stderr, message):
 
 @pytest.mark.parametrize("release, without, wanted, message", [
     ("11.7", (), "", r"is CUDA 11\.7, the kernels need 11\.8 or newer: set CUDA_HOME"),
-    ("12.4", ("include/cublasLt.h",), "", r"no cublasLt\.h beside .*: pip install nvidia-cublas-cu12"),
-    ("13.0", ("include/cuda_runtime_api.h",), "", r"no cuda_runtime_api\.h .*: pip install nvidia-cuda-runtime$"),
-    ("12.4", ("lib64/libcudart_static.a",), "", r"no libcudart_static\.a .*: pip install nvidia-cuda-runtime-cu12$"),
-    ("13.0", ("lib64/libcudart_static.a",), "", r"no libcudart_static\.a .*: pip install nvidia-cuda-runtime$"),
+    ("12.4", ("include/cublasLt.h",), "", r"no cublasLt\.h beside .*: \S*python\S* -m pip install nvidia-cublas-cu12$"),
+    ("13.0", ("include/cuda_runtime_api.h",), "", f"no cuda_runtime_api.h .*: {EVERYTHING}"),
+    ("12.4", ("lib64/libcudart_static.a",), "", r"no libcudart_static\.a .* install nvidia-cuda-runtime-cu12$"),
+    ("13.0", ("lib64/libcudart_static.a",), "", f"no libcudart_static.a .*: {EVERYTHING}"),
     ("12.4", (), "75", "architecture 75: the kernels need sm_80 or newer"),
     ("12.4", (), "80 x", "architecture x"),
     ("12.4", (), "100a", "cannot build for sm_100a"),
@@ -150,10 +151,24 @@ def test_a_compiler_without_its_headers(monkeypatch, tmp_path):
         compiler.find()
 
 
+def test_no_nvcc(monkeypatch, tmp_path):
+    """What brings it is named; a package of this interpreter has it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    monkeypatch.setattr(toolchain, "USUAL_TOOLKIT", tmp_path / "cuda")
+    monkeypatch.setattr(toolchain, "nvidia_packages", lambda: [tmp_path / "nvidia"])
+    with pytest.raises(UserError, match="no nvcc: make setup DEVICE=gpu, or .*, or set CUDA_HOME"):
+        toolchain.cuda()
+    nvcc = executable(tmp_path / "nvidia" / "cu13" / "bin" / "nvcc", "")
+    assert toolchain.find_nvcc() == str(nvcc)
+    usual = executable(tmp_path / "cuda" / "bin" / "nvcc", "")
+    assert toolchain.find_nvcc() == str(usual)
+
+
 def test_only_the_headers_that_are_included_are_asked_for(toolkit):
     toolkit(without=["include/cublasLt.h"])
     assert toolchain.cuda(headers=[("cuda_runtime_api.h", "nvidia-cuda-runtime")]).version == (12, 4)
-    with pytest.raises(UserError, match=r"no thrust/complex\.h beside .*: pip install nvidia-cuda-cccl-cu12"):
+    with pytest.raises(UserError, match=r"no thrust/complex\.h beside .* install nvidia-cuda-cccl-cu12$"):
         toolchain.cuda(headers=[("thrust/complex.h", "nvidia-cuda-cccl")])
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from bench.arms.base import Arm, Generation, peak_resident_mib
 from core.errors import UserError
 from infer.engine import Engine, to_float32
-from infer.graph import import_paddle
+from ops.framework import import_paddle
 
 paddle = import_paddle()
 

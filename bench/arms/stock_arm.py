@@ -3,8 +3,8 @@
 from bench.arms.base import Arm, Generation
 from core.errors import UserError
 from infer.engine import to_float32
-from infer.graph import import_paddle
 from infer.stock import StockEngine
+from ops.framework import import_paddle
 
 paddle = import_paddle()
 

@@ -28,7 +28,8 @@ constexpr int kTimedRuns = 3, kFinalists = 6, kFinalRounds = 2;
 constexpr float kNever = 1e30f;  // the time of what does not run
 constexpr long long kUnpackedBytes = 32ll << 20, kUnpackedRows = 128;  // of weights at once, at most and at least
 
-// cuBLASLt is loaded by soname so that one build serves the library that the host process brings.
+// The cuBLASLt that the process has loaded already, never one that the loader would find: with Paddle it is the one that
+// ops/cuda_libraries.py chose and gave the bare name, with torch the one that torch brings.
 struct Library {
     decltype(&cublasLtCreate) create;
     decltype(&cublasLtDestroy) destroy;
@@ -47,9 +48,8 @@ struct Library {
 
     bool load() {
         void* so = nullptr;
-        for (int flags : {RTLD_NOW | RTLD_NOLOAD, RTLD_NOW})
-            for (const char* name : {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so.11", "libcublasLt.so"})
-                if (!so) so = dlopen(name, flags);
+        for (const char* name : {"libcublasLt.so", "libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so.11"})
+            if (!so) so = dlopen(name, RTLD_NOW | RTLD_NOLOAD);
         if (!so) return false;
         bool found = true;
         auto bind = [&](auto& pointer, const char* name) {

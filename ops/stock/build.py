@@ -56,7 +56,7 @@ def find_cuda(device, paddle, architectures):
     if not paddle.gpu:
         raise UserError(f"{paddle.package} is Paddle's CPU wheel: run `make setup DEVICE=gpu` first")
     if device == "auto" and toolchain.find_nvcc() is None:
-        return None, "no nvcc: install the CUDA toolkit and set CUDA_HOME for GPU kernels"
+        return None, "no nvcc: make setup DEVICE=gpu brings it"
     return toolchain.cuda(architectures, HEADERS), None
 
 

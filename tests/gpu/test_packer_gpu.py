@@ -11,10 +11,10 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not has_gpu(), reason="needs a
 
 @pytest.fixture
 def e5m7():
-    from infer.graph import import_paddle
+    from ops import e5m7, library
+    from ops.framework import import_paddle
 
     paddle = import_paddle()
-    from ops import e5m7, library  # import Paddle, which must have its settings first
 
     paddle.set_device("gpu")
     library.load()

@@ -14,8 +14,8 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not has_gpu(), reason="needs a
 
 @pytest.mark.parametrize("width, height", SIZES)
 def test_resize_is_pillows(width, height):
-    from infer.graph import import_paddle
     from infer.image import NORMALISED, resize_table, resizes_columns_first, to_pixels
+    from ops.framework import import_paddle
 
     paddle = import_paddle()
     from ops import functional, library
