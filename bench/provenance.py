@@ -10,7 +10,6 @@ import subprocess
 from pathlib import Path
 
 import psutil
-import xxhash
 
 from bench.conditions import Gpu, cpu_mhz, not_available
 from core.errors import UserError
@@ -102,11 +101,10 @@ def git_state():
 def checkpoint_identity(checkpoint, exported_dirs):
     """{"hash", "synthetic", "seed"} of the weights that all arms share; `seed` made synthetic ones, else None.
 
-    The hash is the one that exports carry in their manifests. Raises UserError when an export was made from other
-    weights than the rest.
+    `checkpoint` is an open export.checkpoint.Checkpoint; the hash is the one that exports carry in their manifests.
+    Raises UserError when an export was made from other weights.
     """
-    files = sorted(Path(checkpoint).glob("*.safetensors"))
-    hashes = {str(checkpoint): xxhash.xxh3_128("".join(map(file_hash, files)).encode()).hexdigest()} if files else {}
+    hashes = {str(checkpoint.path): checkpoint.hash()}
     for folder in exported_dirs:
         for path in sorted(Path(folder).glob("*/manifest.json")):
             try:
@@ -115,8 +113,8 @@ def checkpoint_identity(checkpoint, exported_dirs):
                 raise UserError(f"{path} is no manifest of an export: export again") from None
     if len(set(hashes.values())) > 1:
         raise UserError(f"{', '.join(hashes)} hold different weights: export all of them again from one checkpoint")
-    config = json.loads((Path(checkpoint) / "config.json").read_text(encoding="utf-8"))
-    return {"hash": next(iter(hashes.values()), None), "synthetic": "synthetic" in config,
+    config = json.loads((checkpoint.path / "config.json").read_text(encoding="utf-8"))
+    return {"hash": hashes[str(checkpoint.path)], "synthetic": checkpoint.synthetic,
             "seed": config.get("synthetic", {}).get("seed")}
 
 
