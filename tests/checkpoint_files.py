@@ -104,13 +104,12 @@ for form in forms:
 """
 
 
-def save_torch(root, *forms):
-    """The golden checkpoint as torch saves it: {form: folder below `root`}.
+def save_torch(root, *forms, source=GOLDEN):
+    """A checkpoint, the golden one, as torch saves it: {form: folder below `root`}.
 
     forms: "sharded", "module" (parameters and a transposed view), "shared" (one storage) or names of dtypes.
     """
     for form in forms:
-        (root / form).mkdir()
-        shutil.copyfile(GOLDEN / "config.json", root / form / "config.json")
-    run_code(TORCH_SAVE, GOLDEN, root, *forms)
+        shutil.copytree(source, root / form, ignore=shutil.ignore_patterns("*.safetensors"))
+    run_code(TORCH_SAVE, source, root, *forms)
     return {form: root / form for form in forms}
