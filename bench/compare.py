@@ -22,8 +22,9 @@ from bench.verdict import (
     verdict_table,
     why_invalid,
 )
-from bench.versions import build, check_out, git, operators
+from bench.versions import build, check_out, git, linked, operators
 from core.files import atomic_file
+from export.checkpoint import open_checkpoint
 
 BASE, HEAD, AGAIN = "base", "head", "base-again"
 BUDGET = 600      # seconds of rounds: what a change of 5 % needs at the noise of docs/statistics.md
@@ -88,16 +89,18 @@ def version_arms(options, versions):
 def compare(options, argv, console):
     """Build, measure, print and store; returns the exit status: 0, 2 where the conditions forbid a verdict.
 
-    UserError before anything is measured when a version is unknown, too old or cannot be built.
+    UserError before anything is built when the checkpoint is none or a version is unknown or too old, before anything is
+    measured when one cannot be built.
     """
     check_writable(options.out)
+    open_checkpoint(options.checkpoint)
     versions = [check_out(name, options.build) for name in (options.base, options.head)]
     if options.head == "HEAD" and git("status", "--porcelain", "-uno", "--", ".", *WRITTEN_BY_RUNS):
         console.print("uncommitted changes are not in HEAD and are not measured", markup=False, highlight=False)
-    exported = []
+    exported, checkpoint = [], linked(options.checkpoint, Path(options.build) / "versions" / "checkpoints")
     for version in versions:
         console.print(f"building {version.name} ({version.sha[:12]})", markup=False, highlight=False)
-        exported.append(str(build(version, options.checkpoint, options.dtype, options.device, options.impl,
+        exported.append(str(build(version, checkpoint, options.dtype, options.device, options.impl,
                                   options.python, version.tree.with_suffix(".log"))))
     options = replace(options, arms=[BASE, HEAD, AGAIN], exported_base=exported[0], exported_head=exported[1])
     specs = version_arms(options, versions)

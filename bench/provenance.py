@@ -17,7 +17,7 @@ from core.files import file_hash
 
 ROOT = Path(__file__).resolve().parents[1]
 WRITTEN_BY_RUNS = (":(exclude)results", ":(exclude)README.md")
-MAKE_COMMAND = "QWEN_VL_MAKE"   # variable with the words of a make command, one a line
+MAKE_COMMAND = "QWEN_VL_MAKE"   # variable with a goal of make and the names of the variables that were typed
 
 
 def cpu_model():
@@ -77,8 +77,9 @@ def without_paths(text):
 
 def asked_for(argv):
     """What the user typed: the make command that the Makefile hands down, else `argv`; see `portable`."""
-    made = os.environ.get(MAKE_COMMAND)
-    return portable([word.strip() for word in made.split("\n")] if made else argv)
+    goal, *names = os.environ.get(MAKE_COMMAND, "").split() or [""]
+    typed = [f"{name}={os.environ[name]}" for name in names if os.environ.get(name)]
+    return portable(["make", goal, *typed] if goal else argv)
 
 
 def repro_command(argv, git):
@@ -105,17 +106,32 @@ def checkpoint_identity(checkpoint, exported_dirs):
     Raises UserError when an export was made from other weights.
     """
     hashes = {str(checkpoint.path): checkpoint.hash()}
+    exports = {}
     for folder in exported_dirs:
         for path in sorted(Path(folder).glob("*/manifest.json")):
             try:
-                hashes[str(path.parent)] = json.loads(path.read_text(encoding="utf-8"))["checkpoint"]["hash"]
+                exports[str(path.parent)] = made = json.loads(path.read_text(encoding="utf-8"))
+                hashes[str(path.parent)] = made["checkpoint"]["hash"]
             except (OSError, ValueError, KeyError, TypeError):
                 raise UserError(f"{path} is no manifest of an export: export again") from None
     if len(set(hashes.values())) > 1:
-        raise UserError(f"{', '.join(hashes)} hold different weights: export all of them again from one checkpoint")
+        own = hashes[str(checkpoint.path)]
+        remedies = dict.fromkeys(export_again(checkpoint.path, folder, made) for folder, made in exports.items()
+                                 if hashes[folder] != own)
+        raise UserError(f"{', '.join(hashes)} hold different weights: run {' and '.join(remedies)}")
     config = json.loads((checkpoint.path / "config.json").read_text(encoding="utf-8"))
     return {"hash": hashes[str(checkpoint.path)], "synthetic": checkpoint.synthetic,
             "seed": config.get("synthetic", {}).get("seed")}
+
+
+def export_again(checkpoint, folder, manifest):
+    """The command that makes an exported graph's folder again from `checkpoint`."""
+    if manifest.get("impl") == "stock" or Path(folder).parent.name.startswith("stock-"):
+        return "`make export-stock` with the same CKPT= (or PRESET=) and DTYPE="
+    command = ["python", "-m", "export", Path(folder).name, str(checkpoint), str(Path(folder).parent)]
+    for option in ("dtype", "impl"):
+        command += [f"--{option}", str(manifest.get(option))]
+    return f"`{shlex.join(command)}`"
 
 
 def collect(argv, threads, checkpoint, image, gpu=None):

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import xxhash
@@ -77,6 +76,10 @@ def file_hash(path):
                 h.update(block)
                 left -= len(block)
             return h.digest()
+
+    if size <= HASH_CHUNK:
+        return xxhash.xxh3_128(digest(0) if size else b"").hexdigest()
+    from concurrent.futures import ThreadPoolExecutor  # only now: it takes longer than hashing a few sources
 
     with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
         return xxhash.xxh3_128(b"".join(pool.map(digest, range(0, size, HASH_CHUNK)))).hexdigest()

@@ -7,6 +7,7 @@
 # SECONDS_AT_MOST (of measuring, 280): what is missing then is said. Options given here replace those below.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+unset PYTHONSAFEPATH  # python -m finds this repository's modules in this folder
 
 out=$1
 shift

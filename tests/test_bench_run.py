@@ -1,6 +1,7 @@
 """A whole run over fake arms: order, gate, rows with reasons, exit status, what is found before anything starts."""
 
 import json
+import shlex
 import sys
 
 import pytest
@@ -159,8 +160,20 @@ def test_bad_requests_are_found_before_anything_starts(compete, changes, message
 
 
 def test_exports_of_other_weights_are_refused(compete, tmp_path):
-    folder = tmp_path / "exported" / "vision"
+    folder = tmp_path / "it's" / "vision"
     folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text(json.dumps({"checkpoint": {"hash": "0" * 32, "synthetic": True}}))
-    with pytest.raises(UserError, match="different weights"):
+    manifest = {"checkpoint": {"hash": "0" * 32, "synthetic": True}, "dtype": "float32", "impl": "fused"}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="different weights") as caught:
         compete({"a": {}}, exported_fused=str(folder.parent))
+    command = shlex.split(str(caught.value).partition("`")[2].rpartition("`")[0])
+    assert command[:4] == ["python", "-m", "export", "vision"] and command[5] == str(folder.parent)
+    assert command[6:] == ["--dtype", "float32", "--impl", "fused"]
+
+
+def test_stock_graphs_of_other_weights_are_refused(compete, tmp_path):
+    folder = tmp_path / "stock-float16" / "language"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps({"checkpoint": {"hash": "0" * 32}, "impl": "stock"}))
+    with pytest.raises(UserError, match="run `make export-stock` with the same CKPT="):
+        compete({"a": {}}, exported_stock=str(folder.parent))

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from checkpoint_files import GOLDEN, copy_golden, golden_config, golden_tensors, one_line_error, run, write_checkpoint
+from makes import run_make
 from safetensors.numpy import save_file
 
 from core.errors import UserError
@@ -135,12 +136,22 @@ def test_check_says_the_same(folders, kind):
 @pytest.mark.parametrize("command", [
     ["export.convert", "CKPT", "out"], ["export", "all", "CKPT", "out"],
     ["bench", "baseline", "--checkpoint", "CKPT"], ["bench", "run", "--checkpoint", "CKPT", "--out", "out"],
-    ["bench", "reproduce", "--checkpoint", "CKPT", "--out", "out", "--exported-fused", "."]])
+    ["bench", "reproduce", "--checkpoint", "CKPT", "--out", "out", "--exported-fused", "."],
+    ["bench", "compare", "--checkpoint", "CKPT", "--out", "out", "--base", "HEAD", "--build", "out"]])
 def test_every_command_says_it_first(folders, tmp_path, command):
     words = [str(folders["adapter"]) if word == "CKPT" else str(tmp_path / word) if word == "out" else word
              for word in command]
     assert "merge_and_unload" in one_line_error(run("-m", *words))
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize("kind", ["adapter", "GPTQ by file", "stale index"])
+def test_make_says_it_before_it_converts(folders, tmp_path, kind):
+    done = run_make("-s", "bench", f"CKPT={folders[kind]}", f"BUILD={tmp_path}")
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode and len(errors) == 1 and KINDS[kind][1] in errors[0], done.stderr
+    assert {path.name for path in tmp_path.iterdir()} <= {"stamps", "converted"}
+    assert not any((tmp_path / "converted").rglob("*"))
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "base_model.model.", "model.", "module._orig_mod."])

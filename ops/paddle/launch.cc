@@ -77,6 +77,7 @@ void* private_workspace(const paddle::Tensor& on, size_t bytes, const std::strin
 }
 
 void check_status(int status, const char* op) {
+  if (status == QWEN_VL_OK) status = qwen_vl_gave_up();  // of kernels launched before
   PD_CHECK(status == QWEN_VL_OK, op, " failed: ", qwen_vl_status_text(status));
 }
 
