@@ -89,8 +89,8 @@ def version_arms(options, versions):
 def compare(options, argv, console):
     """Build, measure, print and store; returns the exit status: 0, 2 where the conditions forbid a verdict.
 
-    UserError before anything is built when the checkpoint is none or a version is unknown or too old, before anything is
-    measured when one cannot be built.
+    UserError before anything is built when the checkpoint is none or a version is unknown or too old, and before
+    anything is measured when one cannot be built.
     """
     check_writable(options.out)
     open_checkpoint(options.checkpoint)
