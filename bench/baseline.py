@@ -12,8 +12,8 @@ from bench.provenance import physical_cores
 from bench.run import VOCABULARY, Session, make_prompts
 from bench.schema import Case
 from bench.statistics import summary
-from core.config import ModelConfig
 from core.errors import UserError
+from export.checkpoint import open_checkpoint
 from infer.image import load_image
 from infer.options import visible
 from infer.tokenizer import Tokenizer
@@ -23,7 +23,10 @@ STAGES = ("preprocess", "vision", "prefill", "decode", "token", "end_to_end")
 
 def baseline(options, attention, console):
     """Print the text and the stage times of one pass after one warm-up; UserError when the arm fails."""
-    config = ModelConfig.load(options.checkpoint)
+    checkpoint = open_checkpoint(options.checkpoint)
+    if checkpoint.note:
+        console.print(checkpoint.note, markup=False, highlight=False, soft_wrap=True)
+    config = checkpoint.config
     prompts = make_prompts(options, config)
     image = np.asarray(load_image(options.image), np.uint8)
     threads = options.threads or physical_cores()

@@ -25,6 +25,7 @@ from bench.verdict import (
 )
 from bench.versions import build, check_out, linked, operators
 from core.files import atomic_file
+from export.checkpoint import open_checkpoint
 
 BASE, HEAD, AGAIN = "base", "head", "base-again"
 BUDGET = 600      # seconds of rounds: what a change of 5 % needs at the noise of docs/statistics.md
@@ -89,9 +90,11 @@ def version_arms(options, versions):
 def compare(options, argv, console):
     """Build, measure, print and store; returns the exit status: 0, 2 where the conditions forbid a verdict.
 
-    UserError before anything is measured when a version is unknown, too old or cannot be built.
+    UserError before anything is built when the checkpoint is none or a version is unknown or too old, and before
+    anything is measured when one cannot be built.
     """
     check_writable(options.out)
+    open_checkpoint(options.checkpoint)
     versions = [check_out(name, options.build) for name in (options.base, options.head)]
     if options.head == "HEAD" and git("status", "--porcelain", "-uno", "--", ".", *WRITTEN_BY_RUNS):
         console.print("uncommitted changes are not in HEAD and are not measured", markup=False, highlight=False)

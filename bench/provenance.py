@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 
 import psutil
-import xxhash
 
 from bench.conditions import cpu_mhz, not_available
 from bench.git import ROOT, git
@@ -101,11 +100,10 @@ def git_state():
 def checkpoint_identity(checkpoint, exported_dirs):
     """{"hash", "synthetic", "seed"} of the weights that all arms share; `seed` made synthetic ones, else None.
 
-    The hash is the one that exports carry in their manifests. Raises UserError when an export was made from other
-    weights than the rest.
+    `checkpoint` is an open export.checkpoint.Checkpoint; the hash is the one that exports carry in their manifests.
+    Raises UserError when an export was made from other weights.
     """
-    files = sorted(Path(checkpoint).glob("*.safetensors"))
-    hashes = {str(checkpoint): xxhash.xxh3_128("".join(map(file_hash, files)).encode()).hexdigest()} if files else {}
+    hashes = {str(checkpoint.path): checkpoint.hash()}
     exports = {}
     for folder in exported_dirs:
         for path in sorted(Path(folder).glob("*/manifest.json")):
@@ -115,12 +113,12 @@ def checkpoint_identity(checkpoint, exported_dirs):
             except (OSError, ValueError, KeyError, TypeError):
                 raise UserError(f"{path} is no manifest of an export: export again") from None
     if len(set(hashes.values())) > 1:
-        own = next(iter(hashes.values()))
-        remedies = dict.fromkeys(export_again(checkpoint, folder, made) for folder, made in exports.items()
+        own = hashes[str(checkpoint.path)]
+        remedies = dict.fromkeys(export_again(checkpoint.path, folder, made) for folder, made in exports.items()
                                  if hashes[folder] != own)
         raise UserError(f"{', '.join(hashes)} hold different weights: run {' and '.join(remedies)}")
-    config = json.loads((Path(checkpoint) / "config.json").read_text(encoding="utf-8"))
-    return {"hash": next(iter(hashes.values()), None), "synthetic": "synthetic" in config,
+    config = json.loads((checkpoint.path / "config.json").read_text(encoding="utf-8"))
+    return {"hash": hashes[str(checkpoint.path)], "synthetic": checkpoint.synthetic,
             "seed": config.get("synthetic", {}).get("seed")}
 
 

@@ -21,8 +21,8 @@ from bench.results import check_writable, store_rows, write_results
 from bench.schema import CASE_STAGES, OPTIONAL, STAGES, Case, Row
 from bench.stopping import Stopping, is_warm
 from bench.work import decode_bytes, matrix_shapes, weights_bytes, work
-from core.config import ModelConfig
 from core.errors import UserError
+from export.checkpoint import open_checkpoint
 from infer.image import load_image
 from infer.prompt import with_image
 from infer.tokenizer import Tokenizer
@@ -268,7 +268,8 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
     before anything is started: it may raise UserError.
     """
     deadline = time.monotonic() + options.deadline if options.deadline else None
-    config = ModelConfig.load(options.checkpoint)
+    checkpoint = open_checkpoint(options.checkpoint)
+    config = checkpoint.config
     image = np.asarray(load_image(options.image), np.uint8)
     (ids, *_) = make_prompts(options, config)
     threads = options.threads or provenance.physical_cores()
@@ -279,7 +280,7 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
     exported = [path for name, path in vars(options).items() if name.startswith("exported_") and Path(path).is_dir()
                 and path]
     gpu = watched_gpu(options)
-    conditions = provenance.collect(argv, threads, provenance.checkpoint_identity(options.checkpoint, exported),
+    conditions = provenance.collect(argv, threads, provenance.checkpoint_identity(checkpoint, exported),
                                     options.image, gpu)
     if before:
         before(case, conditions)

@@ -27,6 +27,8 @@ def export(graphs, source, out, dtype="float32", impl="fused"):
     """
     folders = {graph: output_folder(Path(out) / graph, [MANIFEST]) for graph in graphs}
     checkpoint = open_checkpoint(source)
+    if checkpoint.note:
+        print(checkpoint.note, flush=True)
     identity = {"hash": checkpoint.hash(), "synthetic": checkpoint.synthetic}
     paddle = import_paddle()  # only now: a checkpoint's faults show at once
 

@@ -11,8 +11,9 @@ import xxhash
 from core.config import ModelConfig
 from core.errors import UserError
 from core.files import file_hash
-from export import names
+from export import names, plain
 from export.dtypes import STORAGE
+from export.names import listed
 from export.readers import pdparams, safetensors, sharded, torch_bin
 
 WEIGHTS = "model_state.pdparams"
@@ -24,7 +25,6 @@ TOKENIZER_FILES = ("qwen.tiktoken", "tokenizer_config.json", "generation_config.
 MAX_CONVERSION_BYTES = 1 << 16
 EXPECTED = ("model.safetensors, pytorch_model.bin or model_state.pdparams (the first two also in shards with their "
             "index)")
-SHOWN = 12  # names listed per kind of mismatch
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,12 @@ class Checkpoint:
     config: ModelConfig
     tensors: dict
     files: tuple
+    prefix: str  # what stood before every tensor's name in the files
+
+    @property
+    def note(self):
+        """What a user should know of how the checkpoint was read; "" when it is as published."""
+        return prefix_note(self.path, self.prefix) if self.prefix else ""
 
     @property
     def synthetic(self):
@@ -59,48 +65,86 @@ class Checkpoint:
 def open_checkpoint(path):
     """Open a folder (safetensors, pytorch_model*.bin or model_state.pdparams, whole or sharded).
 
-    Only headers are read. Raises UserError naming every tensor that does not fit config.json.
+    Only headers and small files are read. Raises UserError naming what makes it no plain checkpoint, or every tensor
+    that does not fit config.json.
     """
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"no checkpoint folder {path}: CKPT= must be a Qwen-VL checkpoint folder")
-    config = ModelConfig.load(path)
+    if faults := plain.foreign(path) or plain.unsupported(path):
+        raise UserError("; ".join(faults))
     found = find_weights(path)
+    if fault := plain.pointers(path, files_read(path, found))[1]:
+        raise UserError(fault)
+    config = ModelConfig.load(path)
     if found is None:
-        raise UserError(f"no weights in {path}: expected {EXPECTED}")
+        raise UserError(plain.no_weights(path, EXPECTED))
     file, read = found
     stored = sharded.read(file, read) if file.suffix == ".json" else read(file)
-    tensors, faults = fit(stored, config)
+    prefix = plain.prefix(path, stored)
+    tensors, faults = fit(stored, config, prefix)
     if faults:
         raise UserError(f"{path} does not fit its config.json: {'; '.join(faults)}")
     files = tuple(sorted({tensor.source.path for tensor in stored.values()}))
-    return Checkpoint(path, config, tensors, files)
+    return Checkpoint(path, config, tensors, files, prefix)
+
+
+def prefix_note(folder, prefix):
+    """What is said of a `prefix` that every tensor's name has."""
+    return f"{folder}: {ascii(prefix[:100])} before every tensor's name, left by a training program, is left out"
 
 
 def find_weights(folder):
     """(file, reader) of the first format that `folder` has; the file is an index where the weights are in shards.
 
-    None when it has no weights at all.
+    None when it has no weights at all. Raises UserError when an index and a whole file contradict each other.
     """
-    for name, read in FORMATS:
-        if os.path.lexists(folder / name):
-            return folder / name, read
-    return None
+    there = [(folder / name, read) for name, read in FORMATS if os.path.lexists(folder / name)]
+    whole = [file.name for file, _ in there if file.suffix != ".json"]
+    if there and whole and there[0][0].suffix == ".json" and not plain.pointers(folder, [there[0][0].name])[0]:
+        _refuse_stale(there[0][0], whole)
+    return there[0] if there else None
 
 
-def fit(stored, config, unread=()):
+def _refuse_stale(index, whole):
+    """Raise UserError unless shards are what `index` names, all of them there, and no file of its format is whole."""
+    shards = set(sharded.places(index).values())
+    absent = [shard for shard in shards if not os.path.lexists(index.parent / shard)]
+    own = index.name.removesuffix(".index.json")
+    other = own if own in whole else whole[0] if absent else None
+    if other and shards != {other}:
+        remedy = f"download its files, then delete {other}" if absent else f"delete {other} to use its files"
+        raise UserError(f"{index} names {len(shards)} other files, {len(absent)} of them missing, and {other} lies "
+                        f"beside it: delete the stale index to use {other}, or {remedy}")
+
+
+def files_read(folder, weights):
+    """Names of the files that are read of a checkpoint; `weights` is what find_weights gave."""
+    names = ["config.json", *TOKENIZER_FILES]
+    if weights:
+        file, _ = weights
+        names.append(file.name)
+        if file.suffix == ".json" and not plain.pointers(folder, [file.name])[0]:
+            names += sorted(set(sharded.places(file).values()))
+    return names
+
+
+def fit(stored, config, prefix="", unread=()):
     """(tensors, faults): the stored tensors under their Hugging Face names and layout, and what does not fit `config`.
 
-    stored: name -> StoredTensor. unread: names that files hold which could not be read; they are not missed.
-    faults: a text for each kind of mismatch, with the names that it applies to.
+    stored: name -> StoredTensor. prefix: what every name begins with beside its own. unread: names that files hold
+    which could not be read; they are not missed. faults: a text for each kind of mismatch, with the names.
     """
     stored = {name: tensor for name, tensor in stored.items() if not names.BUFFERS.search(name)}
-    every = [*stored, *unread]
-    paddle = any(name.startswith(("visual.", "qwen.", "transformer.llm.")) for name in every)
-    unread = {names.converted_name(name) if paddle else name for name in unread}
+    short = {name: name.removeprefix(prefix) for name in (*stored, *unread)}
+    if any(name.startswith(("visual.", "qwen.", "transformer.llm.")) for name in short.values()):
+        paddle, short = True, {name: names.converted_name(cut) for name, cut in short.items()}
+    else:
+        paddle = False
+    unread = {short[name] for name in unread}
     own_name = {}
     for name in stored:
-        own_name.setdefault(names.converted_name(name) if paddle else name, name)
+        own_name.setdefault(short[name], name)
 
     missing, shapes, types, tensors = [], [], [], {}
     for p in names.parameters(config):
@@ -117,13 +161,6 @@ def fit(stored, config, unread=()):
             types.append(f"{own} {tensor.dtype}")
         tensors[p.name] = tensor.transposed if paddle and p.linear else tensor
     faults = [f"{len(found)} {what}: {listed(found)}" for what, found in (
-        ("missing", missing), ("of another shape", shapes), ("of a type that is no floating type", types),
+        ("missing", missing), ("of another shape", shapes), ("neither float32, float16 nor bfloat16", types),
         ("unexpected", sorted(stored))) if found]
     return tensors, faults
-
-
-def listed(found):
-    """The first names of a list, safe to print, and how many more there are."""
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    # ascii(): a name may hold what would steer a terminal
-    return ", ".join(ascii(text[:200])[1:-1] for text in found[:SHOWN]) + more

@@ -21,6 +21,8 @@ def convert(source, out):
     """
     out = output_folder(out, [CONVERSION], source)
     checkpoint = open_checkpoint(source)
+    if checkpoint.note:
+        print(checkpoint.note, flush=True)
     with atomic_dir(out) as folder:
         with open(folder / WEIGHTS, "wb") as file:
             _write(checkpoint, file)

@@ -27,6 +27,12 @@ def _round_to_bfloat16(values):
     return result
 
 
+def out_of_range(name, largest, target):
+    """UserError that tensor `name` holds `largest`, which dtype name `target` cannot."""
+    limit, remedy = ("65504", "bfloat16") if target == "float16" else ("3.39e38", "float32")
+    return UserError(f"{name} holds {largest:.6g}, beyond the range of {target} ({limit}): use DTYPE={remedy}")
+
+
 def cast(array, source, target, name):
     """Convert `array` from dtype name `source` to `target`, to nearest even.
 
@@ -42,6 +48,5 @@ def cast(array, source, target, name):
     infinite = np.isinf(result) if target == "float16" else (result & 0x7FFF) == 0x7F80
     if infinite.any() and (infinite & np.isfinite(values)).any():
         largest = float(np.abs(values[np.isfinite(values)]).max())
-        limit, remedy = ("65504", "bfloat16") if target == "float16" else ("3.39e38", "float32")
-        raise UserError(f"{name} holds {largest:.6g}, beyond the range of {target} ({limit}): use DTYPE={remedy}")
+        raise out_of_range(name, largest, target)
     return result

@@ -12,6 +12,7 @@ from core.config import QUERIES
 
 POSITIONS = 256  # rows of the encoder's position table, a 16 x 16 grid
 KV_PROJ = "transformer.visual.attn_pool.kv_proj.weight"
+SHOWN = 12  # names listed per kind of mismatch
 BUFFERS = re.compile(r"(^|\.)(rotary_emb\.\w+|attn\.(bias|masked_bias)|logn_tensor|registered_causal_mask)$")
 
 
@@ -106,3 +107,10 @@ def converted_name(paddle_name):
         if paddle_name.startswith(prefix):
             return "qwen." + paddle_name.removeprefix(prefix)
     return paddle_name
+
+
+def listed(found):
+    """The first names of a list, safe to print, and how many more there are."""
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    # ascii(): a name may hold what would steer a terminal
+    return ", ".join(ascii(text[:200])[1:-1] for text in found[:SHOWN]) + more

@@ -79,6 +79,8 @@ def export(source, out, dtype="float16"):
     """
     target = output_folder(Path(out) / "language", [MANIFEST])
     checkpoint = open_checkpoint(source)
+    if checkpoint.note:
+        print(checkpoint.note, flush=True)
     identity = {"hash": checkpoint.hash(), "synthetic": checkpoint.synthetic}
     warnings.simplefilter("ignore")  # paddlenlp and Paddle's tracer warn of what they do to their own code
     paddle, kind = import_packages()

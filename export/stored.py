@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import mmap
 import os
 import stat
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ NUMPY_TYPES = {
     "float32": "<f4", "float16": "<f2", "bfloat16": "<u2", "float64": "<f8", "int64": "<i8", "int32": "<i4",
     "int16": "<i2", "int8": "|i1", "uint8": "|u1", "uint16": "<u2", "uint32": "<u4", "uint64": "<u8", "bool": "|b1",
 }
+INFINITY = {"float32": 0x7F800000, "float16": 0x7C00, "bfloat16": 0x7F80}  # its bits; those of a NaN are larger
 
 
 class Source:
     """An open regular file, read by position.
 
-    Reading by pread keeps a model of any size out of this process's memory; a mapped file would count as resident.
+    Reading by pread keeps a model of any size out of this process's memory; a mapped file would count as resident, so
+    only weights that stay in memory as they are in the file are mapped.
     """
 
     def __init__(self, path):
@@ -39,6 +42,7 @@ class Source:
             self._fd = -1
             raise UserError(f"{path} is not a regular file")
         self.size = status.st_size
+        self._mapping = None
 
     def __del__(self):
         if getattr(self, "_fd", -1) >= 0:
@@ -46,8 +50,7 @@ class Source:
 
     def read(self, offset, length):
         """`length` bytes at `offset` as a uint8 array; raises UserError when the file ends before."""
-        if offset < 0 or length < 0 or offset + length > self.size:
-            raise UserError(f"{self.path} is truncated: it ends at byte {self.size}, {offset + length} were announced")
+        self._check_place(offset, length)
         buffer = np.empty(length, np.uint8)
         view, done = memoryview(buffer), 0
         while done < length:
@@ -57,11 +60,24 @@ class Source:
             done += count
         return buffer
 
+    def map(self, offset, length):
+        """The same bytes as `read` gives, as a private mapping of the file, which may be written to."""
+        self._check_place(offset, length)
+        self._mapping = self._mapping or mmap.mmap(self._fd, self.size, access=mmap.ACCESS_COPY)
+        return np.frombuffer(self._mapping, np.uint8, length, offset)
+
+    def _check_place(self, offset, length):
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise UserError(f"{self.path} is truncated: it ends at byte {self.size}, {offset + length} were announced")
+
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor inside a file. `strides` count values; `dtype` is a name such as "bfloat16"."""
+    """A tensor inside a file, under the `name` that it has there. `strides` count values; `dtype` is a name such as
+    "bfloat16". Whatever reads values raises UserError where one is NaN or infinite.
+    """
 
+    name: str
     source: Source
     offset: int
     shape: tuple
@@ -85,7 +101,7 @@ class StoredTensor:
         if strides is None:
             strides = contiguous_strides(shape[::-1])[::-1] if columns_first else contiguous_strides(shape)
         item = np.dtype(NUMPY_TYPES[dtype]).itemsize
-        tensor = cls(source, offset, tuple(shape), tuple(strides), dtype)
+        tensor = cls(name, source, offset, tuple(shape), tuple(strides), dtype)
         if max(tensor.values, tensor._extent) * item > available or offset < 0 or offset + available > source.size:
             raise UserError(f"{where} lies outside its file: the file is truncated or damaged")
         return tensor
@@ -108,16 +124,47 @@ class StoredTensor:
         """The same bytes with the axes in reverse order."""
         return dataclasses.replace(self, shape=self.shape[::-1], strides=self.strides[::-1])
 
+    @property
+    def in_order(self):
+        """Whether the file holds the values row after row."""
+        return self.strides == contiguous_strides(self.shape)
+
     def read(self):
         """The whole tensor; contiguous unless the file stores it in another order."""
-        raw = self.source.read(self.offset, self._extent * self.item_bytes).view(NUMPY_TYPES[self.dtype])
-        if self.strides == contiguous_strides(self.shape):
-            return raw.reshape(self.shape)
-        return np.lib.stride_tricks.as_strided(raw, self.shape, [s * self.item_bytes for s in self.strides])
+        return self._array(self.source.read)
+
+    def map(self):
+        """The same without a copy, in a private mapping of the file; a copy where its place there is not aligned."""
+        aligned = self.offset % self.item_bytes == 0 and self.values
+        return self._array(self.source.map if aligned else self.source.read)
+
+    def _array(self, take):
+        raw = take(self.offset, self._extent * self.item_bytes).view(NUMPY_TYPES[self.dtype])
+        array = raw.reshape(self.shape) if self.in_order else np.lib.stride_tricks.as_strided(
+            raw, self.shape, [s * self.item_bytes for s in self.strides])
+        if self.dtype in INFINITY and self.values:
+            # what lies between the values of a part of a larger tensor is not this tensor's
+            self._check_finite(raw if self._extent <= self.values else np.ascontiguousarray(array))
+        return array
+
+    def _check_finite(self, values):
+        """Raise UserError when one of the contiguous `values` is not finite.
+
+        As integers, positive values that are not finite are the largest signed ones, negative the largest unsigned
+        ones: two passes over memory, nothing allocated.
+        """
+        bits, infinity = 8 * self.item_bytes, INFINITY[self.dtype]
+        if (values.view(f"<i{self.item_bytes}").max() >= infinity
+                or values.view(f"<u{self.item_bytes}").max() >= infinity | 1 << bits - 1):
+            magnitude = values.view(f"<u{self.item_bytes}") & ((1 << bits - 1) - 1)
+            kind = "NaN" if (magnitude > infinity).any() else "infinity"
+            found = f"{(magnitude >= infinity).sum()} of {values.size} values looked at"
+            raise UserError(f"{self.source.path}: tensor {self.name[:200]!r} holds {kind} ({found}): download the file "
+                            "again; if that does not help, its training has diverged: use an earlier checkpoint")
 
     def rows(self, first, last):
         """Rows first..last of the leading axis, contiguous; reads the whole tensor if it is stored in another order."""
-        if self.strides != contiguous_strides(self.shape):
+        if not self.in_order:
             return np.ascontiguousarray(self.read()[first:last])
         row = math.prod(self.shape[1:])
         part = dataclasses.replace(self, offset=self.offset + first * row * self.item_bytes,
@@ -130,11 +177,10 @@ class StoredTensor:
             yield self.read()
             return
         step = max(1, BLOCK_BYTES // max(1, math.prod(self.shape[1:]) * self.item_bytes))
-        in_order = self.strides == contiguous_strides(self.shape)
-        whole = None if in_order else self.read()
+        whole = None if self.in_order else self.read()
         for first in range(0, self.shape[0], step):
             last = min(first + step, self.shape[0])
-            yield self.rows(first, last) if in_order else np.ascontiguousarray(whole[first:last])
+            yield self.rows(first, last) if self.in_order else np.ascontiguousarray(whole[first:last])
 
 
 def contiguous_strides(shape):

@@ -72,7 +72,8 @@ def fault(values, goals, inherited=(), root=ROOT):
     for name, users in PATHS.items():
         if values.get(name) and goals & users and (problem := _no_path(name, values[name])):
             return f"{said(name)} {problem}"
-    if values.get("CKPT") and goals & READING and not os.path.isfile(os.path.join(values["CKPT"], "config.json")):
+    if values.get("CKPT") and goals & READING and not any(  # the readers say what a folder with only the second is
+            os.path.isfile(os.path.join(values["CKPT"], name)) for name in ("config.json", "adapter_config.json")):
         return f"{said('CKPT')} has no config.json: give the folder of a Qwen-VL checkpoint"
     for name in ("PADDLE_PYTHON", "TORCH_PYTHON"):
         if values.get(name) and not values[name].startswith(".venv/") and not shutil.which(values[name]):

@@ -63,7 +63,7 @@ def test_baseline_names_what_is_wrong(made, tmp_path):
         (broken / name).write_bytes((made["checkpoint"] / name).read_bytes())
     done = command("bench", "baseline", "--checkpoint", broken, "--device", "cpu", check=False)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: torch-sdpa: no model.safetensors")
+    assert done.stderr.splitlines()[-1].startswith("error: no weights in")
 
 
 @pytest.mark.parametrize("args", [["run"], ["run", "--checkpoint", "x", "--arms", "torch-lazy"],

@@ -182,7 +182,7 @@ def test_interrupted_run_keeps_its_rounds(compete, monkeypatch):
     ({"image": "/no/such.jpg"}, "no such image"),
     ({"prompt": "<img>open"}, "unclosed image tag"),
     ({"new_tokens": 100_000}, "shorten the prompt"),
-    ({"checkpoint": "/no/such"}, "config.json"),
+    ({"checkpoint": "/no/such"}, "no checkpoint folder /no/such"),
 ])
 def test_bad_requests_are_found_before_anything_starts(compete, changes, message):
     diary_of_nothing = {"a": {"trouble": "error at load"}}

@@ -134,7 +134,7 @@ def test_a_link_to_nowhere_is_a_missing_file(folder):
 @pytest.mark.parametrize("change, words", [
     (lambda part: part.pop("transformer.ln_f.weight", None), ["lacks 1 tensors", "transformer.ln_f.weight"]),
     (lambda part: part.update({name: ("I8", shape) for name, (_, shape) in part.items() if name == "lm_head.weight"}),
-     ["1 of a type that is no floating type", "lm_head.weight int8"]),
+     ["1 neither float32, float16 nor bfloat16", "lm_head.weight int8"]),
     (lambda part: part.update({name: (kind, (4096, 11009)) for name, (kind, _) in part.items()
                                if name == "transformer.h.3.mlp.c_proj.weight"}),
      ["1 of another shape", "transformer.h.3.mlp.c_proj.weight [4096, 11009] instead of [4096, 11008]"]),

@@ -136,7 +136,7 @@ def test_linear_weights_in_the_other_layout(tmp_path):
 def test_shards_outside_the_folder(tmp_path, shard):
     folder = copy_golden(tmp_path / "c")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"lm_head.weight": shard}}))
-    assert "a shard must be a file beside its index" in fault(folder) or "not a regular file" in fault(folder)
+    assert "a shard must be a file beside its index" in fault(folder)
 
 
 @pytest.mark.parametrize("index", ["[", "[]", "{}", '{"weight_map": {}}', '{"weight_map": {"a": 3}}', "[" * 100_000])
@@ -148,6 +148,7 @@ def test_damaged_indexes(tmp_path, index):
 
 def test_a_shard_that_is_absent_or_lacks_its_tensor(tmp_path):
     folder = copy_golden(tmp_path / "c")
+    (folder / WEIGHTS).unlink()
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"lm_head.weight": "no.safetensors"}}))
     assert "no.safetensors" in fault(folder)

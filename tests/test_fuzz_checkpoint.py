@@ -17,7 +17,9 @@ from published_checkpoint import state_dict_pickle, write_bin, write_safetensors
 
 from core.config import ModelConfig
 from core.ranks import read_ranks
+from export import plain
 from export.check.__main__ import check
+from export.checkpoint import open_checkpoint
 from export.readers import pdparams, safetensors, sharded, torch_bin
 
 FOUND = {"a.weight": ("F32", (3, 4)), "b.weight": ("BF16", (5,)), "c": ("F16", ())}
@@ -119,6 +121,28 @@ def test_config(path, raw):
     (folder / "config.json").write_bytes(raw)
     config = survives(ModelConfig.load, folder)
     assert config is None or ModelConfig.from_dict(config.to_dict()) == config
+
+
+@fuzz(100)
+@given(st.lists(st.one_of(st.text(max_size=12), st.lists(st.sampled_from(
+    ["module", "_orig_mod", "base_model", "transformer", "visual", "qwen", "lm_head", "weight", "qweight", "lora_A", "",
+     "\x1b[2J", "\n"]), max_size=5).map(".".join)), max_size=6))
+def test_names(names):
+    """Names of every kind: a prefix that all have, none, or one line."""
+    found = survives(plain.prefix, "folder", names)
+    assert found is None or all(name.startswith(found) for name in names if plain.PREFIX.match(name))
+
+
+@fuzz(100)
+@given(changed({**golden_config(), "quantization_config": {"quant_method": "gptq", "bits": 4}}),
+       changed({"peft_type": "LORA"}), st.sampled_from(["adapter_config.json", "quant_config.json", "other"]))
+def test_folders(path, config, other, name):
+    folder = path.parent / "foreign"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / name).write_text(json.dumps(other))
+    assert survives(open_checkpoint, folder) is None  # it has no weights
+    (folder / name).unlink()
 
 
 @fuzz(100)

@@ -161,7 +161,7 @@ def test_headers_and_indexes_are_bounded_alike(tmp_path, bounded, text):
 
 def test_only_named_tensors_of_a_shard_are_kept(tmp_path):
     folder = copy_golden(tmp_path / "c")
-    tensor = StoredTensor(Source(folder / "model.safetensors"), 0, (1,), (1,), "float32")
+    tensor = StoredTensor("a", Source(folder / "model.safetensors"), 0, (1,), (1,), "float32")
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "1", "b": "2"}}))
     assert set(sharded.read(index, lambda path: dict.fromkeys("abc", tensor))) == {"a", "b"}

@@ -6,14 +6,19 @@ import struct
 
 import numpy as np
 import pytest
-from checkpoint_files import GOLDEN, bfloat16_bits, golden_config, golden_tensors, run_code, write_checkpoint
+from checkpoint_files import (
+    GOLDEN,
+    bfloat16_bits,
+    golden_config,
+    golden_tensors,
+    paddle_arrays,
+    run_code,
+    save_torch,
+    write_checkpoint,
+)
 from safetensors.numpy import save_file
 
-from core.config import ModelConfig
-from export import names
 from export.checkpoint import open_checkpoint
-
-CONFIG = ModelConfig.from_dict(golden_config())
 
 
 def assert_golden(folder, convert=lambda array: array):
@@ -22,14 +27,6 @@ def assert_golden(folder, convert=lambda array: array):
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(tensor.read(), convert(expected[name]), err_msg=name)
         np.testing.assert_array_equal(np.concatenate(list(tensor.blocks())), tensor.read(), err_msg=name)
-
-
-def paddle_arrays(prefix):
-    """The golden tensors as Paddle's published checkpoint names and lays them out."""
-    arrays = golden_tensors()
-    return {("transformer." + p.paddle_name.removeprefix("qwen.") if prefix == "transformer." and
-             p.paddle_name.startswith("qwen.") else p.paddle_name.replace("qwen.", prefix)):
-            np.ascontiguousarray(arrays[p.name].T) if p.linear else arrays[p.name] for p in names.parameters(CONFIG)}
 
 
 def test_one_safetensors_file():
@@ -46,42 +43,22 @@ def test_sharded_safetensors(tmp_path):
     assert_golden(tmp_path)
 
 
-TORCH = """
-import json, sys, torch
-from safetensors.torch import load_file
-golden, out, form = sys.argv[1:]
-state = load_file(golden + "/model.safetensors")
-if form == "sharded":
-    places = {n: f"pytorch_model-0000{1 + i % 2}-of-00002.bin" for i, n in enumerate(state)}
-    for shard in set(places.values()):
-        torch.save({n: state[n] for n in state if places[n] == shard}, f"{out}/{shard}")
-    json.dump({"weight_map": places}, open(out + "/pytorch_model.bin.index.json", "w"))
-elif form == "module":  # an OrderedDict with attributes, parameters and a transposed view
-    module = torch.nn.ParameterDict({n.replace(".", "!"): t for n, t in state.items()})
-    state = type(module.state_dict())((n.replace("!", "."), t) for n, t in module.state_dict(keep_vars=True).items())
-    state._metadata = {"": {"version": 1}}
-    state["lm_head.weight"] = state["lm_head.weight"].data.T.contiguous().T
-    torch.save(state, out + "/pytorch_model.bin")
-elif form == "shared":  # all tensors are parts of one storage
-    flat = torch.cat([t.flatten() for t in state.values()])
-    parts = flat.split([t.numel() for t in state.values()])
-    torch.save({n: p.view(t.shape) for (n, t), p in zip(state.items(), parts)}, out + "/pytorch_model.bin")
-else:
-    torch.save({n: t.to(getattr(torch, form)) for n, t in state.items()}, out + "/pytorch_model.bin")
-"""
+TORCH_FORMS = ["sharded", "module", "shared", "float32"]
 
 
-@pytest.mark.parametrize("form", ["sharded", "module", "shared", "float32"])
-def test_torch_files(tmp_path, form):
-    (tmp_path / "config.json").write_text(json.dumps(golden_config()))
-    run_code(TORCH, GOLDEN, tmp_path, form)
-    assert_golden(tmp_path)
+@pytest.fixture(scope="module")
+def torch_saved(tmp_path_factory):
+    """{form: folder} of what torch has saved."""
+    return save_torch(tmp_path_factory.mktemp("torch"), *TORCH_FORMS, "bfloat16")
 
 
-def test_torch_bfloat16(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(golden_config()))
-    run_code(TORCH, GOLDEN, tmp_path, "bfloat16")
-    tensor = open_checkpoint(tmp_path).tensors["lm_head.weight"]
+@pytest.mark.parametrize("form", TORCH_FORMS)
+def test_torch_files(torch_saved, form):
+    assert_golden(torch_saved[form])
+
+
+def test_torch_bfloat16(torch_saved):
+    tensor = open_checkpoint(torch_saved["bfloat16"]).tensors["lm_head.weight"]
     expected = bfloat16_bits(golden_tensors()["lm_head.weight"])
     assert tensor.dtype == "bfloat16"
     assert np.abs(tensor.read().astype(int) - expected).max() <= 1  # torch rounds, the reference cuts

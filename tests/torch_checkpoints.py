@@ -1,5 +1,7 @@
 """Loads checkpoints into the torch baseline and prints what an image and a prompt give, or the error, as JSON.
 
+{"features", "logits", "tokens"} of each: some features, the last logits, eight greedy tokens.
+
 A program of its own, as torch_golden.py is. Arguments: dtype and checkpoint folder, any number of pairs.
 """
 
@@ -23,7 +25,10 @@ def results(dtype, folder):
     with torch.inference_mode():
         logits = model(ids, image_features=features).logits
     assert logits.dtype == features.dtype == getattr(torch, dtype)
-    return {"features": features[0, ::16, ::16].float().flatten().tolist(), "logits": logits[0, -1].float().tolist()}
+    tokens = model.generate(ids, attention_mask=torch.ones_like(ids), image_features=features, do_sample=False,
+                            max_new_tokens=8)
+    return {"features": features[0, ::16, ::16].float().flatten().tolist(), "logits": logits[0, -1].float().tolist(),
+            "tokens": tokens[0, ids.shape[1]:].tolist()}
 
 
 if __name__ == "__main__":

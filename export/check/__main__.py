@@ -10,11 +10,13 @@ from pathlib import Path
 
 from core.errors import UserError, run_cli
 from core.machine import memory
+from export import plain
 from export.check import download, files, needs
 from export.check.findings import GB, Findings
-from export.checkpoint import WEIGHTS, listed
+from export.checkpoint import WEIGHTS
 from export.dtypes import STORAGE
 from export.manifest import MANIFEST
+from export.names import listed
 
 GPU = Path("/dev/nvidia0")
 
@@ -30,6 +32,17 @@ def check(folder, converted, exported, dtype=None, hashes=False):
     if not folder.is_dir():
         raise UserError(f"no checkpoint folder {folder}: CKPT= must be a Qwen-VL checkpoint folder")
     found = Findings()
+    foreign = plain.foreign(folder)
+    for fault in foreign or plain.unsupported(folder):
+        found.problem(fault)
+    if not foreign:
+        _check_files(folder, Path(converted), Path(exported), dtype, hashes, found)
+    if found.problems:
+        found.next(f"mend the above, then: make check {_typed(folder)}")
+    return found
+
+
+def _check_files(folder, converted, exported, dtype, hashes, found):
     pointers = files.pointers(folder, found)
     config = files.config(folder, pointers, found)
     tensors = files.weights(folder, config, pointers, found)
@@ -40,13 +53,10 @@ def check(folder, converted, exported, dtype=None, hashes=False):
     if tensors:
         half = _half(tensors)
         dtype = dtype or (half if GPU.exists() else "float32")
-        _disk(config, tensors, dtype, Path(converted), Path(exported), found)
+        _disk(config, tensors, dtype, converted, exported, found)
         _memory(tensors, found)
-    if found.problems:
-        found.next(f"mend the above, then: make check {_typed(folder)}")
-    else:
+    if not found.problems:
         _next_steps(folder, config, dtype, half, found)
-    return found
 
 
 def _half(tensors):

@@ -1,27 +1,16 @@
-"""What a download can leave behind: pointers instead of files, unfinished files, and hashes to compare with."""
+"""What a download can leave behind: unfinished files, and hashes to compare with."""
 
 import hashlib
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-POINTER = b"version https://git-lfs.github.com/spec/v1\n"
-MAX_POINTER_BYTES = 1024   # the format's own limit
 MAX_LIST_BYTES = 1 << 20
 SUMS = ("SHA256SUMS", "SHA256SUMS.txt", "sha256sums.txt", "sha256sum.txt")
 METADATA = Path(".cache", "huggingface", "download")  # huggingface_hub, below the folder that it downloads into
 UNFINISHED = ("*.incomplete", "*.part", "*.aria2", "*.crdownload")
 SMALL = 64 << 20  # bytes; larger files are hashed on request only
 BLOCK = 1 << 20
-
-
-def pointer_bytes(path):
-    """Size of the file that a Git LFS pointer stands for, None when `path` is no pointer."""
-    if not path.is_file() or path.stat().st_size > MAX_POINTER_BYTES:
-        return None
-    raw = path.read_bytes()
-    size = re.search(rb"^size ([0-9]{1,15})$", raw, re.MULTILINE)
-    return int(size[1]) if raw.startswith(POINTER) and size else None
 
 
 def unfinished(folder):

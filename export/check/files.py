@@ -5,29 +5,31 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from core.config import MAX_CONFIG_BYTES, ModelConfig
+from core.config import ModelConfig
 from core.errors import UserError
 from core.ranks import SPECIALS_BEFORE_IMAGE, read_ranks
-from export import names
+from export import names, plain
 from export.check import download
 from export.check.findings import GB
-from export.checkpoint import EXPECTED, FORMATS, find_weights, fit, listed
+from export.checkpoint import EXPECTED, FORMATS, files_read, find_weights, fit, prefix_note
+from export.names import listed
 from export.progress import progress
 from export.readers import sharded
 
 VOCABULARY = "qwen.tiktoken"
 PUBLISHED = Path(__file__).parent.parent / "presets" / "7b.json"
-ASSUMED = {"no_bias": True, "rotary_pct": 1.0, "tie_word_embeddings": False, "scale_attn_weights": True}
 
 
 def pointers(folder, found):
-    """Names of Git LFS pointers among the checkpoint's files."""
-    sizes = {path.name: download.pointer_bytes(path) for path in sorted(folder.iterdir())}
-    sizes = {name: size for name, size in sizes.items() if size is not None}
-    if sizes:
-        found.problem(f"{len(sizes)} Git LFS pointers instead of files of {sum(sizes.values()) / GB:.1f} GB: "
-                      f"run `git lfs pull` in {folder}, for {listed(list(sizes))}")
-    return set(sizes)
+    """Names of Git LFS pointers among the files that are read."""
+    try:
+        read = files_read(folder, find_weights(folder))
+    except UserError:  # `weights` says it
+        read = files_read(folder, None)
+    pointing, fault = plain.pointers(folder, read)
+    if fault:
+        found.problem(fault)
+    return set(pointing)
 
 
 def config(folder, pointers, found):
@@ -39,12 +41,6 @@ def config(folder, pointers, found):
     except UserError as e:
         found.problem(str(e))
         return None
-    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if "quantization_config" in raw:
-        found.problem("config.json: a quantised checkpoint (quantization_config); use the float16 or bfloat16 one")
-    for key, value in ASSUMED.items():
-        if raw.get(key, value) != value:
-            found.problem(f"config.json: {key} is {raw[key]!r}, only {value!r} is supported")
     published = ModelConfig.from_dict(json.loads(PUBLISHED.read_text(encoding="utf-8")))
     v = config.visual
     kind = "the published 7B geometry" if config == published else (
@@ -56,33 +52,26 @@ def config(folder, pointers, found):
 
 def _chat_format(folder):
     """What generation_config.json says of the prompts' format, to follow other words; "" when it says nothing."""
-    path = folder / "generation_config.json"
-    if not path.is_file() or path.stat().st_size > MAX_CONFIG_BYTES:
-        return ""
-    try:
-        form = json.loads(path.read_text(encoding="utf-8")).get("chat_format")
-    except (ValueError, RecursionError, AttributeError):
-        return ""
+    form = plain.small_json(folder / "generation_config.json").get("chat_format")
     return f", chat_format {form}" if form in ("chatml", "raw") else ""
 
 
 def weights(folder, config, pointers, found):
     """The tensors under their Hugging Face names; {} when something is missing or does not fit."""
-    first = find_weights(folder)
-    if first is None:
-        found.problem(f"no weights in {folder}: expected {EXPECTED}; download them")
-        return {}
-    file, read = first
-    if file.name in pointers:
-        return {}
-    others = [name for name, _ in FORMATS if name != file.name and (folder / name).exists()]
-    if others:
-        found.note(f"{file.name} is used, not {listed(others)}")
     try:
+        first = find_weights(folder)
+        if first is None:
+            raise UserError(plain.no_weights(folder, EXPECTED))
+        file, read = first
+        if file.name in pointers:
+            return {}
         places = sharded.places(file) if file.suffix == ".json" else None
     except UserError as e:
         found.problem(str(e))
         return {}
+    others = [name for name, _ in FORMATS if name != file.name and (folder / name).exists()]
+    if others:
+        found.note(f"{file.name} is used, not {listed(others)}")
     stored, unread, whole = _read_files(folder, [file.name] if places is None else sorted(set(places.values())),
                                         places, read, pointers, found)
     if whole:
@@ -90,7 +79,14 @@ def weights(folder, config, pointers, found):
         found.ok(f"weights: {len(whole)} file{'s' * (len(whole) > 1)} complete ({file.name}), {size / GB:.2f} GB")
     if config is None or not stored:
         return {}
-    tensors, faults = fit(stored, config, unread)
+    try:
+        prefix = plain.prefix(folder, [*stored, *unread])
+    except UserError as e:
+        found.problem(str(e))
+        return {}
+    if prefix:
+        found.note(prefix_note(folder, prefix))
+    tensors, faults = fit(stored, config, prefix, unread)
     for fault in faults:
         found.problem(f"tensors: {fault}")
     if faults or unread or len(tensors) < len(names.parameters(config)):

@@ -1,7 +1,7 @@
 """Paddle's model_state.pdparams: a pickled dictionary of NumPy arrays (protocol 3 or 4)."""
 
 from core.errors import UserError
-from export.readers import tensor_pickle
+from export.readers import state_dict, tensor_pickle
 from export.stored import Source, StoredTensor, check_extents
 
 NAME_TABLE = "StructuredToParameterName@@"
@@ -45,10 +45,10 @@ def read(path):
     """Tensors of one file: name -> StoredTensor. Raises UserError for anything but tensors."""
     source = Source(path)
     saved = tensor_pickle.load(source, NAMES)
-    if not isinstance(saved, dict):
-        raise UserError(f"{path} holds no dictionary of tensors")
-    return check_extents(source, {name: _tensor(name, value, source) for name, value in saved.items()
-                                  if name != NAME_TABLE})
+    if isinstance(saved, dict):
+        saved.pop(NAME_TABLE, None)
+    return check_extents(source, {name: _tensor(name, value, source)
+                                  for name, value in state_dict.entries(path, saved)})
 
 
 def _tensor(name, value, source):

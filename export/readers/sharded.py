@@ -21,7 +21,7 @@ def places(index_path):
     if not isinstance(named, dict) or not named or not all(isinstance(v, str) for v in named.values()):
         raise UserError(f"{index_path} has no weight_map of tensor names to file names")
     for shard in sorted(set(named.values())):
-        if Path(shard).name != shard or "\\" in shard or "\0" in shard:
+        if shard in ("", ".", "..") or Path(shard).name != shard or "\\" in shard or "\0" in shard:
             raise UserError(f"{index_path} names {shard[:200]!r}: a shard must be a file beside its index")
     return named
 

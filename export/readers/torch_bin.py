@@ -6,7 +6,7 @@ import zlib
 from collections import namedtuple
 
 from core.errors import UserError
-from export.readers import tensor_pickle
+from export.readers import state_dict, tensor_pickle
 from export.stored import MAX_STRUCTURE_BYTES, NUMPY_TYPES, Source, StoredTensor, check_extents
 
 STORAGES = {"FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
@@ -88,9 +88,8 @@ def read(path):
 
     begin, length = _place(source, entries[pickles[0]])
     saved = tensor_pickle.load(source, NAMES, begin, begin + length, storage)
-    if not isinstance(saved, dict):
-        raise UserError(f"{path} holds no dictionary of tensors")
-    return check_extents(source, {name: _tensor(name, value, source) for name, value in saved.items()})
+    return check_extents(source, {name: _tensor(name, value, source)
+                                  for name, value in state_dict.entries(path, saved)})
 
 
 def _place(source, info):
