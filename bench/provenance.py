@@ -113,7 +113,8 @@ def checkpoint_identity(checkpoint, exported_dirs):
             try:
                 hashes[str(path.parent)] = json.loads(path.read_text(encoding="utf-8"))["checkpoint"]["hash"]
             except (OSError, ValueError, KeyError, TypeError):
-                raise UserError(f"{path} is no manifest of an export: export again") from None
+                raise UserError(f"{path} is no manifest of an export: delete {path.parent}, then run make "
+                                "again") from None
     if len(set(hashes.values())) > 1:
         raise UserError(f"{', '.join(hashes)} hold different weights: export all of them again from one checkpoint")
     config = json.loads((Path(checkpoint) / "config.json").read_text(encoding="utf-8"))

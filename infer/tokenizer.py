@@ -77,7 +77,9 @@ class Tokenizer:
             raise UserError("a special token inside <img>…</img>: only a path may stand there")
         path = self._bpe.decode_bytes(content)
         if len(path) > QUERIES:
-            raise UserError(f"the path in <img>…</img> has {len(path)} bytes, at most {QUERIES} fit")
+            what = "data: address" if path[:5].lower() == b"data:" else "path"
+            raise UserError(f"the {what} in <img>…</img> has {len(path)} bytes, at most {QUERIES} fit: give the path "
+                            "of a file")
         return [self.image_start, *path, *[self.image_pad] * (QUERIES - len(path)), self.image_end]
 
     def decode(self, ids, skip_special=False):

@@ -16,6 +16,7 @@ from pathlib import Path
 from core.config import ModelConfig
 from core.errors import UserError, run_cli
 from core.machine import memory
+from core.text import escaped, one_line
 from ops.build import source_version
 from ops.weights import parameter_shapes
 
@@ -118,7 +119,7 @@ def operators(python):
 
 
 def show(name, value):
-    print(f"  {name:12} {value or 'none'}")
+    print(f"  {name:12} {escaped(value or 'none')}")
 
 
 def main():
@@ -208,7 +209,7 @@ def main():
         "DEVICE=gpu": gpu_fault,
     }
     for target, fault in verdict.items():
-        print(f"  {'no ' if fault else 'yes'} {target:12} {fault or ''}".rstrip())
+        print(f"  {'no ' if fault else 'yes'} {target:12} {one_line(fault or '')}".rstrip())
     notes = [environment_fault, None if usable or environment_fault else f"operators: {ops}: make ops (automatic)"]
     for note in filter(None, notes):
         print(f"  note: {note}")
