@@ -22,7 +22,7 @@ from bench.verdict import (
     verdict_table,
     why_invalid,
 )
-from bench.versions import build, check_out, git, operators
+from bench.versions import build, check_out, git, linked, operators
 from core.files import atomic_file
 
 BASE, HEAD, AGAIN = "base", "head", "base-again"
@@ -54,7 +54,7 @@ def narrow_pair(entries):
     """The stopping rule of a comparison: looks every CHECK_EVERY rounds at head against the mean of both bases."""
     arms = {entry.name: entry.samples for entry in entries}
     if set(arms) != {BASE, HEAD, AGAIN}:
-        return False
+        return True  # one has dropped out: there is nothing to wait for
     if len(arms[HEAD]["end_to_end"]) % CHECK_EVERY:
         return False
     differences = []
@@ -94,10 +94,10 @@ def compare(options, argv, console):
     versions = [check_out(name, options.build) for name in (options.base, options.head)]
     if options.head == "HEAD" and git("status", "--porcelain", "-uno", "--", ".", *WRITTEN_BY_RUNS):
         console.print("uncommitted changes are not in HEAD and are not measured", markup=False, highlight=False)
-    exported = []
+    exported, checkpoint = [], linked(options.checkpoint, Path(options.build) / "versions" / "checkpoints")
     for version in versions:
         console.print(f"building {version.name} ({version.sha[:12]})", markup=False, highlight=False)
-        exported.append(str(build(version, options.checkpoint, options.dtype, options.device, options.impl,
+        exported.append(str(build(version, checkpoint, options.dtype, options.device, options.impl,
                                   options.python, version.tree.with_suffix(".log"))))
     options = replace(options, arms=[BASE, HEAD, AGAIN], exported_base=exported[0], exported_head=exported[1])
     specs = version_arms(options, versions)

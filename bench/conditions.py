@@ -15,7 +15,7 @@ import time
 
 import psutil
 
-from bench.device_memory import device_index
+from bench import card
 
 SECONDS = 1.0    # between two looks; each takes about a millisecond of one core
 EVENT_REASONS = {  # bits of NVML's clocks event reasons
@@ -29,25 +29,34 @@ def not_available(reason):
 
 
 class Gpu:
-    """The GPU that arms see as their first, through NVML; `fault` says why nothing can be read, or is ""."""
+    """The GPU that arms see as their first, through NVML; `fault` says why nothing can be read, or is "".
 
-    def __init__(self, nvml=None):
+    Of a MIG instance the name is its own; clocks, power and temperature are the card's that it is on.
+    """
+
+    def __init__(self, nvml=None, environment=None):
+        """environment: the arms', by default this process's."""
         self.fault = ""
         try:
             if nvml is None:
                 import pynvml as nvml
             self.nvml = nvml
             nvml.nvmlInit()
-            self.handle = nvml.nvmlDeviceGetHandleByIndex(device_index())
+            self.card = card.find(nvml, environment)
         except ImportError:
             self.fault = not_available("the package nvidia-ml-py is not installed")
+        except card.NoCard as e:
+            self.fault = not_available(str(e))
         except nvml.NVMLError as e:
             self.fault = not_available(f"NVML: {e}")
 
     def _ask(self, name, *args):
-        """One of NVML's functions on the device; a text where this device or driver does not answer it."""
+        """One of NVML's functions on the card; a text where this card or driver does not answer it."""
+        return self._ask_of(self.card.whole, name, *args)
+
+    def _ask_of(self, handle, name, *args):
         try:
-            return getattr(self.nvml, name)(self.handle, *args)
+            return getattr(self.nvml, name)(handle, *args)
         except (self.nvml.NVMLError, AttributeError) as e:
             return not_available(str(e))
 
@@ -61,10 +70,10 @@ class Gpu:
             return self.fault
         nvml, ecc = self.nvml, self._ask("nvmlDeviceGetEccMode")
         try:
-            driver = _text(nvml.nvmlSystemGetDriverVersion())
+            driver = card.text(nvml.nvmlSystemGetDriverVersion())
         except nvml.NVMLError as e:
             driver = not_available(str(e))
-        return {"name": _text(self._ask("nvmlDeviceGetName")), "driver": driver,
+        return {"name": card.text(self._ask_of(self.card.part, "nvmlDeviceGetName")), "driver": driver,
                 "power_limit_w": self._scaled("nvmlDeviceGetEnforcedPowerLimit", 1e3),
                 "ecc": ecc if isinstance(ecc, str) else bool(ecc[0]),
                 "max_sm_mhz": self._ask("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_SM)}
@@ -81,10 +90,6 @@ class Gpu:
                 "power_w": self._scaled("nvmlDeviceGetPowerUsage", 1e3),
                 "events": bits if isinstance(bits, str) else
                           [name for bit, name in EVENT_REASONS.items() if bits & bit]}
-
-
-def _text(value):
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def cpu_mhz():

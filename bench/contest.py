@@ -106,7 +106,8 @@ class Contest:
     def spawn(self, entry, target, python, env, root=ROOT):
         """Start an arm's worker on the code of the tree `root`; the arms import their frameworks at the same time."""
         try:
-            entry.worker = Worker(target, python, self.scratch / f"{entry.name}.log", env, root=root)
+            entry.worker = Worker(target, python, self.scratch / f"{entry.name}.log", env, root=root,
+                                  deadline=self.deadline)
         except WorkerFailed as e:
             entry.leave(e.status, str(e))
 

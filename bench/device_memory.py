@@ -1,30 +1,29 @@
 """What the whole GPU has in use, seen from the parent of the arms."""
 
 import contextlib
-import os
+import functools
 import subprocess
 import threading
+
+from bench import card
 
 SECONDS = 0.1            # between two looks through NVML
 COMMAND_SECONDS = 0.5    # through nvidia-smi, which takes processor time itself
 
 
-def device_index():
-    """The GPU that the arms see as their first."""
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    return int(first) if first.isdigit() else 0
+def nvml_reader(environment=None):
+    """A function that returns (used, total) MiB of the arms' card, None where NVML does not know it.
 
-
-def nvml_reader():
-    """A function that returns (used, total) MiB, or None without NVML's Python package or a driver."""
+    environment: the arms', by default this process's.
+    """
     try:
         import pynvml
     except ImportError:
         return None
     try:
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(device_index())
-    except pynvml.NVMLError:
+        handle = card.find(pynvml, environment).part
+    except (pynvml.NVMLError, card.NoCard):
         return None
 
     def read():
@@ -33,22 +32,28 @@ def nvml_reader():
     return read
 
 
-def read_with_command():
-    """(used, total) MiB by nvidia-smi; OSError, ValueError or SubprocessError where that fails."""
-    line = subprocess.run(["nvidia-smi", f"--id={device_index()}", "--query-gpu=memory.used,memory.total",
-                           "--format=csv,noheader,nounits"], capture_output=True, text=True, check=True,
-                          timeout=20).stdout
-    used, total = line.strip().splitlines()[0].split(",")
+def read_with_command(environment=None):
+    """(used, total) MiB by nvidia-smi; NoCard, OSError, ValueError, IndexError or SubprocessError where that fails."""
+    name = card.first_named(environment)
+    lines = subprocess.run(["nvidia-smi", "--query-gpu=uuid,mig.mode.current,memory.used,memory.total",
+                            "--format=csv,noheader,nounits"], capture_output=True, text=True, check=True,
+                           timeout=20).stdout.splitlines()
+    cards = [[field.strip() for field in line.split(",")] for line in lines]
+    at = int(name) if card.NUMBER.fullmatch(name) else card.only_match(name, [uuid for uuid, *_ in cards])
+    _, divided, used, total = cards[at]
+    if divided == "Enabled":
+        raise card.NoCard("nvidia-smi does not tell a MIG instance's memory")
     return float(used), float(total)
 
 
 class DeviceMemory:
     """Samples the device's use in a thread between start() and stop(). `source` is None where nothing can be read."""
 
-    def __init__(self, read=None):
-        self.read, self.source, self.seconds = read or nvml_reader(), "NVML", SECONDS
+    def __init__(self, read=None, environment=None):
+        self.read, self.source, self.seconds = read or nvml_reader(environment), "NVML", SECONDS
         if self.read is None:
-            self.read, self.source, self.seconds = read_with_command, "nvidia-smi", COMMAND_SECONDS
+            self.read, self.source, self.seconds = (functools.partial(read_with_command, environment), "nvidia-smi",
+                                                    COMMAND_SECONDS)
         self.total = None
         found = self._look()
         if found is None:

@@ -9,11 +9,15 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
+
 from bench.worker import PROTOCOL
 from core.text import escaped
 
 ROOT = Path(__file__).parents[1]
 FIRST_PROTOCOL = 1  # spoken by a worker that states none
+LAST_CALL_SECONDS = 20  # a call has at least these, so that arms can make their last rounds after the deadline
+ENDING_SECONDS = 5  # from SIGTERM to SIGKILL
 DYING_SECONDS = 30  # a process that holds much memory needs a while to go
 
 
@@ -37,31 +41,33 @@ def oom_kills():
 class Worker:
     """One arm's process: made, waited for, called. All of it raises WorkerFailed.
 
-    A worker that answered a call with a failure is alive; after any other failure it is closed.
+    A worker that answered a call with a failure is alive; after any other failure it is closed, and what it started
+    is ended with it. It leads a session of its own, so that all of that can be found.
     """
 
-    def __init__(self, target, python, log, env=None, timeout=1800, root=ROOT):
+    def __init__(self, target, python, log, env=None, timeout=1800, root=ROOT, deadline=None):
         """Start `python -m bench.worker target` on the code of the tree `root`.
 
-        Its stderr goes to the file `log`, `env` adds to the environment.
+        Its stderr goes to the file `log`, `env` adds to the environment. An answer may take `timeout` seconds, but no
+        longer than to `deadline`, a time.monotonic() moment, or LAST_CALL_SECONDS where it is asked for later.
         """
-        self.log, self.timeout, self.kills = Path(log), timeout, oom_kills()
+        self.log, self.timeout, self.deadline, self.kills = Path(log), timeout, deadline, oom_kills()
+        self.closed = False
         env = {**os.environ, **(env or {})}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), env.get("PYTHONPATH"))))
         try:
             with open(self.log, "wb") as stderr:
                 self.process = subprocess.Popen([python, "-P", "-m", "bench.worker", target], env=env, stderr=stderr,
-                                                stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         except OSError as e:
             raise WorkerFailed(f"cannot start {python}: {e.strerror}") from None
         self.buffer = b""
-        self.selector = selectors.DefaultSelector()
-        self.selector.register(self.process.stdout, selectors.EVENT_READ)
+        os.set_blocking(self.process.stdin.fileno(), False)
 
     def wait_ready(self):
         """Wait until the framework is imported; before the first call."""
         try:
-            spoken = self._answer().get("protocol", FIRST_PROTOCOL)
+            spoken = self._answer(self._limit()).get("protocol", FIRST_PROTOCOL)
             if spoken != PROTOCOL:
                 raise WorkerFailed(f"the worker speaks protocol {spoken}, this version {PROTOCOL}: run both from the "
                                    "same version of the repository")
@@ -71,18 +77,33 @@ class Worker:
 
     def call(self, name, /, **args):
         """The result of one call in the worker."""
-        line = json.dumps({"call": name, "args": args}) + "\n"
+        line, limit = (json.dumps({"call": name, "args": args}) + "\n").encode(), self._limit()
         with contextlib.suppress(BrokenPipeError):  # then it has died, and _answer says of what
-            self.process.stdin.write(line.encode())
-            self.process.stdin.flush()
-        return self._answer().get("result")
+            while line:
+                self._wait_for(self.process.stdin, selectors.EVENT_WRITE, limit)
+                line = line[os.write(self.process.stdin.fileno(), line):]
+        return self._answer(limit).get("result")
 
-    def _answer(self):
-        deadline = time.monotonic() + self.timeout
+    def _limit(self):
+        """The time.monotonic() moment at which a call that begins now is given up."""
+        now = time.monotonic()
+        limit = now + self.timeout
+        return limit if self.deadline is None else min(limit, max(self.deadline, now + LAST_CALL_SECONDS))
+
+    def _wait_for(self, pipe, event, limit):
+        """Return when a pipe of the worker is ready; a worker that is not by the moment `limit` hangs, and is ended."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(pipe, event)
+            ready = selector.select(max(0, limit - time.monotonic()))
+        if not ready:
+            late = self.deadline is not None and limit >= self.deadline
+            self.close()
+            raise WorkerFailed("no answer by the deadline of the run: it was ended" if late else
+                               f"no answer in {self.timeout} s: it was ended")
+
+    def _answer(self, limit):
         while b"\n" not in self.buffer:
-            if not self.selector.select(max(0, deadline - time.monotonic())):
-                self.close()
-                raise WorkerFailed(f"no answer in {self.timeout} s")
+            self._wait_for(self.process.stdout, selectors.EVENT_READ, limit)
             data = os.read(self.process.stdout.fileno(), 1 << 16)
             if not data:
                 raise self._death()
@@ -116,11 +137,22 @@ class Worker:
         self.process.send_signal(signal.SIGCONT)
 
     def close(self):
-        """End the process, whatever state it is in."""
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        self.selector.close()
+        """End the process and what it started, whatever state they are in: asked by SIGTERM, then made to."""
+        if self.closed:
+            return
+        self.closed, started = True, []
+        with contextlib.suppress(psutil.Error):  # also those that have left its process group
+            started = psutil.Process(self.process.pid).children(recursive=True)
+        for sign, seconds in ((signal.SIGTERM, ENDING_SECONDS), (signal.SIGKILL, DYING_SECONDS)):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, sign)
+                os.killpg(self.process.pid, signal.SIGCONT)  # one that is stopped does not see the other
+            for process in started:
+                with contextlib.suppress(psutil.Error):
+                    process.send_signal(sign)
+                    process.resume()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # of SIGKILL: it hangs in the kernel
+                self.process.wait(seconds)
         for pipe in (self.process.stdin, self.process.stdout):
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()

@@ -11,14 +11,14 @@ from pathlib import Path
 import psutil
 import xxhash
 
-from bench.conditions import Gpu, cpu_mhz, not_available
+from bench.conditions import cpu_mhz, not_available
 from core.errors import UserError
 from core.files import file_hash
 from core.text import shell_line
 
 ROOT = Path(__file__).resolve().parents[1]
 WRITTEN_BY_RUNS = (":(exclude)results", ":(exclude)README.md")
-MAKE_COMMAND = "QWEN_VL_MAKE"   # variable with the words of a make command, one a line
+MAKE_COMMAND = "QWEN_VL_MAKE"   # variable with a goal of make and the names of the variables that were typed
 
 
 def cpu_model():
@@ -78,8 +78,9 @@ def without_paths(text):
 
 def asked_for(argv):
     """What the user typed: the make command that the Makefile hands down, else `argv`; see `portable`."""
-    made = os.environ.get(MAKE_COMMAND)
-    return portable([word.strip() for word in made.split("\n")] if made else argv)
+    goal, *names = os.environ.get(MAKE_COMMAND, "").split() or [""]
+    typed = [f"{name}={os.environ[name]}" for name in names if os.environ.get(name)]
+    return portable(["make", goal, *typed] if goal else argv)
 
 
 def repro_command(argv, git):
@@ -108,22 +109,39 @@ def checkpoint_identity(checkpoint, exported_dirs):
     """
     files = sorted(Path(checkpoint).glob("*.safetensors"))
     hashes = {str(checkpoint): xxhash.xxh3_128("".join(map(file_hash, files)).encode()).hexdigest()} if files else {}
+    exports = {}
     for folder in exported_dirs:
         for path in sorted(Path(folder).glob("*/manifest.json")):
             try:
-                hashes[str(path.parent)] = json.loads(path.read_text(encoding="utf-8"))["checkpoint"]["hash"]
+                exports[str(path.parent)] = made = json.loads(path.read_text(encoding="utf-8"))
+                hashes[str(path.parent)] = made["checkpoint"]["hash"]
             except (OSError, ValueError, KeyError, TypeError):
                 raise UserError(f"{path} is no manifest of an export: delete {path.parent}, then run make "
                                 "again") from None
     if len(set(hashes.values())) > 1:
-        raise UserError(f"{', '.join(hashes)} hold different weights: export all of them again from one checkpoint")
+        own = next(iter(hashes.values()))
+        remedies = dict.fromkeys(export_again(checkpoint, folder, made) for folder, made in exports.items()
+                                 if hashes[folder] != own)
+        raise UserError(f"{', '.join(hashes)} hold different weights: run {' and '.join(remedies)}")
     config = json.loads((Path(checkpoint) / "config.json").read_text(encoding="utf-8"))
     return {"hash": next(iter(hashes.values()), None), "synthetic": "synthetic" in config,
             "seed": config.get("synthetic", {}).get("seed")}
 
 
-def collect(argv, threads, checkpoint, image, gpu=None):
-    """What holds for all arms of one run before it begins; `checkpoint` is a checkpoint_identity, `image` a path.
+def export_again(checkpoint, folder, manifest):
+    """The command that makes an exported graph's folder again from `checkpoint`."""
+    if manifest.get("impl") == "stock" or Path(folder).parent.name.startswith("stock-"):
+        return "`make export-stock` with the same CKPT= (or PRESET=) and DTYPE="
+    command = ["python", "-m", "export", Path(folder).name, str(checkpoint), str(Path(folder).parent)]
+    for option in ("dtype", "impl"):
+        command += [f"--{option}", str(manifest.get(option))]
+    return f"`{shell_line(command)}`"
+
+
+def collect(argv, threads, checkpoint, image, gpu):
+    """What holds for all arms of one run before it begins.
+
+    checkpoint: a checkpoint_identity; image: a path; gpu: the bench.conditions.Gpu that the arms run on.
 
     What happens while it runs is `during`, a bench.conditions.Sampler's summary, which the run adds.
     """
@@ -133,7 +151,7 @@ def collect(argv, threads, checkpoint, image, gpu=None):
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "platform": platform.platform(), "cpu": cpu_model(), "cores": physical_cores(), "threads": threads,
         "governor": governor(), "cpu_mhz": cpu_mhz(), "load_average": os.getloadavg()[0],
-        "memory_mib": psutil.virtual_memory().total >> 20, "gpu": (gpu or Gpu()).facts(),
+        "memory_mib": psutil.virtual_memory().total >> 20, "gpu": gpu.facts(),
         "checkpoint": checkpoint, "image": {"name": Path(image).name, "xxh3_128": file_hash(image)},
         "seeds": {"weights": checkpoint.get("seed"), "decoding": "greedy: none"},
     }

@@ -4,17 +4,22 @@ The two were measured at different times, so each stage is divided by that of a 
 whose code is not this repository's operators. What has changed the machine since then changed the ruler as well.
 """
 
+import functools
 import json
+import math
+import os
+import subprocess
 import traceback
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from bench import card
 from bench.arms import ARMS
 from bench.compare import AGAIN, is_narrow, stopped_line
 from bench.provenance import machine_name
 from bench.report import conditions_line, device_name
 from bench.results import check_writable
-from bench.run import Options, measured
+from bench.run import Options, measured, missing_source
 from bench.schema import BENCHMARK, SCHEMA, read_rows
 from bench.stopping import CHECK_EVERY, NARROW
 from bench.verdict import (
@@ -43,6 +48,13 @@ VERDICT_SCHEMA = 1                        # of the file that --verdict names
 RENEW = "store it again with UPDATE=1"
 BUDGET = 900   # seconds of rounds; more than a comparison needs, since the ruler takes its part of the noise twice
 ROUNDS = 2000
+RENEW_OR_RESTORE = f"restore the file, or {RENEW}"
+IMPORT_SECONDS = 300
+ASK_RULER = """
+import json, sys, torch
+print(json.dumps({"torch": torch.__version__,
+                  "device_name": torch.cuda.get_device_name() if sys.argv[1] == "gpu" else None}))
+"""
 
 
 @dataclass
@@ -61,10 +73,15 @@ def ruler_stage(stage):
 
 
 def narrow_to_ruler(entries):
-    """The stopping rule: looks every CHECK_EVERY rounds at the arm over its ruler; the stored side is as wide."""
+    """The stopping rule: looks every CHECK_EVERY rounds at the arm over its ruler; the stored side is as wide.
+
+    Where one of the two has dropped out there is nothing to wait for.
+    """
     arms = {entry.name: entry.samples for entry in entries}
     name = next((name for name in arms if name.startswith("paddle-")), None)
-    if name is None or RULER not in arms or len(arms[name]["end_to_end"]) % CHECK_EVERY:
+    if name is None or RULER not in arms:
+        return True
+    if len(arms[name]["end_to_end"]) % CHECK_EVERY:
         return False
     differences = []
     for stage in PARTS:
@@ -87,34 +104,80 @@ def judge_stored(arm, baseline, rows):
     return invalid(verdicts, reason) if reason else verdicts
 
 
+def ruler_facts(options):
+    """{"torch": version, "device_name": of the card, None for the CPU} of the ruler's interpreter; UserError."""
+    environment = {**os.environ, **card.counted_as_nvml(), **options.environment.get("torch", {})}
+    try:
+        asked = subprocess.run([options.python["torch"], "-P", "-c", ASK_RULER, options.device], env=environment,
+                               capture_output=True, text=True, errors="replace", timeout=IMPORT_SECONDS)
+        return json.loads(asked.stdout)
+    except (OSError, subprocess.TimeoutExpired) as e:
+        fault = str(e)
+    except ValueError:
+        fault = (asked.stderr.strip().splitlines() or [f"status {asked.returncode}"])[-1][:300]
+    raise UserError(f"{RULER} cannot run in {options.python['torch']} ({fault}): give TORCH_PYTHON=")
+
+
 def read_baseline(path):
-    """Rows of a stored baseline; UserError when it cannot be compared with what this version measures."""
+    """Rows of a stored baseline; UserError when it is damaged or of another version than this one."""
     if not path.is_file():
         raise UserError(f"no baseline at {path}: store one with UPDATE=1 on a version that is known to be good")
     rows = read_rows(path, RENEW)
-    for name, found, here in (("schema", rows[0].schema, SCHEMA), ("benchmark version", rows[0].benchmark, BENCHMARK)):
-        if found != here:
-            raise UserError(f"{path} is of {name} {found}, this version measures {here}: {RENEW}")
+    for row in rows:
+        for name, found, here in (("schema", row.schema, SCHEMA), ("benchmark version", row.benchmark, BENCHMARK)):
+            if found != here:
+                raise UserError(f"{path} is of {name} {found}, this version measures {here}: {RENEW}")
     return rows
 
 
-def check_same_conditions(baseline, rows, arm):
-    """Raise UserError unless both were measured under conditions that may be compared."""
-    before, now = baseline[0].provenance, rows[0].provenance
-    for name, of in (("weights", lambda p: p["checkpoint"]["hash"]), ("image", lambda p: p["image"]["xxh3_128"]),
-                     ("threads", lambda p: p["threads"]), ("CPU", lambda p: p["cpu"])):
-        if of(before) != of(now):
-            raise UserError(f"the baseline has other {name} ({of(before)}, now {of(now)}): {RENEW}")
-    rulers = [next((row.provenance["versions"].get("torch") for row in side if row.arm == RULER), None)
-              for side in (baseline, rows)]
-    if rulers[0] != rulers[1]:
-        raise UserError(f"the baseline's {RULER} ran on torch {rulers[0]}, now {rulers[1]}: {RENEW}")
-    if arm not in {row.arm for row in baseline}:
-        raise UserError(f"the baseline has no {arm}: {RENEW}")
+def check_same_conditions(baseline, arm, case, conditions):
+    """Raise UserError unless what is to be measured under `conditions` may be compared with the baseline's rows."""
+    arms = samples_of(baseline)
+    for row in baseline:
+        before = row.provenance
+        if row.case != case:
+            raise UserError(f"the baseline is of case {row.case.slug}, not {case.slug}: {RENEW}")
+        for name, of in (("weights", lambda p: p["checkpoint"]["hash"]), ("image", lambda p: p["image"]["xxh3_128"]),
+                         ("threads", lambda p: p["threads"]), ("CPU", lambda p: p["cpu"])):
+            if of(before) != of(conditions):
+                raise UserError(f"the baseline has other {name} ({of(before)}, now {of(conditions)}): {RENEW}")
+    for name in (arm, RULER):
+        if not arms.get(name, {}).get("end_to_end"):
+            raise UserError(f"the baseline has no {name}: {RENEW}")
+    times = [sample for stages in arms.values() for stage in STAGES for sample in stages.get(stage, [])]
+    if not all(0 < sample < math.inf for sample in times):
+        raise ValueError("a time that is none")
+    _since(baseline)
 
 
-def _folder(options, rows):
-    return Path(options.out) / machine_name(rows[0].provenance, device_name(rows)) / rows[0].case.slug
+def check_same_ruler(baseline, torch):
+    """Raise UserError unless the baseline's ruler ran on this version of torch."""
+    for found in (row.provenance["versions"].get("torch") for row in baseline if row.arm == RULER):
+        if found != torch:
+            raise UserError(f"the baseline's {RULER} ran on torch {found}, now {torch}: {RENEW}")
+
+
+def comparable_baseline(options, arm, case, conditions):
+    """Rows of the stored baseline of this machine and case, looked at before anything is measured; UserError."""
+    ruler = functools.cache(lambda: ruler_facts(options))  # takes seconds: asked last where it can be
+    path = _path(options, conditions, ruler()["device_name"] if case.device == "gpu" else None, case)
+    rows = read_baseline(path)
+    try:
+        check_same_conditions(rows, arm, case, conditions)
+        check_same_ruler(rows, ruler()["torch"])
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise UserError(f"{path} is damaged ({type(e).__name__}: {e}): {RENEW_OR_RESTORE}") from None
+    return rows
+
+
+def _path(options, conditions, device, case):
+    return Path(options.out) / machine_name(conditions, device) / case.slug / BASELINE
+
+
+def _since(baseline):
+    """When and from which commit a baseline is."""
+    conditions = baseline[0].provenance
+    return f"baseline of {conditions['time']}, git {conditions['git']['sha']}"
 
 
 def update(options, argv, console):
@@ -127,7 +190,7 @@ def update(options, argv, console):
     reason = why_invalid(rows)
     if reason:
         raise UserError(f"no baseline stored: {reason}")
-    path = _folder(options, rows) / BASELINE
+    path = _path(options, rows[0].provenance, device_name(rows), rows[0].case)
     with atomic_file(path, "w") as f:
         f.writelines(row.to_json() + "\n" for row in rows)
     console.print(conditions_line(rows), stopped_line([rows]), sep="\n", markup=False, highlight=False, soft_wrap=True)
@@ -151,24 +214,25 @@ def regress(options, argv, console):
     """Measure, print the table; returns (exit status, the last line to print, verdicts). UserError: cannot tell."""
     arm = f"paddle-{options.impl}"
     check_writable(options.out)
+    for name in (arm, RULER):
+        reason = missing_source(ARMS[name], options)
+        if reason:
+            raise UserError(f"{name}: {reason}")
     if options.update:
         return update(options, argv, console)
     if not any(Path(options.out).rglob(BASELINE)):
         raise UserError(f"no {BASELINE} below {options.out}: store one with UPDATE=1 on a version known to be good")
     baseline = []
 
+    def look(case, conditions):
+        baseline[:] = baseline or comparable_baseline(options, arm, case, conditions)
+
     def measure():
-        rows, _ = measured(replace(options, arms=[arm, RULER]), argv, narrow=narrow_to_ruler)
-        if not baseline:
-            baseline.extend(read_baseline(_folder(options, rows) / BASELINE))
-            check_same_conditions(baseline, rows, arm)
-        return rows
+        return measured(replace(options, arms=[arm, RULER]), argv, narrow=narrow_to_ruler, before=look)[0]
 
     verdicts, runs = decided(measure, lambda rows: judge_stored(arm, baseline, rows))
-    since = baseline[0].provenance
     console.print(conditions_line(runs[0]), verdict_table(verdicts), stopped_line(runs),
-                  f"baseline of {since['time']}, git {since['git']['sha']}", sep="\n", markup=False, highlight=False,
-                  soft_wrap=True)
+                  _since(baseline), sep="\n", markup=False, highlight=False, soft_wrap=True)
     if any(map(interrupted, runs)):
         return INTERRUPTED, "interrupted: cannot tell", verdicts
     return *outcome(verdicts), verdicts

@@ -31,7 +31,7 @@ from bench.report import (
     provenance_markdown,
 )
 from bench.results import check_writable
-from bench.run import VOCABULARY, Session, make_prompts, run
+from bench.run import VOCABULARY, Session, make_prompts, run, watched_gpu
 from bench.schema import Row
 from bench.statistics import ratio_interval, summary
 from core.config import ModelConfig
@@ -83,7 +83,7 @@ def published_rows(options, rows):
             if status == "ok":
                 progress.doing(f"{arm}: published protocol")
                 try:
-                    with Sampler() as sampler:
+                    with Sampler(watched_gpu(options)) as sampler:
                         samples = _passes(session, options, config, arm, case)
                     conditions = {**conditions, "during": sampler.summary()}
                 except WorkerFailed as e:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import provenance
+from bench import card, provenance
 from bench.arms import ARMS, GATE_ARM
-from bench.conditions import Sampler
+from bench.conditions import Gpu, Sampler
 from bench.contest import Contest
 from bench.device_memory import DeviceMemory
 from bench.gate import Judge, half_errors
@@ -146,18 +146,19 @@ def arm_rows(entry, case, conditions, rounds):
 
 
 class Session:
-    """What all workers of one run are started and loaded with."""
+    """What all workers of one run are started and loaded with; `deadline` as in bench.process.Worker."""
 
-    def __init__(self, options, specs, image, ids, threads, scratch):
-        self.options, self.specs, self.ids, self.threads = options, specs, ids, threads
+    def __init__(self, options, specs, image, ids, threads, scratch, deadline=None):
+        self.options, self.specs, self.ids, self.threads, self.deadline = options, specs, ids, threads, deadline
         self.scratch = Path(scratch)
         self.picture = str(self.scratch / "image.npy")
         np.save(self.picture, image)
 
     def start(self, framework):
         """(interpreter, environment) of a framework's workers."""
-        return (self.options.python[framework], {**dict.fromkeys(THREAD_VARIABLES, str(self.threads)),
-                                                 **self.options.environment.get(framework, {})})
+        threads = dict.fromkeys(THREAD_VARIABLES, str(self.threads))
+        return (self.options.python[framework],
+                {**threads, **card.counted_as_nvml(), **self.options.environment.get(framework, {})})
 
     def load(self, spec, **changes):
         """Arguments of the `load` call."""
@@ -187,7 +188,7 @@ class Session:
     def gate_outputs(self, progress, case, **load):
         """Outputs of the gate arm, loaded with changed arguments and closed again; None, with a note, if it fails."""
         spec = self.specs[GATE_ARM]
-        with Contest([f"reference-{load['dtype']}"], self.scratch, progress) as alone:
+        with Contest([f"reference-{load['dtype']}"], self.scratch, progress, self.deadline) as alone:
             entry, = alone.entries
             alone.spawn(entry, spec.target, *self.start(spec.framework))
             alone.wait_ready()
@@ -217,7 +218,8 @@ class Session:
         library = (Path(operators).parent if operators else provenance.ROOT / "build" / "ops" / "gpu") / KERNEL_LIBRARY
         worker = None
         try:
-            worker = Worker(CEILINGS, self.start("torch")[0], self.scratch / "ceilings.log", self.start("torch")[1])
+            worker = Worker(CEILINGS, self.start("torch")[0], self.scratch / "ceilings.log", self.start("torch")[1],
+                            deadline=self.deadline)
             worker.wait_ready()
             found = worker.call("ceilings", library=str(library.resolve()), dtype=case.dtype,
                                 shapes=matrix_shapes(config, case.batch, case.prompt_tokens))
@@ -228,6 +230,11 @@ class Session:
                 worker.close()
         return {name: provenance.without_paths(value) if isinstance(value, str) else value
                 for name, value in found.items()}
+
+
+def watched_gpu(options):
+    """The bench.conditions.Gpu that the arms run on, of a run on the CPU the first; UserError if they have several."""
+    return Gpu(environment=card.seen_by(options.environment.values()) if options.device == "gpu" else None)
 
 
 def is_sequential(options, config, arms, memory):
@@ -252,12 +259,13 @@ def run(options, argv, progress=None, specs=ARMS, memory=None):
     return write_results(options.out, rows, accuracy), rows
 
 
-def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None, store=None):
+def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None, store=None, before=None):
     """Measure; returns (rows, accuracy). Raises UserError before anything is started or written.
 
     A gate that fails, a worker that dies or a full memory is a row; so is an arm without weights. `memory` is a
     DeviceMemory, `narrow` what bench.stopping.Stopping takes, `store` is called with (out, rows, accuracy) after every
-    group of arms where there are several.
+    group of arms where there are several, `before` with (case, conditions), the rows' provenance as far as it is known,
+    before anything is started: it may raise UserError.
     """
     deadline = time.monotonic() + options.deadline if options.deadline else None
     config = ModelConfig.load(options.checkpoint)
@@ -270,16 +278,19 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
     others = further_cases(case, options)
     exported = [path for name, path in vars(options).items() if name.startswith("exported_") and Path(path).is_dir()
                 and path]
+    gpu = watched_gpu(options)
     conditions = provenance.collect(argv, threads, provenance.checkpoint_identity(options.checkpoint, exported),
-                                    options.image)
+                                    options.image, gpu)
+    if before:
+        before(case, conditions)
     conditions["work"] = work(case, config)
     conditions["work_of"] = {other.slug: work(other, config) for other in others}
     rounds = conditions["rounds"] = {"asked": options.rounds, "budget_s": options.budget, "interrupted": False}
     if memory is None and options.device == "gpu":
-        memory = DeviceMemory()
+        memory = DeviceMemory(environment=card.seen_by(options.environment.values()))
     with (tempfile.TemporaryDirectory(prefix="bench-") as scratch, progress or Progress() as shown,
-          Sampler() as sampler, Contest(options.arms, scratch, shown, deadline) as contest):
-        session = Session(options, specs, image, ids, threads, scratch)
+          Sampler(gpu) as sampler, Contest(options.arms, scratch, shown, deadline) as contest):
+        session = Session(options, specs, image, ids, threads, scratch, deadline)
         if options.device == "gpu":
             conditions["ceilings"] = session.ceilings(shown, case, config)
         judge = session.judge(shown, case)

@@ -105,6 +105,8 @@ class Row:
         if raw.get("schema") not in READABLE:
             raise UserError(f"rows of schema {raw.get('schema')!r}, this version reads "
                             f"{' and '.join(map(str, READABLE))}: measure again")
+        if not all(type(sample) in (int, float) for sample in raw["samples"]):
+            raise ValueError("a sample that is no number")
         del raw["unit"]
         return cls(**{"benchmark": 1, **raw, "case": Case(**escaped_texts(raw["case"]))})  # schema 1 does not name it
 
@@ -126,6 +128,6 @@ def read_rows(path, again="measure again with make bench"):
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise json_lines.fault(path, number, f"is no row of this benchmark ({e})", remedy) from None
     if not rows:
-        raise UserError(f"{path} holds no rows")
+        raise UserError(f"{path} holds no rows: {again}")
     check_comparable(rows, [])
     return rows

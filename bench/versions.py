@@ -10,9 +10,15 @@ from bench.arms import ROOT
 from bench.process import FIRST_PROTOCOL
 from bench.worker import PROTOCOL
 from core.errors import UserError
+from core.files import atomic_dir
+from core.identity import checkpoint_files, hashes, identity
 
-MAKE_VARIABLES = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "PRESET", "CKPT", "OUT", "BUILD", "DTYPE",
-                  "IMPL", "DEVICE", "QWEN_VL_OPS", "PYTHONPATH")
+# What a make inherits and a version's own make must not: of make, of Python, and this repository's.
+MAKE_VARIABLES = set("""
+    MAKEFLAGS MAKELEVEL MFLAGS MAKEOVERRIDES PYTHONPATH PYTHONSAFEPATH QWEN_VL_OPS QWEN_VL_STOCK QWEN_VL_MAKE
+    QWEN_VL_INHERITED PRESET CKPT DTYPE DEVICE IMPL IMAGE PROMPT ALLOW_URL FONT NEW_TOKENS TEMPERATURE TOP_P TOP_K
+    REPETITION_PENALTY MIN_NEW_TOKENS SEED STOP SYSTEM ARMS ROUNDS BATCH CASES BUDGET BATCHES LENGTHS VERDICT BASE
+    UPDATE HASHES OUT BUILD""".split())
 
 
 @dataclass(frozen=True)
@@ -64,17 +70,31 @@ def check_out(name, build):
     return Version(name, sha, tree)
 
 
+def linked(checkpoint, folder):
+    """A folder below `folder`, called by the content of a checkpoint, with links to the checkpoint's files.
+
+    Older versions know a checkpoint by its path and its files' times, and their Makefiles read the path as make and
+    a shell do: this one is another for other files, and holds nothing that they read as anything but a name.
+    """
+    files = checkpoint_files(checkpoint)
+    place = Path(folder).resolve() / identity(hashes(files, {})[0])
+    with atomic_dir(place) as made:
+        for name, path in files.items():
+            (made / name).symlink_to(path.resolve())
+    return place
+
+
 def build(version, checkpoint, dtype, device, impl, python, log):
-    """Build a version's operators and export the checkpoint with them; returns the exported folder.
+    """Build a version's operators and export the checkpoint (from `linked`) with them; returns the exported folder.
 
     `python` is {framework: interpreter}. What make prints goes to the file `log`. UserError when it fails.
     """
-    exported = version.tree / "build" / "compare" / f"{impl}-{dtype}"
+    exported = version.tree / "build" / "compare" / Path(checkpoint).name / f"{impl}-{dtype}"
     env = {name: value for name, value in os.environ.items() if name not in MAKE_VARIABLES}
     interpreters = [f"{name.upper()}_PYTHON={os.path.abspath(path) if os.sep in path else path}"
                     for name, path in python.items()]
     with open(log, "wb") as output:
-        done = subprocess.run(["make", "-C", str(version.tree), "export", f"CKPT={Path(checkpoint).resolve()}",
+        done = subprocess.run(["make", "-C", str(version.tree), "export", f"CKPT={checkpoint}",
                                f"OUT={exported}", f"DTYPE={dtype}", f"DEVICE={device}", f"IMPL={impl}", *interpreters],
                               env=env, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
     if done.returncode:

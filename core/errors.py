@@ -1,6 +1,7 @@
 """Errors a user can act on: one line that names the fix, and a non-zero exit."""
 
 import errno
+import os
 import sys
 
 from core import terminal
@@ -19,6 +20,12 @@ class UserError(Exception):
 
 class NotHere(UserError):
     """What was asked for cannot run on this machine, whatever the user does; str() says why."""
+
+
+def inherited(message):
+    """Which values that `message` speaks of nobody typed, to follow it; make names those in QWEN_VL_INHERITED."""
+    names = [f"{name}=" for name in os.environ.get("QWEN_VL_INHERITED", "").split() if f"{name}=" in message]
+    return f" ({', '.join(names)} came from the environment)" if names else ""
 
 
 def run_cli(main):
@@ -48,5 +55,5 @@ def run_cli(main):
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    print("error: " + one_line(message), file=sys.stderr)
+    print("error: " + one_line(message) + inherited(message), file=sys.stderr)
     sys.exit(1)

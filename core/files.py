@@ -1,9 +1,11 @@
 """Files and folders that are whole or absent: made beside their place, then renamed; and their hashes."""
 
 import contextlib
+import functools
+import glob
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+import uuid
 from pathlib import Path
 
 import xxhash
@@ -12,8 +14,36 @@ HASH_CHUNK = 64 << 20
 REPLACED = "-replaced"  # ends the name that a folder has while another takes its place
 
 
+@functools.cache
+def _processes():
+    """What the process ids here belong to, as 16 hex digits: host, boot of its kernel, PID namespace.
+
+    A process of another container or host says nothing by its id. Where these cannot be read, nobody else has the same
+    digits.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return xxhash.xxh3_64_hexdigest(f"{os.uname().nodename} {boot} {os.readlink('/proc/self/ns/pid')}".encode())
+    except OSError:
+        return uuid.uuid4().hex[:16]
+
+
 def _beside(path):
-    return path.with_name(f".{path.name}.partial-{os.getpid()}")
+    return path.with_name(f".{path.name}.partial-{_processes()}-{os.getpid()}")
+
+
+def _is_left(name):
+    """Whether a partial folder's name says that a process of ours made it which has ended."""
+    *_, made_among, pid = name.removesuffix(REPLACED).rsplit("-", 2)
+    if made_among != _processes() or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)  # asks only; unlike /proc it answers for processes that may not be seen
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        pass
+    return False
 
 
 @contextlib.contextmanager
@@ -41,13 +71,13 @@ def atomic_file(path, mode="wb"):
 def atomic_dir(path):
     """Yield a new empty folder that takes the place of `path` when the block ends well.
 
-    Leftovers of runs that were killed (same parent, same name, process gone) are removed first.
+    Leftovers of runs that were killed (same parent, same name, process gone) are removed first; what processes of
+    another container or host make is left alone, as nobody here can tell whether they still do.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in path.parent.glob(f".{path.name}.partial-*"):
-        pid = stale.name.removesuffix(REPLACED).rpartition("-")[2]
-        if not (pid.isdigit() and Path(f"/proc/{pid}").exists()):
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
+        if _is_left(stale.name):
             shutil.rmtree(stale, ignore_errors=True)
     partial = _beside(path)
     shutil.rmtree(partial, ignore_errors=True)
@@ -81,6 +111,10 @@ def file_hash(path):
                 h.update(block)
                 left -= len(block)
             return h.digest()
+
+    if size <= HASH_CHUNK:
+        return xxhash.xxh3_128(digest(0) if size else b"").hexdigest()
+    from concurrent.futures import ThreadPoolExecutor  # only now: it takes longer than hashing a few sources
 
     with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
         return xxhash.xxh3_128(b"".join(pool.map(digest, range(0, size, HASH_CHUNK)))).hexdigest()

@@ -11,7 +11,9 @@ import numpy as np
 from core.errors import UserError
 
 BLOCK_BYTES = 32 << 20
+MAX_STRUCTURE_BYTES = 8 << 20  # what describes the tensors of one file; a 7B checkpoint's is below 1 MiB
 MAX_DIMENSIONS = 8
+MAX_SHARING = 2      # how often a file's bytes may be used on average: two tensors that are tied share theirs
 MAX_VALUES = 1 << 48  # far above any tensor; NumPy refuses larger shapes even where they hold nothing
 NUMPY_TYPES = {
     "float32": "<f4", "float16": "<f2", "bfloat16": "<u2", "float64": "<f8", "int64": "<i8", "int32": "<i4",
@@ -67,19 +69,21 @@ class StoredTensor:
     dtype: str
 
     @classmethod
-    def checked(cls, name, source, offset, shape, dtype, available, strides=None):
-        """Build after checking that the shape fits the `available` bytes at `offset`; raises UserError."""
+    def checked(cls, name, source, offset, shape, dtype, available, strides=None, columns_first=False):
+        """Build after checking that the shape fits the `available` bytes at `offset`; raises UserError.
+
+        Without `strides` the values lie row after row, or column after column where `columns_first` is true.
+        """
         where = f"{source.path}: tensor {name[:200]!r}"
-        counts = [*shape, *(strides or ())]
-        if (len(shape) > MAX_DIMENSIONS or any(type(n) is not int or not 0 <= n <= MAX_VALUES for n in counts)
+        parts = [shape] if strides is None else [shape, strides]
+        if (any(len(part) > MAX_DIMENSIONS or len(part) != len(shape) for part in parts)
+                or any(type(n) is not int or not 0 <= n <= MAX_VALUES for part in parts for n in part)
                 or math.prod(max(n, 1) for n in shape) > MAX_VALUES):
             raise UserError(f"{where} has an impossible shape")
         if dtype not in NUMPY_TYPES:
             raise UserError(f"{where} has the unknown type {str(dtype)[:40]!r}")
         if strides is None:
-            strides = contiguous_strides(shape)
-        if len(strides) != len(shape):
-            raise UserError(f"{where} has an impossible shape")
+            strides = contiguous_strides(shape[::-1])[::-1] if columns_first else contiguous_strides(shape)
         item = np.dtype(NUMPY_TYPES[dtype]).itemsize
         tensor = cls(source, offset, tuple(shape), tuple(strides), dtype)
         if max(tensor.values, tensor._extent) * item > available or offset < 0 or offset + available > source.size:
@@ -140,3 +144,15 @@ def contiguous_strides(shape):
         strides.append(step)
         step *= n
     return tuple(reversed(strides))
+
+
+def check_extents(source, tensors):
+    """`tensors` (name -> StoredTensor) of one file, after checking that they are not far more than the file holds.
+
+    Tensors may share bytes, but a small file must not stand for weights that fill a disk. Raises UserError.
+    """
+    described = sum(tensor.values * tensor.item_bytes for tensor in tensors.values())
+    if described > MAX_SHARING * source.size:
+        raise UserError(f"{source.path} describes {described} bytes of tensors in {source.size}: they are the same "
+                        "bytes again and again, which no weights are")
+    return tensors

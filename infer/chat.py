@@ -105,7 +105,7 @@ def main():
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  input() then edits lines and remembers them
 
-    model = QwenVL(args.exported, args.device)
+    model = QwenVL(args.exported, args.device, image_folders=None)
     options = sampling_of(args) | {"stop": args.stop, "max_new_tokens": args.max_new_tokens}
     terminal = Terminal(model.chat(args.system, args.max_window), options)
     print(loaded(model.load()) + "; /help lists the commands", flush=True)

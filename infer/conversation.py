@@ -3,7 +3,6 @@
 import re
 
 from infer.cache import KvCache
-from infer.image import load_image
 from infer.prompt import check_prompt, from_list_format, image_spans, images_of, make_context
 from infer.sampling import Sampling
 
@@ -52,7 +51,7 @@ class Conversation:
             Sampling(temperature, top_p, top_k, repetition_penalty, min_new_tokens, seed), stop,
             (tokenizer.im_end, tokenizer.im_start, tokenizer.end_of_text))
         check_prompt(ids, kept + len(files), settings.max_new_tokens, config)
-        pictures = [load_image(file) for file in files]
+        pictures = self._model.open_pictures(files, images)
 
         clock = self._model.clock()
         features = self._model.encode(pictures, clock)

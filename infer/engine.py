@@ -42,7 +42,7 @@ class Engine:
         self._paddle.set_device(self.device)
         self._inputs = DeviceInputs(self._paddle, self.device)
         if self.device == "gpu":
-            from ops import selfcheck  # imports Paddle, which must have its settings first
+            from ops import selfcheck, tuning  # import Paddle, which must have its settings first
 
             if Manifest(Path(exported) / "language").impl == "native":
                 selfcheck.check_paddle("gpu")
@@ -55,6 +55,7 @@ class Engine:
         self.weights = self._language.weights
         if self.device == "gpu" and self.impl == "fused":
             selfcheck.check_operators("gpu", self.dtype)
+            tuning.tune(self.config, self._vision.operator_weights() | self._language.operator_weights(), self.dtype)
         self._caches = {}
         self._running = None
         # The fused operators never read what was not written; zeroing would need a kernel of Paddle's.
@@ -235,8 +236,15 @@ class Generation:
             self._cache.ids, self._cache.features = self._kept
 
     def step(self):
-        """Run one decode step: one more token for every row that is not finished."""
+        """Run one decode step: one more token for every row that is not finished; RuntimeError after the last one.
+
+        The caches have a slot for each of `max_new_tokens`. Positions live on the device, which a GPU's kernels do not
+        stop for: so steps are counted here.
+        """
         self._check_running()
+        if self._launched >= self._max_new_tokens:
+            raise RuntimeError(f"the generation has its {self._max_new_tokens} tokens and no cache slot for more: "
+                               "start one with a larger max_new_tokens")
         self._graph.run()
         self._launched += 1
 

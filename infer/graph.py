@@ -11,7 +11,7 @@ from core.config import ModelConfig
 from core.errors import UserError
 from core.files import file_hash
 from infer.parameters import load_packed, load_parameters, weights_as_inputs
-from ops.weights import PACKED
+from ops.weights import PACKED, STAGES
 
 SCHEMA = 3
 MAX_MANIFEST_BYTES = 1 << 20
@@ -157,6 +157,11 @@ class Graph:
             if self._bound.get(name) is not tensor:
                 self._inputs[name].share_external_data(tensor)
                 self._bound[name] = tensor
+
+    def operator_weights(self):
+        """The weights of a fused graph as they are bound: {operator: {role: tensor}}, roles in the operators' order."""
+        return {operator: {role: self._bound[f"{operator}.{role}"] for role in roles(self.manifest.config)}
+                for operator, roles in STAGES[self.manifest.graph].items()}
 
     def run(self):
         """Launch the graph once on what is bound."""

@@ -33,32 +33,65 @@ STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 NORMALISED = ((np.arange(256, dtype=np.float32)[:, None] / np.float32(255) - MEAN) / STD).T.copy()
 
 
-def load_image(source):
+def load_image(source, folders=None):
     """Open an image as an RGB PIL image: a file's path, or with ALLOW_URL=1 in the environment an https address.
 
     JPEG, PNG, WebP, BMP and GIF are read, of animations the first frame; the content decides which it is, whatever
     the name or the server says. As in the reference (`Image.open(path).convert("RGB")`) the EXIF orientation is not
     applied, transparency and colour profiles are dropped, and greys of 16 bits are cut off at 255 (docs/images.md).
-    Raises UserError for a file that is missing, no regular file, larger than
+    Raises UserError for a file that is missing, no regular file, empty, larger than
     256 MiB, in no such format, larger than 50 megapixels by its header (nothing is decoded then), or damaged, and
-    for an address that is not allowed or cannot be downloaded (see infer.fetch).
+    for an address that is not allowed or cannot be downloaded (see infer.fetch). Where `folders` (a list of resolved
+    folders) are given, also for a file that lies in none of them, links followed, whether it exists or not.
     """
     if isinstance(source, str) and ADDRESS.match(source):
         return _decode(io.BytesIO(_download(source)), ascii(source[:200])[1:-1])
-    path = Path(source)
+    with _opened(Path(source), str(source), folders) as file:
+        return _decode(file, Path(source))
+
+
+def resolved_folders(folders):
+    """A folder or several as load_image takes them; UserError for one that is not there."""
+    folders = [folders] if isinstance(folders, (str, os.PathLike)) else folders
+    for folder in folders:
+        if not os.path.isdir(folder):  # "" would stand for the working directory
+            raise UserError(f"image_folders: there is no folder {short(folder)}")
+    return [Path(folder).resolve() for folder in folders]
+
+
+def _opened(path, source, folders):
+    """The regular file `path` that the text `source` names, open; raises UserError as load_image does."""
     try:
-        status = path.stat()
-    except (OSError, ValueError):
-        raise UserError(_no_file(str(source))) from None
-    if not stat.S_ISREG(status.st_mode):
-        raise UserError(f"{path} is not an image file but a folder or a device")
-    if status.st_size > MAX_BYTES:
-        raise UserError(f"image {path} is larger than {MAX_BYTES >> 20} MiB: scale it down first")
-    try:
-        with open(path, "rb") as file:
-            return _decode(file, path)
+        _check_place(os.path.realpath(path), source, folders)
+        _check_kind(path, path.stat())  # before it is opened, which may start a device or wait for a pipe's writer
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     except PermissionError:
         raise UserError(f"image {path} may not be read: permission denied") from None
+    except (OSError, ValueError):
+        raise UserError(_no_file(source)) from None
+    try:
+        _check_place(os.readlink(f"/proc/self/fd/{file.fileno()}"), source, folders)  # it may have been replaced
+        status = os.fstat(file.fileno())
+        _check_kind(path, status)
+        if not status.st_size:
+            raise UserError(f"image {path} is empty")
+        if status.st_size > MAX_BYTES:
+            raise UserError(f"image {path} is larger than {MAX_BYTES >> 20} MiB: scale it down first")
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _check_place(path, source, folders):
+    if folders is not None and not any(Path(path).is_relative_to(folder) for folder in folders):
+        raise UserError(f"a prompt may not open {short(source, MAX_SHOWN)}: give the file as images=, or its folder as "
+                        "image_folders=")
+
+
+def _check_kind(path, status):
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path} is not an image file but a folder or a device")
 
 
 def _no_file(source):

@@ -10,7 +10,7 @@ from core.errors import UserError
 from infer.conversation import Conversation
 from infer.engine import Engine
 from infer.graph import Manifest
-from infer.image import load_image
+from infer.image import load_image, resolved_folders
 from infer.prompt import CHAT_LABEL, MAX_WINDOW, SYSTEM, check_prompt, images_of, with_image
 from infer.sampling import Sampling
 from infer.streaming import TextStream
@@ -72,13 +72,16 @@ class QwenVL:
     Attributes: config (core.config.ModelConfig), tokenizer (infer.tokenizer.Tokenizer).
     """
 
-    def __init__(self, exported: str | os.PathLike, device: str = "auto") -> None:
+    def __init__(self, exported: str | os.PathLike, device: str = "auto", image_folders: Files | None = ()) -> None:
         """Read the manifest and the vocabulary of the folder `exported`; `load` or the first answer loads the graphs.
 
-        device: "auto" (a GPU where wheel and machine have one), "cpu" or "gpu". Raises core.errors.UserError, here and
-        below, for everything that its caller can mend.
+        device: "auto" (a GPU where wheel and machine have one), "cpu" or "gpu". image_folders: where the files must lie
+        that a text names as <img>path</img>, so that who writes prompts cannot open every file of this machine; by
+        default there are none, None: anywhere. Raises core.errors.UserError, here and below, for everything that its
+        caller can mend.
         """
         language = Path(exported) / "language"
+        self._image_folders = None if image_folders is None else resolved_folders(image_folders)
         self._exported, self._device, self._engine = Path(exported), device, None
         self.config = Manifest(language).config
         self.tokenizer = Tokenizer(language / "qwen.tiktoken", self.config.image_start_id)
@@ -132,7 +135,14 @@ class QwenVL:
         files = images_of(prompt, images)
         ids = self.tokenizer.encode(prompt if not images else with_image(prompt, len(files)))
         check_prompt(ids, len(files), settings.max_new_tokens, self.config)
-        return ids, [load_image(file) for file in files]
+        return ids, self.open_pictures(files, images)
+
+    def open_pictures(self, files: Files, images: Files) -> list:
+        """Opened pictures of the `files` that images_of gave for a text and `images`.
+
+        Without `images` the text has named them, and they must lie in image_folders.
+        """
+        return [load_image(file, None if images else self._image_folders) for file in files]
 
     def answer(self, ids: list[int], pictures: list, settings: Settings, stream: Stream | None = None) -> Answer:
         """Generate from what `prepare` returned."""

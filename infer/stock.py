@@ -119,6 +119,10 @@ class StockEngine:
         vision = self._vision.manifest
         if (vision.config, vision.dtype, vision.checkpoint) != (language.config, language.dtype, language.checkpoint):
             raise UserError(f"the two graphs in {exported} come from different exports: run `make export-stock` again")
+        if vision.impl == "fused":
+            from ops import tuning  # imports Paddle, which must have its settings first
+
+            tuning.tune(self.config, self._vision.operator_weights(), self.dtype)
         settings = paddle.inference.Config(*(str(exported / "language" / name) for name in ("model.pdmodel",
                                                                                             "model.pdiparams")))
         settings.disable_glog_info()

@@ -70,3 +70,15 @@ class Packer:
         """Give the memory back that the buffer took, and what else Paddle's allocator holds in reserve."""
         self._staging = self._failed = None
         paddle.device.cuda.empty_cache()
+
+
+def packed(matrix):
+    """One numpy matrix as Packer.pack makes it, whatever Paddle's default device is."""
+    default = paddle.get_device()
+    paddle.set_device("gpu")  # where the packer takes memory
+    packer = Packer()
+    try:
+        return packer.pack(matrix)
+    finally:
+        packer.close()
+        paddle.set_device(default)

@@ -1,11 +1,14 @@
 """Does this device compute right? Every operator on small random data, against the plain layers in fp32 on the CPU.
 
 A Paddle wheel without device code for the card in the machine gives garbage and no error: nothing may be reported
-from such a device, so engines on a GPU run this first. It takes about a second.
+from such a device, so engines on a GPU run this first. It takes about a second. It launches every kernel of ours that
+a model may (tests/gpu/test_selfcheck_gpu.py), whichever way of a matrix product is the fastest here: the model's layers
+are too small for the products' tiles, which are checked by themselves.
 `python -m ops.selfcheck --device gpu` prints every operator's error and ends with 1 if a fused one is wrong.
 """
 
 import argparse
+import itertools
 import zlib  # noqa: F401  before paddle
 
 import numpy as np
@@ -15,6 +18,8 @@ import paddle.nn.functional as F
 from core.config import QUERIES, ModelConfig, VisionConfig
 from core.errors import NotHere, UserError, run_cli
 from ops import e5m7, functional, library
+from ops.products import tile_errors
+from ops.tensors import relative_error, to_device
 from ops.weights import MATRICES, STAGES
 
 # Largest ‖error‖ / ‖reference‖. Rounding alone gives about a fifth of these on this geometry; a wrong kernel gives 1.
@@ -25,7 +30,8 @@ GEOMETRY = ModelConfig(
     use_logn_attn=True,
     visual=VisionConfig(image_size=112, patch_size=14, width=208, layers=2, heads=2, mlp_ratio=4.0, output_dim=256,
                         image_start_id=480))
-PROMPT, ROWS, SLOTS = 37, 2, 64
+PROMPT, SLOTS = 37, 64
+BATCHES = (1, 8)  # the fewest and the most rows of the decode kernel; one row's prompt is packed as it is
 
 
 def check_operators(device, dtype):
@@ -73,29 +79,32 @@ def _operator_errors(device, dtype):
         """Error of fused on the device in `dtype` against native on the CPU in fp32."""
         ours = getattr(functional, function)(*_move(inputs, device, dtype), **options, impl="fused")
         reference = getattr(functional, function)(*_move(inputs, "cpu", "float32"), **options, impl="native")
-        return _error(ours, reference)
+        return relative_error(ours, reference)
 
     if device == "gpu":  # on the CPU Pillow does it
         yield "resize", _resize_error(rng)
     pixels = rng.standard_normal([2, 3, vision.image_size, vision.image_size]).astype(np.float32)
-    ours = functional.vision_encoder(_tensor(pixels, device), _move(weights["vision_encoder"], device, dtype),
+    ours = functional.vision_encoder(to_device(pixels, device), _move(weights["vision_encoder"], device, dtype),
                                      heads=vision.heads, impl="fused")
-    reference = functional.vision_encoder(_tensor(pixels, "cpu"), _move(weights["vision_encoder"], "cpu", "float32"),
+    reference = functional.vision_encoder(to_device(pixels, "cpu"), _move(weights["vision_encoder"], "cpu", "float32"),
                                           heads=vision.heads, impl="native")
-    yield "vision_encoder", _error(ours, reference)
-    features = [_tensor(np.zeros([2, QUERIES, GEOMETRY.hidden_size], np.float32), place, kind)
+    yield "vision_encoder", relative_error(ours, reference)
+    features = [to_device(np.zeros([2, QUERIES, GEOMETRY.hidden_size], np.float32), place, kind)
                 for place, kind, _ in _places(device, dtype)]
     for (place, kind, impl), written in zip(_places(device, dtype), features):
-        functional.resampler(_tensor(reference.numpy(), place, kind), _move(weights["resampler"], place, kind), written,
-                             heads=vision.resampler_heads, impl=impl)
-    yield "resampler", _error(*features)
-    tokens = rng.integers(0, GEOMETRY.vocab_size, [ROWS, 300])
+        functional.resampler(to_device(reference.numpy(), place, kind), _move(weights["resampler"], place, kind),
+                             written, heads=vision.resampler_heads, impl=impl)
+    yield "resampler", relative_error(*features)
+    tokens = rng.integers(0, GEOMETRY.vocab_size, [2, 300])
     starts = np.array([[1, 7], [0, 40]], np.int32)
     yield "embedding", compare("embedding", tokens, features[1].numpy(), starts, weights["embedding"])
-    yield from _language_errors(rng, weights, device, dtype)
-    if device == "gpu" and dtype == "float16" and e5m7.is_read_here():
-        for operator, error in _language_errors(rng, weights, device, dtype, packed=True):
-            yield f"{operator} with packed weights", error
+    packs = device == "gpu" and dtype == "float16" and e5m7.is_read_here()
+    for packed in (False, True)[:1 + packs]:
+        checks = _language_errors(rng, weights, device, dtype, packed)
+        if device == "gpu":
+            checks = itertools.chain(checks, tile_errors(rng, dtype, packed))
+        for name, error in checks:
+            yield f"{name} with packed weights" if packed else name, error
 
 
 def _resize_error(rng):
@@ -114,8 +123,8 @@ def _resize_error(rng):
             reference = np.clip((reference.sum(-1) + (1 << 21)) >> 22, 0, 255)
             reference = np.moveaxis(reference, -1, axis)
         expected = np.take_along_axis(values, reference.reshape(-1, 3).T, axis=1).reshape([1, 3, size, size])
-        pixels = _tensor(np.zeros([1, 3, size, size], np.float32), "gpu")
-        functional.resize(*(_tensor(a, "gpu") for a in (image, *tables, values)), pixels, index=0,
+        pixels = to_device(np.zeros([1, 3, size, size], np.float32), "gpu")
+        functional.resize(*(to_device(a, "gpu") for a in (image, *tables, values)), pixels, index=0,
                           columns_first=columns_first)
         made.append(0.0 if np.array_equal(pixels.numpy(), expected) else np.inf)
     return max(made)
@@ -126,8 +135,8 @@ def _places(device, dtype):
     return (device, dtype, "fused"), ("cpu", "float32", "native")
 
 
-def _language_errors(rng, weights, device, dtype, packed=False):
-    """The decoder over a prompt and a decode step, then the head, each with its state.
+def _language_errors(rng, weights, device, dtype, packed):
+    """The decoder over a prompt and a decode step, then the head, each with its state, for each of BATCHES.
 
     packed: what is under test has its matrices in E5M7.
     """
@@ -136,36 +145,44 @@ def _language_errors(rng, weights, device, dtype, packed=False):
                for place, kind, _ in places]
     if packed:
         _pack(weights[0])
-    heads, width = GEOMETRY.num_attention_heads, GEOMETRY.kv_channels
-    cache = np.zeros([GEOMETRY.num_hidden_layers, ROWS, heads, SLOTS, width], np.float32)
-    caches = [_move([cache, cache], place, kind) for place, kind, _ in places]
-    inv_freq = rng.random([ROWS, width // 2]).astype(np.float32)
-    positions = np.zeros([ROWS], np.int32)
-    for lengths in ([PROMPT, 5], [1, 1]):
-        hidden = rng.standard_normal([ROWS, max(lengths), GEOMETRY.hidden_size]).astype(np.float32)
-        results = [functional.decoder(
-            *_move([hidden], place, kind), _tensor(np.array(lengths, np.int32), place), _tensor(positions, place),
-            _tensor(inv_freq, place), held["decoder"], *cache, heads=heads, seq_length=GEOMETRY.seq_length, eps=1e-6,
-            impl=impl) for (place, kind, impl), held, cache in zip(places, weights, caches)]
-        valid = np.arange(max(lengths))[None, :] < np.array(lengths)[:, None]
-        yield f"decoder ({'prefill' if max(lengths) > 1 else 'decode'})", _error(*results, where=valid)
-        positions = positions + np.array(lengths, np.int32)
+    for batch in BATCHES:
+        for checks in (_decoder_errors, _head_errors):
+            yield from checks(rng, places, weights, batch)
 
-    for name, columns, lengths in (("all logits", [[0, 8], [1, 3]], [9, 4]), ("prefill", [[8], [3]], [9, 4]),
-                                   ("decode", [[0], [0]], [1, 1]), ("sampled", [[0], [0]], [1, 1])):
-        hidden = rng.standard_normal([ROWS, max(lengths), GEOMETRY.hidden_size]).astype(np.float32)
-        yield f"lm_head ({name})", _lm_head_error(places, weights, hidden, np.array(columns, np.int32),
-                                                  np.array(lengths, np.int32), name == "sampled")
+
+def _decoder_errors(rng, places, weights, batch):
+    """A prompt in each row, then a decode step."""
+    heads, width = GEOMETRY.num_attention_heads, GEOMETRY.kv_channels
+    cache = np.zeros([GEOMETRY.num_hidden_layers, batch, heads, SLOTS, width], np.float32)
+    caches = [_move([cache, cache], place, kind) for place, kind, _ in places]
+    inv_freq = rng.random([batch, width // 2]).astype(np.float32)
+    positions = np.zeros([batch], np.int32)
+    for step, lengths in (("prefill", PROMPT - 4 * np.arange(batch)), ("decode", np.ones([batch]))):
+        lengths = lengths.astype(np.int32)
+        hidden = rng.standard_normal([batch, max(lengths), GEOMETRY.hidden_size]).astype(np.float32)
+        results = [functional.decoder(
+            *_move([hidden], place, kind), *_move([lengths, positions, inv_freq], place, "float32"), held["decoder"],
+            *cache, heads=heads, seq_length=GEOMETRY.seq_length, eps=1e-6, impl=impl)
+            for (place, kind, impl), held, cache in zip(places, weights, caches)]
+        yield f"decoder ({step}, batch {batch})", relative_error(*results, np.arange(max(lengths)) < lengths[:, None])
+        positions = positions + lengths
+
+
+def _head_errors(rng, places, weights, batch):
+    """The head after a prompt, for more columns than the last and for it alone, and after a decode step."""
+    whole, ones = 9 - np.arange(batch, dtype=np.int32), np.ones([batch], np.int32)
+    first, last = 0 * whole[:, None], whole[:, None] - 1
+    for name, columns, lengths in (("all logits", np.concatenate([first, last], 1), whole), ("prefill", last, whole),
+                                   ("decode", first, ones), ("sampled", first, ones)):
+        hidden = rng.standard_normal([batch, max(lengths), GEOMETRY.hidden_size]).astype(np.float32)
+        yield f"lm_head ({name}, batch {batch})", _lm_head_error(places, weights, hidden, columns, lengths,
+                                                                 name == "sampled")
 
 
 def _pack(weights):
     """Replace matrices on the GPU, by operator and role, by what a graph that is loaded there makes of them."""
-    paddle.set_device("gpu")  # where the packer takes memory
-    packer = e5m7.Packer()
     for operator, role in (name.split(".") for name in MATRICES):
-        weights[operator][role] = packer.pack(weights[operator][role].numpy())
-    packer.close()
-    paddle.set_device("cpu")
+        weights[operator][role] = e5m7.packed(weights[operator][role].numpy())
 
 
 def _lm_head_error(places, weights, hidden, columns, lengths, sampled):
@@ -173,24 +190,25 @@ def _lm_head_error(places, weights, hidden, columns, lengths, sampled):
 
     sampled: the fused operator draws its token, but among the likeliest one alone.
     """
-    record = np.array([(1.0, 1.0, 1, 1.0, 0, 0)], "<f4, <f4, <i4, <f4, <i4, <u8").view(np.int32)  # top_k = 1
-    record = np.tile(np.pad(record, (0, -(-GEOMETRY.vocab_size // 32))), (ROWS, 1))
+    batch = len(lengths)
+    record = np.array([(1.0, 0.5, 1, 1.0, 0, 0)], "<f4, <f4, <i4, <f4, <i4, <u8").view(np.int32)  # top_k = 1
+    record = np.tile(np.pad(record, (0, -(-GEOMETRY.vocab_size // 32))), (batch, 1))
     results, states = [], []
     for (place, kind, impl), held in zip(places, weights):
-        state = [_tensor(array, place) for array in (
-            np.zeros([ROWS], np.int32), np.zeros([ROWS, 1], np.int64), np.zeros([ROWS, 4], np.int64),
-            np.zeros([ROWS], np.int32), np.zeros([ROWS], np.int32))]
+        state = [to_device(array, place) for array in (
+            np.zeros([batch], np.int32), np.zeros([batch, 1], np.int64), np.zeros([batch, 4], np.int64),
+            np.zeros([batch], np.int32), np.zeros([batch], np.int32))]
         if sampled and impl == "fused":
-            state.append(_tensor(record, place))
+            state.append(to_device(record, place))
         results.append(functional.lm_head(
-            *_move([hidden], place, kind), _tensor(lengths, place), _tensor(columns, place),
-            _tensor(np.array([-1], np.int64), place), held["lm_head"], *state, eps=1e-6, impl=impl))
+            *_move([hidden], place, kind), to_device(lengths, place), to_device(columns, place),
+            to_device(np.array([-1], np.int64), place), held["lm_head"], *state, eps=1e-6, impl=impl))
         states.append([tensor.numpy() for tensor in state[:5]])
     # Of the device's own logits: rounding may decide a near tie.
     chosen = results[0].numpy()[:, -1].argmax(-1)[:, None]
-    expected = [lengths, chosen, np.pad(chosen, ((0, 0), (0, 3))), np.ones([ROWS]), np.zeros([ROWS])]
+    expected = [lengths, chosen, np.pad(chosen, ((0, 0), (0, 3))), np.ones([batch]), np.zeros([batch])]
     right = all(np.array_equal(a, b) for a, b in zip(states[0], expected))
-    return _error(*results) if right else np.inf
+    return relative_error(*results) if right else np.inf
 
 
 def paddle_errors(device):
@@ -203,7 +221,7 @@ def paddle_errors(device):
             ("layer_norm", lambda a, b: F.layer_norm(a, 64)),
             ("cast", lambda a, b: a.astype("float16").astype("float32")),
             ("argmax", lambda a, b: paddle.argmax(a, -1)), ("concat", lambda a, b: paddle.concat([a, b]))):
-        yield name, _error(*(function(_tensor(x, place), _tensor(y, place)) for place in (device, "cpu")))
+        yield name, relative_error(*(function(to_device(x, place), to_device(y, place)) for place in (device, "cpu")))
 
 
 def _weights(rng, roles, dtype):
@@ -211,29 +229,16 @@ def _weights(rng, roles, dtype):
     made = {role: rng.standard_normal(shape) / np.sqrt(shape[-1]) + (0.5 if "ln" in role else 0.0)
             for role, shape in roles.items()}
     bits = "bfloat16" if dtype == "float16" else dtype
-    return {role: _tensor(array.astype(np.float32), "cpu").astype(bits).astype(dtype).astype("float32").numpy()
+    return {role: to_device(array.astype(np.float32), "cpu").astype(bits).astype(dtype).astype("float32").numpy()
             for role, array in made.items()}
 
 
 def _move(values, device, dtype):
     """Arrays, or dicts of them, to tensors: floats as `dtype`, integers as they are."""
     if isinstance(values, dict):
-        return {name: _tensor(array, device, dtype) for name, array in values.items()}
+        return {name: to_device(array, device, dtype) for name, array in values.items()}
     return [_move(v, device, dtype) if isinstance(v, dict) else
-            _tensor(v, device, dtype if v.dtype == np.float32 else None) for v in values]
-
-
-def _tensor(array, device, dtype=None):
-    """A tensor made on the CPU, cast there, and then copied: a copy needs no kernel of Paddle's."""
-    tensor = paddle.to_tensor(array, place=paddle.CPUPlace())
-    tensor = tensor if dtype is None else tensor.astype(dtype)
-    return tensor if device == "cpu" else tensor._copy_to(paddle.CUDAPlace(0), True)
-
-
-def _error(ours, reference, where=slice(None)):
-    """‖ours - reference‖ / ‖reference‖ in float64."""
-    a, b = (tensor.cpu().astype("float32").numpy().astype(np.float64)[where] for tensor in (ours, reference))
-    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+            to_device(v, device, dtype if v.dtype == np.float32 else None) for v in values]
 
 
 def main():

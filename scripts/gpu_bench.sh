@@ -2,11 +2,13 @@
 # Check, export and measure the published geometry on one NVIDIA GPU; a short table comes last.
 #   scripts/gpu_bench.sh OUT [bench options …]
 # Variables: PADDLE_PYTHON, TORCH_PYTHON (interpreters with the packages), PADDLE_ENV ("NAME=value …" for the first),
-# QWEN_VL_OPS (library that `make ops DEVICE=gpu` built), PRESET, DTYPE, WORK (fast disk or memory for 40 GB of weights),
+# QWEN_VL_OPS (library that `make ops DEVICE=gpu` built), PRESET, DTYPE, WORK (fast disk or memory for 40 GB of weights;
+# what is there is taken if it is what would be made, and made anew if not, beside the old for a while),
 # GPU_TESTS=no (leaves out scripts/gpu_tests.sh, some three minutes; where a test fails, nothing is measured),
 # SECONDS_AT_MOST (of measuring, 280): what is missing then is said. Options given here replace those below.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+unset PYTHONSAFEPATH  # python -m finds this repository's modules in this folder
 
 out=$1
 shift
@@ -31,12 +33,16 @@ step() {
 step "every operator against the CPU"
 timeout 120 "${paddle[@]}" -m ops.selfcheck --device gpu 2>&1 | tee "$out/selfcheck.txt" ||
     echo "operators are wrong here: the arm that uses them will refuse to run"
-step "checkpoint of preset $preset in $dtype"
-[[ -e $work/checkpoint/config.json ]] ||
+step "checkpoint and graphs of preset $preset in $dtype"
+asked=("${paddle[@]}" -m scripts.gpu_work "$work" --preset "$preset" --dtype "$dtype")
+state=$("${asked[@]}" | tail -n 1)
+echo "$work: $state"
+if [[ $state != held ]]; then
+    rm -f "$work/made.json"
     "$torch" -m export.synthetic --preset "$preset" --dtype "$dtype" "$work/checkpoint"
-step "export"
-[[ -e $work/exported/language/manifest.json ]] ||
     "${paddle[@]}" -m export all "$work/checkpoint" "$work/exported" --dtype "$dtype" --impl fused
+    "${asked[@]}" --record
+fi
 if [[ ${GPU_TESTS:-yes} != no ]]; then
     step "tests that need a GPU"
     scripts/gpu_tests.sh "$out/tests"

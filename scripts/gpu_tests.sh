@@ -6,6 +6,7 @@
 # Where compute-sanitizer is installed, memcheck looks at the decode step's and the products' kernels as well.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+unset PYTHONSAFEPATH  # python -m finds this repository's modules in this folder
 
 out=$1
 export QWEN_VL_OPS=${QWEN_VL_OPS:-$PWD/build/ops/gpu/libqwen_vl_ops.so}

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from bench.device_clock import DeviceClock
 from tests.bench_fake_driver import FakeDriver
 
 VOCABULARY, WIDTH = 32, 8
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); signal.pause()"
 
 
 class FakeArm(Arm):
@@ -38,6 +41,14 @@ class FakeArm(Arm):
             raise RuntimeError("the kernel of this test does not exist\nsecond line")
         if self.trouble == f"memory at {moment}":
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        if self.trouble == f"hangs at {moment}":
+            signal.pause()
+        if self.trouble == f"children at {moment}":   # one stays in the worker's session; none heeds SIGTERM
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            self.children = [subprocess.Popen([sys.executable, "-c", STUBBORN], start_new_session=leaves,
+                                              stdout=subprocess.PIPE) for leaves in (False, True)]
+            for child in self.children:
+                child.stdout.readline()
 
     def prepare(self, image, prompts, new_tokens):
         made = super().prepare(image, prompts, new_tokens)

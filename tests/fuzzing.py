@@ -100,13 +100,16 @@ def _paths(value, path=()):
 
 
 class limited_memory:
-    """While it lasts, the process may take at most SPARE bytes of address space more than it has."""
+    """While it lasts, the process may take at most `spare` bytes of address space more than it has."""
+
+    def __init__(self, spare=SPARE):
+        self._spare = spare
 
     def __enter__(self):
         with open("/proc/self/statm") as file:
             used = int(file.read().split()[0]) * resource.getpagesize()
         self._before = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (used + SPARE, self._before[1]))
+        resource.setrlimit(resource.RLIMIT_AS, (used + self._spare, self._before[1]))
 
     def __exit__(self, *_):
         resource.setrlimit(resource.RLIMIT_AS, self._before)

@@ -1,5 +1,7 @@
 """make compare: references, worktrees, old versions, and a comparison of two fake versions."""
 
+import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +14,7 @@ from bench import versions
 from bench.arms import ARMS
 from bench.compare import CompareOptions, compare, judge_pair
 from bench.schema import read_rows
-from bench.versions import PROTOCOL, build, check_out, commit_of
+from bench.versions import PROTOCOL, build, check_out, commit_of, linked
 from core.errors import UserError
 from export.synthetic import write_checkpoint
 from infer.image import default_image
@@ -74,6 +76,30 @@ def test_build_that_fails_is_one_line(repository, tmp_path):
     version = check_out("HEAD", tmp_path / "build")
     with pytest.raises(UserError, match="cannot be built: error: no weights"):
         build(version, tmp_path, "float32", "cpu", "fused", {"paddle": sys.executable}, tmp_path / "log")
+
+
+def test_checkpoint_is_handed_on_by_its_content(tmp_path):
+    """Older versions' Makefiles tell checkpoints by path and time, and run what stands in a path."""
+    folder = tmp_path / "$(touch x) 'a'"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(b"first")
+    first = linked(folder, tmp_path / "links")
+    assert first.parent == tmp_path / "links" and re.fullmatch("[0-9a-f]{32}", first.name)
+    assert (first / weights.name).read_bytes() == b"first" and linked(folder, tmp_path / "links") == first
+    times = weights.stat()
+    weights.write_bytes(b"other")
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert linked(folder, tmp_path / "links") != first
+
+
+def test_checkpoints_that_were_moved_are_found(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "config.json").write_text("{}")
+    first = linked(tmp_path / "a", tmp_path / "links")
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert linked(tmp_path / "b", tmp_path / "links") == first and (first / "config.json").read_text() == "{}"
 
 
 @pytest.fixture

@@ -36,7 +36,9 @@ def test_reasons(text, shown):
 
 
 def test_command_is_that_of_make_where_make_was_typed(monkeypatch):
-    monkeypatch.setenv(MAKE_COMMAND, "make\nbench\nPRESET=tiny   \nCKPT=/data/a\nPROMPT=what's this?")
+    for name, value in (("PRESET", "tiny"), ("CKPT", "/data/a"), ("BASE", ""), ("PROMPT", "what's this?")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(MAKE_COMMAND, "bench PRESET CKPT BASE PROMPT")
     assert asked_for(["python"]) == ["make", "bench", "PRESET=tiny", "CKPT=<ckpt>", "PROMPT=what's this?"]
     assert repro_command(["python"], CLEAN) == (
         "git checkout abc && make bench PRESET=tiny 'CKPT=<ckpt>' 'PROMPT=what'\"'\"'s this?'")

@@ -1,6 +1,9 @@
 """make regress: exit statuses and their reasons, over simulated runs of the whole command."""
 
 import json
+import os
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,30 +33,43 @@ def noise():
 
 
 @pytest.fixture
-def machine(noise, monkeypatch, tmp_path):
+def measurements():
+    """The arms of every run that was measured."""
+    return []
+
+
+@pytest.fixture
+def machine(noise, monkeypatch, tmp_path, measurements):
     """Call regress on a simulated machine: (exit status, last line printed). Its verdict file is verdict.json."""
     seeds = iter(range(1000))
     seconds = {ARM: noise.pass_seconds, RULER: noise.pass_seconds_of[RULER], AGAIN: noise.pass_seconds}
 
-    def run(update=False, slow_part=None, share=0.0, speed=1.0, slow_runs=2, out=tmp_path, **conditions):
+    def run(update=False, slow_part=None, share=0.0, speed=1.0, slow_runs=2, out=tmp_path, case=CASE, **conditions):
         left = [slow_runs]
 
-        def measured(options, argv, specs=None, narrow=None):
+        now = {**CONDITIONS, **conditions}
+
+        def measured(options, argv, specs=None, narrow=None, before=None):
             """As many rounds as the stopping rule and the default budget leave."""
-            now = share if left[0] > 0 else 0.0
+            if before:
+                before(case, now)
+            measurements.append(options.arms)
+            slower = share if left[0] > 0 else 0.0
             left[0] -= 1
             most = int(options.budget / sum(seconds[arm] for arm in options.arms))
             workers = noise.passes(np.random.default_rng(next(seeds)), most, workers=len(options.arms),
-                                   slow_part=slow_part, share=now, slow_worker=0)
+                                   slow_part=slow_part, share=slower, slow_worker=0)
             arms = dict(zip(options.arms, workers, strict=True))
             made = next((rounds for rounds in range(CHECK_EVERY, most, 4 * CHECK_EVERY) if narrow(
                 [Entry(name=arm, samples={stage: values[:rounds] for stage, values in stages.items()})
                  for arm, stages in arms.items()])), most)
-            return [Row(arm, stage, "ok", "", [speed * value for value in arms[arm][stage][:made]], CASE,
-                        {**CONDITIONS, **conditions}) for arm in options.arms for stage in STAGES], {}
+            return [Row(arm, stage, "ok", "", [speed * value for value in arms[arm][stage][:made]], case, now)
+                    for arm in options.arms for stage in STAGES], {}
         monkeypatch.setattr(module, "measured", measured)
         console = Console(record=True, width=400)
-        options = RegressOptions(checkpoint="", image="", prompt="", out=str(out), update=update)
+        monkeypatch.setattr(module, "ruler_facts", lambda options: {**now["versions"], "device_name": None})
+        options = RegressOptions(checkpoint=str(out), image="", prompt="", exported_fused=str(out), out=str(out),
+                                 update=update)
         status = told(lambda: regress(options, ["python", "-m", "bench", "regress"], console), console,
                       tmp_path / "verdict.json")
         return status, console.export_text().strip().splitlines()[-1].strip()
@@ -121,27 +137,110 @@ def test_regression_that_the_re_run_does_not_show(machine):
     assert status == CANNOT_TELL and "a re-run did not confirm" in line
 
 
+@pytest.fixture
+def refused(machine, measurements):
+    """Call regress as `machine` does; it must end as "cannot tell: …" before anything is measured. Returns the line."""
+    def run(**conditions):
+        before = len(measurements)
+        status, line = machine(**conditions)
+        assert status == CANNOT_TELL and line.startswith("cannot tell: ") and len(measurements) == before, line
+        return line
+    return run
+
+
 @pytest.mark.parametrize("conditions, reason", [
     ({"checkpoint": {"hash": "z", "synthetic": True}}, "other weights"),
     ({"threads": 1}, "other threads"),
+    ({"image": {"xxh3_128": "z"}}, "other image"),
     ({"versions": {"torch": "3"}}, "ran on torch 2, now 3"),
-    ({"during": {"others_cores": {"median": 1.0}, "gpu": "none"}}, "idle machine"),
     ({"cpu": "Another CPU"}, "no baseline at"),
+    ({"cpu": "A  CPU"}, "other CPU"),
+    ({"case": replace(CASE, new_tokens=16)}, "no baseline at"),
 ])
-def test_other_conditions_are_not_compared(machine, conditions, reason):
+def test_other_conditions_are_refused_before_anything_is_measured(machine, refused, conditions, reason):
     machine(update=True)
-    status, line = machine(**conditions)
-    assert status == CANNOT_TELL and line.startswith("cannot tell: ") and reason in line
+    line = refused(**conditions)
+    assert reason in line and "UPDATE=1" in line
 
 
-@pytest.mark.parametrize("change", [{"schema": 1}, {"benchmark": 0}])
-def test_baseline_of_another_version(machine, tmp_path, change):
+def test_a_busy_machine_is_not_compared(machine):
+    machine(update=True)
+    status, line = machine(during={"others_cores": {"median": 1.0}, "gpu": "none"})
+    assert status == CANNOT_TELL and "idle machine" in line
+
+
+def changed(path, **change):
+    """The content of a stored baseline with other fields in every row, a function of the row for each."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return "".join(json.dumps({**row, **{name: made(row) for name, made in change.items()}}) + "\n"
+                   for row in rows).encode()
+
+
+def without(name):
+    return lambda path: changed(path, provenance=lambda row: {key: value for key, value in row["provenance"].items()
+                                                              if key != name})
+
+
+@pytest.mark.parametrize("damage, reason", [
+    (lambda path: b"<<<<<<< HEAD\n" + path.read_bytes(), "line 1"),
+    (lambda path: path.read_bytes() + b">>>>>>> branch\n", "conflict"),
+    (lambda path: path.read_bytes()[:-20], "cut off or damaged"),
+    (lambda path: b"", "no rows"), (lambda path: b"\xff\xfe" * 20, "line 1"), (lambda path: b"[]\n", "line 1"),
+    (lambda path: changed(path, schema=lambda row: 1), "schema 1"),
+    (lambda path: changed(path, benchmark=lambda row: 0), "benchmark version 0"),
+    (lambda path: changed(path, case=lambda row: {**row["case"], "new_tokens": 16}), "of case"),
+    (lambda path: changed(path, case=lambda row: {**row["case"], "batch": row["stage"] == "ttft"}), "of case"),
+    (lambda path: changed(path, arm=lambda row: row["arm"].replace("fused", "native")), f"no {ARM}"),
+    (lambda path: changed(path, arm=lambda row: row["arm"].replace("sdpa", "eager")), f"no {RULER}"),
+    (lambda path: changed(path, samples=lambda row: []), f"no {ARM}"),
+    (lambda path: changed(path, samples=lambda row: ["1"] * 9), "no number"),
+    (lambda path: changed(path, samples=lambda row: [0.0] * 9), "damaged"),
+    (lambda path: changed(path, samples=lambda row: [float("nan")] * 9), "damaged"),
+    (lambda path: changed(path, provenance=lambda row: []), "damaged"),
+    *((without(name), "damaged") for name in ("checkpoint", "image", "threads", "cpu", "versions", "time", "git")),
+])
+def test_a_baseline_that_is_none_is_refused_before_anything_is_measured(machine, refused, tmp_path, damage, reason):
     machine(update=True)
     path, = tmp_path.rglob(BASELINE)
-    rows = [{**json.loads(line), **change} for line in path.read_text().splitlines()]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    status, line = machine()
-    assert status == CANNOT_TELL and "UPDATE=1" in line
+    path.write_bytes(damage(path))
+    line = refused()
+    assert reason in line and "UPDATE=1" in line
+
+
+@pytest.mark.parametrize("update", [False, True])
+def test_an_arm_without_weights_is_refused_before_anything_is_measured(monkeypatch, tmp_path, update):
+    monkeypatch.setattr(module, "measured", lambda *_, **__: pytest.fail("measured"))
+    options = RegressOptions(str(tmp_path), "", "", exported_fused="/no/such", out=str(tmp_path), update=update)
+    with pytest.raises(UserError, match="/no/such does not exist: export it first"):
+        regress(options, [], Console())
+
+
+def test_a_baseline_belongs_to_the_card_that_the_ruler_sees(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "ruler_facts", lambda options: {"torch": "2", "device_name": "NVIDIA H200"})
+    gpu = replace(CASE, device="gpu")
+    with pytest.raises(UserError, match=f"no baseline at {tmp_path}/nvidia-h200/{gpu.slug}/"):
+        module.comparable_baseline(RegressOptions("", "", "", str(tmp_path), device="gpu"), ARM, gpu, CONDITIONS)
+
+
+def test_the_ruler_tells_its_version(tmp_path):
+    facts = module.ruler_facts(RegressOptions("", "", "", "", python={"torch": os.environ.get("TORCH_PYTHON")
+                                                                      or sys.executable}))
+    assert facts["torch"][0].isdigit() and facts["device_name"] is None
+
+
+def test_an_interpreter_without_the_ruler(tmp_path):
+    options = RegressOptions("", "", "", "", python={"torch": sys.executable})
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'No module named torch' >&2\nexit 1\n")
+    python.chmod(0o755)
+    for path, reason in ((python, "No module named torch"), (tmp_path / "none", "No such file")):
+        with pytest.raises(UserError, match=reason):
+            module.ruler_facts(replace(options, python={"torch": str(path)}))
+
+
+def test_rounds_end_where_one_of_the_two_has_dropped_out():
+    assert module.narrow_to_ruler([Entry(name=RULER, samples={"end_to_end": [1.0] * 9})])
+    assert module.narrow_to_ruler([Entry(name=ARM, samples={"end_to_end": [1.0] * 9})])
 
 
 def test_busy_machine_stores_no_baseline(machine, tmp_path):

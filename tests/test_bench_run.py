@@ -1,11 +1,15 @@
 """A whole run over fake arms: order, gate, rows with reasons, exit status, what is found before anything starts."""
 
 import json
+import shlex
 import sys
+import time
 
 import pytest
 
+from bench import process
 from bench.arms import ArmSpec
+from bench.contest import Contest
 from bench.run import Options, exit_status, run
 from bench.schema import OPTIONAL, read_rows
 from bench.schema import STAGES as ALL_STAGES
@@ -108,6 +112,35 @@ def test_arm_that_dies_late_keeps_its_samples(compete):
     assert len(rows["a", "end_to_end"].samples) == 3
 
 
+def test_arm_that_hangs_is_ended_at_the_deadline_and_the_others_are_reported(compete, monkeypatch):
+    measured = Contest._pass
+
+    def the_deadline_comes(self, entry):
+        if entry.name == "b" and entry.rounds == 1:
+            entry.worker.deadline = time.monotonic()
+        return measured(self, entry)
+    monkeypatch.setattr(process, "LAST_CALL_SECONDS", 0)
+    monkeypatch.setattr(Contest, "_pass", the_deadline_comes)
+    rows, folder, _ = compete({"a": {}, "b": {"trouble": "hangs at pass 2"}, "c": {}})
+    row = rows["b", "end_to_end"]
+    assert row.status == "failed" and row.reason == "no answer by the deadline of the run: it was ended"
+    assert len(row.samples) == 1 and all(rows[arm, "end_to_end"].status == "ok" for arm in "ac")
+    assert "no answer by the deadline of the run" in (folder / "table.md").read_text()
+    assert exit_status(list(rows.values())) == 1
+
+
+def test_every_worker_knows_the_deadline_of_the_run(compete, monkeypatch):
+    known = []
+    loaded = Contest.load
+
+    def load(self, entry, *args):
+        known.append(entry.worker.deadline - self.deadline)
+        return loaded(self, entry, *args)
+    monkeypatch.setattr(Contest, "load", load)
+    compete({"a": {}, "b": {}}, deadline=1000)
+    assert known == [0, 0]
+
+
 def test_arm_without_weights_is_skipped(compete):
     rows, _, _ = compete({"a": {}, "b": {"source": "exported_fused"}, "c": {"source": "exported_native"}},
                          exported_native="/no/such/folder")
@@ -130,7 +163,6 @@ def test_one_new_token_has_no_decode(compete):
 
 
 def test_interrupted_run_keeps_its_rounds(compete, monkeypatch):
-    from bench.contest import Contest
     measured = Contest._pass
 
     def interrupted(self, entry):
@@ -159,8 +191,20 @@ def test_bad_requests_are_found_before_anything_starts(compete, changes, message
 
 
 def test_exports_of_other_weights_are_refused(compete, tmp_path):
-    folder = tmp_path / "exported" / "vision"
+    folder = tmp_path / "it's" / "vision"
     folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text(json.dumps({"checkpoint": {"hash": "0" * 32, "synthetic": True}}))
-    with pytest.raises(UserError, match="different weights"):
+    manifest = {"checkpoint": {"hash": "0" * 32, "synthetic": True}, "dtype": "float32", "impl": "fused"}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="different weights") as caught:
         compete({"a": {}}, exported_fused=str(folder.parent))
+    command = shlex.split(str(caught.value).partition("`")[2].rpartition("`")[0])
+    assert command[:4] == ["python", "-m", "export", "vision"] and command[5] == str(folder.parent)
+    assert command[6:] == ["--dtype", "float32", "--impl", "fused"]
+
+
+def test_stock_graphs_of_other_weights_are_refused(compete, tmp_path):
+    folder = tmp_path / "stock-float16" / "language"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps({"checkpoint": {"hash": "0" * 32}, "impl": "stock"}))
+    with pytest.raises(UserError, match="run `make export-stock` with the same CKPT="):
+        compete({"a": {}}, exported_stock=str(folder.parent))

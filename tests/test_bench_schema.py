@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.conditions import Gpu
 from bench.provenance import collect
 from bench.schema import SCHEMA, STAGES, Case, Row, read_rows
 from core.errors import UserError
@@ -80,5 +81,5 @@ def test_file_that_mixes_benchmark_versions_is_refused(tmp_path):
 
 def test_documentation_names_every_field():
     text = (Path(__file__).parents[1] / "docs" / "results-schema.md").read_text(encoding="utf-8")
-    for field in [*json.loads(make().to_json()), *collect(["x"], 1, {"seed": 0}, __file__)]:
+    for field in [*json.loads(make().to_json()), *collect(["x"], 1, {"seed": 0}, __file__, Gpu())]:
         assert f"`{field}`" in text, field

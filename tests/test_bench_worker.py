@@ -1,10 +1,15 @@
 """Worker processes: calls, noise on stdout, every way to die."""
 
+import contextlib
 import os
+import select
+import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from bench import process
@@ -129,5 +134,65 @@ def test_worker_that_cannot_start(start, target, python, reason):
 
 
 def test_silent_worker_is_given_up(start):
-    with pytest.raises(WorkerFailed, match="no answer"):
+    with pytest.raises(WorkerFailed, match="no answer in 0.2 s: it was ended"):
         start(python=str(Path(__file__).with_name("silent_python.sh")), prepare=False, timeout=0.2)
+
+
+def test_a_call_is_given_up_at_the_deadline_of_the_run(start, monkeypatch):
+    monkeypatch.setattr(process, "LAST_CALL_SECONDS", 0)
+    worker = start()
+    worker.deadline = time.monotonic() + 0.1
+    with pytest.raises(WorkerFailed, match="by the deadline of the run: it was ended") as e:
+        worker.call("load", **LOAD, trouble="hangs at load")
+    assert not e.value.alive and worker.process.returncode == -signal.SIGTERM
+
+
+def test_a_call_after_the_deadline_has_its_last_seconds(start):
+    worker = start()
+    worker.deadline = time.monotonic() - 1
+    assert worker.call("measure")
+
+
+def has_ended(child):
+    """Wait for a process that may be nobody's child, and may stay a zombie."""
+    try:
+        handle = os.pidfd_open(child)
+    except ProcessLookupError:
+        return True
+    return bool(select.select([handle], [], [], 30)[0])
+
+
+@pytest.fixture
+def with_children(start, monkeypatch):
+    """(worker, [ids of its two children]), all of which ignore SIGTERM; the second is in a session of its own."""
+    monkeypatch.setattr(process, "ENDING_SECONDS", 0.1)
+    worker = start(trouble="children at load")
+    children = [child.pid for child in psutil.Process(worker.process.pid).children(recursive=True)]
+    children.sort(key=lambda child: os.getsid(child) == child)
+    assert len(children) == 2
+    yield worker, children
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+
+
+def test_children_of_a_worker_are_ended_with_it(with_children):
+    worker, children = with_children
+    worker.close()
+    assert worker.process.returncode == -signal.SIGKILL and all(map(has_ended, children))
+
+
+def test_children_of_a_worker_that_was_killed_are_ended(with_children):
+    worker, children = with_children
+    worker.process.kill()
+    with pytest.raises(WorkerFailed, match="SIGKILL"):
+        worker.call("measure")
+    assert has_ended(children[0])
+
+
+def test_a_worker_that_takes_no_request_is_given_up(start):
+    worker = start()
+    worker.timeout = 0.2
+    worker.pause()
+    with pytest.raises(WorkerFailed, match="no answer in 0.2 s"):
+        worker.call("prepare", image="x" * (1 << 20))

@@ -20,7 +20,7 @@ CASES = [case for case in json.loads((Path(__file__).parent / "data" / "tokenize
 
 @pytest.fixture(scope="module")
 def model(exported_tiny):
-    return QwenVL(exported_tiny, "cpu")
+    return QwenVL(exported_tiny, "cpu", image_folders=None)
 
 
 @pytest.fixture(scope="module")

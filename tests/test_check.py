@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import shlex
 import subprocess
 from collections import namedtuple
 
@@ -89,6 +90,12 @@ def test_a_sound_checkpoint(published, kind):
         assert words in ok
     assert lines(folder, "next") == [f"make infer CKPT={folder} DTYPE=float32 IMAGE=photo.jpg",
                                      f"make bench CKPT={folder} DTYPE=float32"]
+
+
+def test_commands_to_go_on_with_can_be_typed(folder, tmp_path):
+    odd = folder("safetensors").rename(tmp_path / "R&D $(touch x)")
+    for command in lines(odd, "next"):
+        assert f"CKPT={odd}" in shlex.split(command)
 
 
 def test_status_and_output_of_the_command(published, folder):

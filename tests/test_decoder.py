@@ -68,8 +68,12 @@ def test_rows_do_not_mix():
 
 
 def test_a_full_cache_is_refused():
-    with pytest.raises(Exception, match="row 0: 0 cached and 9 new tokens do not fit 8 cache slots"):
+    with pytest.raises(Exception, match="9 columns do not fit 8 cache slots"):
         Stack("fused", 1, slots=8).feed(hidden(1, 9), [9])
+    stack = Stack("fused", 1, slots=8)
+    stack.feed(hidden(1, 5), [5])
+    with pytest.raises(Exception, match="row 0: 5 cached and 4 new tokens do not fit 8 cache slots"):
+        stack.feed(hidden(1, 4), [4])
 
 
 @pytest.mark.parametrize("changed, message", [

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.operators import both, config, random_weights, tensor
+from tests.operators import both, config, functional, random_weights, tensor
 
 
 def expected(tokens, features, starts, table):
@@ -21,6 +21,17 @@ def test_images_take_their_slots():
     starts = np.array([[0, 1], [2, 0], [-1, -1], [0, 444]], np.int32)
     for result in both("embedding", tensor(tokens, "int64"), tensor(features), tensor(starts, "int32"), weights):
         np.testing.assert_array_equal(result, expected(tokens, features, starts, weights["token_embedding"].numpy()))
+
+
+def test_an_image_at_the_edge_is_cut_as_on_a_gpu():
+    made, rng = config(), np.random.default_rng(2)
+    weights, features = random_weights("embedding", made), rng.standard_normal([2, 256, made.hidden_size])
+    tokens, table = rng.integers(0, made.vocab_size, [1, 300]), weights["token_embedding"].numpy()
+    result = functional.embedding(tensor(tokens, "int64"), tensor(features), tensor([[0, 290], [0, -250]], "int32"),
+                                  weights).numpy()
+    wanted = table[tokens]
+    wanted[0, 290:], wanted[0, :6] = features[0, :10], features[1, 250:]
+    np.testing.assert_array_equal(result, wanted.astype(np.float32))
 
 
 def test_decode_step_without_image():

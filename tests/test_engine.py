@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
+from infer.cache import KvCache
 from infer.engine import Engine
 from infer.graph import import_paddle
 
@@ -153,6 +154,18 @@ def test_a_generation_has_one_prefill_and_it_comes_first(engine):
     run.prefill()
     with pytest.raises(RuntimeError, match="begins with `prefill`"):
         run.prefill()
+
+
+@pytest.mark.parametrize("cache", [None, KvCache()], ids=["engine's cache", "kept cache"])
+def test_no_step_goes_beyond_the_tokens_asked_for(engine, cache):
+    run = engine.start([prompt(12, 5)], max_new_tokens=3, cache=cache)
+    run.prefill()
+    run.step()
+    run.step()
+    tokens = run.tokens()
+    with pytest.raises(RuntimeError, match="has its 3 tokens and no cache slot for more"):
+        run.step()
+    assert run.finished and run.tokens() == tokens and len(tokens[0]) == 3
 
 
 @pytest.mark.parametrize("prompts, message", [

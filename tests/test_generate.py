@@ -18,7 +18,7 @@ from tests.sampling_reference import check_run
 
 @pytest.fixture(scope="module")
 def model(exported_tiny):
-    return QwenVL(exported_tiny, "cpu")
+    return QwenVL(exported_tiny, "cpu", image_folders=None)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ Reads headers, small files and nothing else, so it takes seconds. Every problem 
 """
 
 import argparse
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def check(folder, converted, exported, dtype=None, hashes=False):
         _disk(config, tensors, dtype, Path(converted), Path(exported), found)
         _memory(tensors, found)
     if found.problems:
-        found.next(f"mend the above, then: make check CKPT={folder}")
+        found.next(f"mend the above, then: make check {_typed(folder)}")
     else:
         _next_steps(folder, config, dtype, half, found)
     return found
@@ -87,13 +88,18 @@ def _next_steps(folder, config, dtype, half, found):
     elif available and running > available:
         found.note(f"running in float32 takes {running / GB:.1f} GB of memory, {available / GB:.1f} GB are available; "
                    f"on a GPU {half} takes {needs.running_bytes(config, half) / GB:.1f} GB")
-        found.next(f"on a machine with such a GPU: make bench CKPT={folder} DTYPE={half} DEVICE=gpu")
+        found.next(f"on a machine with such a GPU: make bench {_typed(folder)} DTYPE={half} DEVICE=gpu")
         return
     else:
         found.note(f"running in float32 takes {running / GB:.1f} GB of memory")
-    options = f"CKPT={folder} DTYPE={dtype}{' DEVICE=gpu' if dtype != 'float32' else ''}"
+    options = f"{_typed(folder)} DTYPE={dtype}{' DEVICE=gpu' if dtype != 'float32' else ''}"
     found.next(f"make infer {options} IMAGE=photo.jpg")
     found.next(f"make bench {options}")
+
+
+def _typed(folder):
+    """The folder as an argument of make, for a shell."""
+    return shlex.quote(f"CKPT={folder}")
 
 
 def _graph_files(exported, impl, dtype, graphs):

@@ -2,7 +2,7 @@
 
 from core.errors import UserError
 from export.readers import tensor_pickle
-from export.stored import Source, StoredTensor, contiguous_strides
+from export.stored import Source, StoredTensor, check_extents
 
 NAME_TABLE = "StructuredToParameterName@@"
 TYPES = {"f4": "float32", "f2": "float16", "u2": "bfloat16", "f8": "float64", "i8": "int64", "i4": "int32",
@@ -47,18 +47,19 @@ def read(path):
     saved = tensor_pickle.load(source, NAMES)
     if not isinstance(saved, dict):
         raise UserError(f"{path} holds no dictionary of tensors")
-    return {name: _tensor(name, value, source) for name, value in saved.items() if name != NAME_TABLE}
+    return check_extents(source, {name: _tensor(name, value, source) for name, value in saved.items()
+                                  if name != NAME_TABLE})
 
 
 def _tensor(name, value, source):
     if isinstance(value, tuple) and len(value) == 2:  # paddle.save writes (parameter name, array)
         value = value[1]
-    if (not isinstance(name, str) or not isinstance(value, _Array) or not isinstance(value.shape, tuple)
+    if (not isinstance(value, _Array) or not isinstance(value.shape, tuple)
             or not isinstance(value.type, _Type) or not isinstance(value.data, tensor_pickle.Span)):
-        raise UserError(f"{source.path}: entry {str(name)[:200]!r} is not a tensor")
+        raise UserError(f"{source.path}: entry {name[:200]!r} is not a tensor")
     if not value.type.little_endian:
         raise UserError(f"{source.path}: tensor {name[:200]!r} is stored big-endian")
-    strides = contiguous_strides(value.shape[::-1])[::-1] if value.columns_first else None
     code = value.type.code
     kind = TYPES.get(code, code) if isinstance(code, str) else "?"
-    return StoredTensor.checked(name, source, value.data.offset, value.shape, kind, value.data.length, strides)
+    return StoredTensor.checked(name, source, value.data.offset, value.shape, kind, value.data.length,
+                                columns_first=value.columns_first is True)

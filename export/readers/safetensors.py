@@ -3,9 +3,8 @@
 import json
 
 from core.errors import UserError
-from export.stored import Source, StoredTensor
+from export.stored import MAX_STRUCTURE_BYTES, Source, StoredTensor
 
-MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64", "I64": "int64", "I32": "int32",
          "I16": "int16", "I8": "int8", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64", "BOOL": "bool"}
 
@@ -16,8 +15,10 @@ def read(path):
     if source.size < 8:
         raise UserError(f"{path} is truncated: no safetensors header")
     length = int.from_bytes(source.read(0, 8).tobytes(), "little")
-    if length > min(source.size - 8, MAX_HEADER_BYTES):
+    if length > source.size - 8:
         raise UserError(f"{path} is truncated or no safetensors file: its header claims {length} bytes")
+    if length > MAX_STRUCTURE_BYTES:
+        raise UserError(f"{path} has a header of {length} bytes, far more than a checkpoint's: not a file of tensors")
     try:
         header = json.loads(source.read(8, length).tobytes())
     except (ValueError, RecursionError) as e:

@@ -4,17 +4,15 @@ import json
 from pathlib import Path
 
 from core.errors import UserError
-from export.stored import Source
-
-MAX_INDEX_BYTES = 64 << 20
+from export.stored import MAX_STRUCTURE_BYTES, Source
 
 
 def places(index_path):
     """Tensor name -> file name of its shard, as an index says; raises UserError."""
     index_path = Path(index_path)
     source = Source(index_path)
-    if source.size > MAX_INDEX_BYTES:
-        raise UserError(f"{index_path} is larger than 64 MiB: not a checkpoint's index")
+    if source.size > MAX_STRUCTURE_BYTES:
+        raise UserError(f"{index_path} is larger than {MAX_STRUCTURE_BYTES >> 20} MiB: not a checkpoint's index")
     try:
         index = json.loads(source.read(0, source.size).tobytes())
     except (ValueError, RecursionError) as e:
@@ -30,9 +28,13 @@ def places(index_path):
 
 def read(index_path, read_file):
     """Tensors named by `index_path`, each shard opened with `read_file`; raises UserError."""
-    named = places(index_path)
-    shards = {shard: read_file(Path(index_path).parent / shard) for shard in sorted(set(named.values()))}
-    absent = [name for name, shard in named.items() if name not in shards[shard]]
+    named, wanted, tensors = places(index_path), {}, {}
+    for name, shard in named.items():
+        wanted.setdefault(shard, []).append(name)
+    for shard in sorted(wanted):  # of each only what is named is kept: any number of shards may hold any number more
+        found = read_file(Path(index_path).parent / shard)
+        tensors |= {name: found[name] for name in wanted[shard] if name in found}
+    absent = [name for name in named if name not in tensors]
     if absent:
         raise UserError(f"{index_path}: {len(absent)} tensors are not in the shard named, such as {absent[0][:200]!r}")
-    return {name: shards[shard][name] for name, shard in named.items()}
+    return {name: tensors[name] for name in named}

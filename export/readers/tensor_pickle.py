@@ -3,6 +3,9 @@
 Only the instructions that a dictionary of tensors needs are understood, only the names a caller lists can be
 reached, and what they stand for are objects of this package: no code of the file, or chosen by the file, runs.
 Long byte strings are not read: a Span says where they lie.
+
+What a pickle can make us spend is bounded: bytes and pieces read (each instruction reads one piece or more, and makes
+one small object at most), and arguments of a call. Keys are texts: no nested tuple is hashed, which could take forever.
 """
 
 import pickle
@@ -10,15 +13,17 @@ import struct
 from collections import namedtuple
 
 from core.errors import UserError
+from export.stored import MAX_STRUCTURE_BYTES
 
 Span = namedtuple("Span", "offset length")
-MAX_STRUCTURE_BYTES = 64 << 20  # a 7B checkpoint's is below 1 MiB
+MAX_PIECES = 1 << 19   # a 7B checkpoint in one file has some 100 000
+MAX_ARGUMENTS = 8      # torch's tensors have seven
 _OPCODES = [
     "PROTO", "FRAME", "STOP", "MARK", "POP", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2",
     "LONG1", "BINFLOAT", "BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
     "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3",
-    "EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM", "SETITEMS", "PUT", "BINPUT", "LONG_BINPUT",
-    "MEMOIZE", "GET", "BINGET", "LONG_BINGET", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "BINPERSID",
+    "EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "BINPUT", "LONG_BINPUT",
+    "MEMOIZE", "BINGET", "LONG_BINGET", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "BINPERSID",
 ]
 
 
@@ -37,13 +42,14 @@ class _Reader:
 
     def __init__(self, source, offset, end):
         self.source, self.position, self.end = source, offset, end
-        self._window, self._window_at, self._spent = b"", 0, 0
+        self._window, self._window_at, self._spent, self._pieces = b"", 0, 0, 0
 
     def read(self, length):
         self._spent += length
+        self._pieces += 1
         if length > self.end - self.position:
             raise UserError(f"{self.source.path} is truncated inside its pickle")
-        if self._spent > MAX_STRUCTURE_BYTES:
+        if self._spent > MAX_STRUCTURE_BYTES or self._pieces > MAX_PIECES:
             raise UserError(f"{self.source.path} holds far more structure than a checkpoint: not a file of tensors")
         at = self.position - self._window_at
         if not 0 <= at <= len(self._window) - length:
@@ -101,7 +107,7 @@ class _Unpickler(pickle._Unpickler):
 
     def _reduce(self):
         arguments, function = self.stack.pop(), self.stack.pop()
-        if not callable(function) or not isinstance(arguments, tuple):
+        if not callable(function) or not isinstance(arguments, tuple) or len(arguments) > MAX_ARGUMENTS:
             self._refuse()
         self.append(function(*arguments))
 
@@ -112,9 +118,23 @@ class _Unpickler(pickle._Unpickler):
             self._refuse()
         target(state)
 
+    def _set_item(self):
+        value, key = self.stack.pop(), self.stack.pop()
+        self._set([key], [value])
+
+    def _set_items(self):
+        items = self.pop_mark()
+        self._set(items[::2], items[1::2])
+
+    def _set(self, keys, values):
+        if not isinstance(self.stack[-1], dict) or not all(isinstance(key, str) for key in keys):
+            self._refuse()
+        self.stack[-1].update(zip(keys, values, strict=True))
+
     dispatch = {code: (lambda self: self._refuse()) for code in range(256)}
     dispatch.update({getattr(pickle, op)[0]: pickle._Unpickler.dispatch[getattr(pickle, op)[0]] for op in _OPCODES})
     dispatch.update({pickle.FRAME[0]: _frame, pickle.REDUCE[0]: _reduce, pickle.BUILD[0]: _build,
+                     pickle.SETITEM[0]: _set_item, pickle.SETITEMS[0]: _set_items,
                      pickle.SHORT_BINBYTES[0]: _bytes_of("<B"), pickle.BINBYTES[0]: _bytes_of("<I"),
                      pickle.BINBYTES8[0]: _bytes_of("<Q")})
 

@@ -1,16 +1,49 @@
 """Torch's pytorch_model.bin: a zip with a pickled dictionary of tensors and one stored entry per storage."""
 
+import io
 import zipfile
 import zlib
+from collections import namedtuple
 
 from core.errors import UserError
 from export.readers import tensor_pickle
-from export.stored import NUMPY_TYPES, Source, StoredTensor
+from export.stored import MAX_STRUCTURE_BYTES, NUMPY_TYPES, Source, StoredTensor, check_extents
 
 STORAGES = {"FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
             "DoubleStorage": "float64", "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16",
             "CharStorage": "int8", "ByteStorage": "uint8", "BoolStorage": "bool"}
 LOCAL_HEADER_BYTES = 30
+LITTLE = b"little"
+_Storage = namedtuple("_Storage", "dtype begin length")
+
+
+class _Directory(io.RawIOBase):
+    """A Source as the file that zipfile reads its directory from, in pieces of a bounded size."""
+
+    def __init__(self, source):
+        self._source, self._at = source, 0
+
+    def seekable(self):
+        return True
+
+    def seek(self, offset, whence=io.SEEK_SET):
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._source.size}[whence]
+        if self._at < 0:
+            raise ValueError("a place before the file")
+        return self._at
+
+    def tell(self):
+        return self._at
+
+    def read(self, size=-1):
+        left = max(0, self._source.size - self._at)
+        size = left if size < 0 else min(size, left)
+        if size > MAX_STRUCTURE_BYTES:
+            raise UserError(f"{self._source.path} has a directory of {size} bytes, far more than a checkpoint's: "
+                            "not a file of torch.save")
+        raw = self._source.read(self._at, size).tobytes()
+        self._at += size
+        return raw
 
 
 class _Tensor:
@@ -33,7 +66,7 @@ def read(path):
     """Tensors of one file: name -> StoredTensor. Raises UserError for anything but tensors."""
     source = Source(path)
     try:
-        with zipfile.ZipFile(source.path) as archive:
+        with zipfile.ZipFile(_Directory(source)) as archive:
             entries = {info.filename: info for info in archive.infolist()}
     except (zipfile.BadZipFile, zlib.error, ValueError, OSError, NotImplementedError, MemoryError, OverflowError):
         raise UserError(f"{path} is no complete zip archive: truncated, or saved by torch before 1.6") from None
@@ -42,18 +75,22 @@ def read(path):
         raise UserError(f"{path} is a zip archive without data.pkl: not a file of torch.save")
     root = pickles[0].removesuffix("data.pkl")
     order = entries.get(root + "byteorder")
-    if order is not None and source.read(*_place(source, order)).tobytes() != b"little":
-        raise UserError(f"{path} is stored big-endian")
+    if order is not None:
+        begin, length = _place(source, order)
+        if length != len(LITTLE) or source.read(begin, length).tobytes() != LITTLE:
+            raise UserError(f"{path} is stored big-endian")
 
     def storage(identity):
-        kind, dtype, key, _, values = identity
-        return dtype, _place(source, entries[f"{root}data/{key}"]), values
+        _, dtype, key, _, _ = identity
+        if not isinstance(key, str):  # never made a text: what it holds could be endless
+            raise TypeError
+        return _Storage(dtype, *_place(source, entries[f"{root}data/{key}"]))
 
     begin, length = _place(source, entries[pickles[0]])
     saved = tensor_pickle.load(source, NAMES, begin, begin + length, storage)
     if not isinstance(saved, dict):
         raise UserError(f"{path} holds no dictionary of tensors")
-    return {name: _tensor(name, value, source) for name, value in saved.items()}
+    return check_extents(source, {name: _tensor(name, value, source) for name, value in saved.items()})
 
 
 def _place(source, info):
@@ -71,11 +108,11 @@ def _place(source, info):
 
 
 def _tensor(name, value, source):
-    if (not isinstance(name, str) or not isinstance(value, _Tensor) or not isinstance(value.storage, tuple)
+    if (not isinstance(value, _Tensor) or not isinstance(value.storage, _Storage)
             or not isinstance(value.shape, tuple) or not isinstance(value.strides, tuple)
             or type(value.offset) is not int or value.offset < 0):
-        raise UserError(f"{source.path}: entry {str(name)[:200]!r} is not a tensor")
-    dtype, (begin, length), _ = value.storage
+        raise UserError(f"{source.path}: entry {name[:200]!r} is not a tensor")
+    dtype, begin, length = value.storage
     if dtype not in STORAGES.values():
         raise UserError(f"{source.path}: entry {name[:200]!r} is not a tensor")
     skipped = value.offset * int(NUMPY_TYPES[dtype][-1])

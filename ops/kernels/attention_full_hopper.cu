@@ -25,7 +25,7 @@ template <typename T, int D>
 __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1, 1)
     full_kernel(const QwenVlAttention a, const __grid_constant__ CUtensorMap q_map,
                 const __grid_constant__ CUtensorMap k_map, const __grid_constant__ CUtensorMap v_map,
-                const __grid_constant__ CUtensorMap out_map) {
+                const __grid_constant__ CUtensorMap out_map, volatile uint64_t* wait_words) {
 #if QWEN_VL_HAS_WGMMA
     extern __shared__ __align__(1024) unsigned char memory[];
     using S = FullShape<D>;
@@ -49,6 +49,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
         }
         barrier_init(q_full);
         barrier_init_fence();
+        begin_waits(wait_words);
     }
     cluster_start();
 
@@ -58,7 +59,8 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
             auto fetch = [&](const CUtensorMap& map, uint32_t tiles, uint32_t full, uint32_t empty, Place place,
                              int tile) {
                 const uint32_t barrier = full + place.stage * 8, half = rank * (S::kKeys / 2);
-                barrier_wait(empty + place.stage * 8, place.parity ^ 1);
+                if (!barrier_wait(empty + place.stage * 8, place.parity ^ 1, Wait::kTileToFill)) return;
+                if (kLosesTiles && tile == last) return;
                 barrier_expect(barrier, S::kBytes);
 #pragma unroll
                 for (int panel = 0; panel < S::kPanels; ++panel)
@@ -88,7 +90,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
         const uint32_t peer_v_empty = cluster_address(v_empty, rank ^ 1);
         // Only a stage that will be filled again is given back: the peer may have ended by then.
         auto release = [&](uint32_t empty, uint32_t peer_empty, Place place, int tile) {
-            if (!leader || tile < S::kStages) return;
+            if (!leader || tile < S::kStages || given_up().now) return;
             barrier_arrive(empty + place.stage * 8);
             barrier_arrive_at(peer_empty + place.stage * 8);
         };
@@ -103,7 +105,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
             return queries + step / 4 * S::kQueryPanel + row * 128 + (unit ^ row % 8) * 16;
         };
         uint32_t query[S::kSteps][4];
-        barrier_wait(q_full, 0);
+        barrier_wait(q_full, 0, Wait::kTileToRead);
 #pragma unroll
         for (int step = 0; step < S::kSteps; ++step) load_matrix_x4(query[step], unit_address(step));
 
@@ -149,7 +151,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
         };
         Place k(0);
         if (consumer == 1) pass_turn();
-        barrier_wait(k_full, 0);
+        barrier_wait(k_full, 0, Wait::kTileToRead);
         take_turn();
         multiply_keys<T, D, S::kKeys>(score, query, k_tiles);
         if (consumer == 0 || last > 0) pass_turn();
@@ -168,8 +170,8 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
         for (int tile = last; tile > 0; --tile) {
             const Place v = k;
             k.advance();
-            barrier_wait(k_full + k.stage * 8, k.parity);
-            barrier_wait(v_full + v.stage * 8, v.parity);
+            barrier_wait(k_full + k.stage * 8, k.parity, Wait::kTileToRead);
+            barrier_wait(v_full + v.stage * 8, v.parity, Wait::kTileToRead);
             take_turn();
             multiply_keys<T, D, S::kKeys>(score, query, k_tiles + k.stage * S::kBytes);
             multiply_values<T, D, S::kKeys>(output, weights, v_tiles + v.stage * S::kBytes);
@@ -185,7 +187,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
             pack_weights<T, S::kKeys>(weights, score);
             add_up();
         }
-        barrier_wait(v_full + k.stage * 8, k.parity);
+        barrier_wait(v_full + k.stage * 8, k.parity, Wait::kTileToRead);
         multiply_values<T, D, S::kKeys>(output, weights, v_tiles + k.stage * S::kBytes);
         wgmma_wait<0>();
         wgmma_settle(output);
@@ -212,13 +214,17 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
             store_wait();
         }
     }
+    if (given_up().now) {  // the peer may still fetch for both
+        outlast_copies();
+        cluster_sync();
+    }
 #endif
 }
 
 template <typename T, int D> bool launch(const QwenVlAttention& a, cudaStream_t stream, int* status) {
     using S = FullShape<D>;
     const auto kernel = full_kernel<T, D>;
-    static const bool usable = can_run(kernel, S::kThreads, S::kTotal);
+    const bool usable = can_run(kernel, S::kThreads, S::kTotal);
     if (!usable) return false;
     const int query_groups = a.query_group ? a.groups : 1;  // groups may share their queries
     const auto map = [&](CUtensorMap* to, const void* base, int rows, long long row, long long head, int groups,
@@ -233,7 +239,8 @@ template <typename T, int D> bool launch(const QwenVlAttention& a, cudaStream_t 
         !map(&out, a.out, a.query_rows, a.out_row, a.out_head, a.groups, a.out_group, 16))
         return false;
     const dim3 grid(2 * ceil_div(a.query_rows, 2 * S::kQueries), a.heads, a.groups);
-    *status = launch_pairs(kernel, grid, S::kThreads, S::kTotal, stream, a, q, k, v, out);
+    *status = launch_pairs(kernel, grid, S::kThreads, S::kTotal, stream, a, q, k, v, out,
+                           qwen_vl_wait_words());
     return true;
 }
 

@@ -1,5 +1,4 @@
-// What calls of the launchers share on one device: the cuBLASLt handle, the algorithms chosen so far, and the memory
-// that matrix products work in.
+// What calls of the launchers share on one stream: the cuBLASLt handle and the memory that matrix products work in.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +8,7 @@
 struct QwenVlContext;
 
 extern "C" {
-// One context per device and host thread, for one stream at a time. `workspace` is QWEN_VL_GEMM_WORKSPACE bytes of
+// One context per stream of a device, for one host thread at a time. `workspace` is QWEN_VL_GEMM_WORKSPACE bytes of
 // device memory, 256-byte aligned, which the caller keeps until the context is destroyed.
 int qwen_vl_context_create(QwenVlContext** context, void* workspace);
 void qwen_vl_context_destroy(QwenVlContext* context);

@@ -126,10 +126,10 @@ __device__ void compute_step(const Params& p, Ring ring, BlockState& block, char
       grid.wait();
     }
     Input input = take_input<T, Pieces>(p, m, ring, block, activations, weights, tag);
-    end_exchange(block, a.batch);
+    end_exchange(block, p);
     epilogue.begin(m, tag);
     multiply<T>(ring, m, a.batch, input, weights, reduction, epilogue);
-    begin_exchange(block, a.batch);
+    begin_exchange(block, p);
     residual = m.role == kOut || m.role == kDown;
   }
   // (the last epilogue has put the residual where hidden_out is)
@@ -143,12 +143,13 @@ __global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant
   __shared__ BlockState block;
   __shared__ uint64_t full[kMaxStages], empty[kMaxStages];
   constexpr int kStageBytes = stage_bytes(Share::kE5m7);
-  const SharedLayout layout(p.stages * kStageBytes, p.args.batch, p.args.hidden, p.args.head_dim);
+  const SharedLayout layout(p.tuning.stages * kStageBytes, p.args.batch, p.args.hidden, p.args.head_dim);
   float* rotary = reinterpret_cast<float*>(shared + layout.rotary);
-  const Ring ring{shared, kept(shared_address(full)), kept(shared_address(empty)), p.stages, kStageBytes};
+  const Ring ring{shared, kept(shared_address(full)), kept(shared_address(empty)), p.tuning.stages, kStageBytes};
   if (threadIdx.x == 0) {
     ring.init();
-    block.in_flight = in_flight_in_exchange(p.args.batch);
+    block.in_flight = p.tuning.in_exchange;
+    qwen::begin_waits(p.given_up);
   }
   __syncthreads();
   if (threadIdx.x >= kComputeThreads) {
@@ -160,6 +161,7 @@ __global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant
     compute_step<T, Pieces, Share>(p, ring, block, shared + layout.activations,
                                    reinterpret_cast<float*>(shared + layout.reduction), rotary);
   }
+  if (given_up().now) outlast_copies();
 }
 
 using Kernel = void (*)(Params);
@@ -183,30 +185,29 @@ bool valid(const QwenVlDecodeArgs& a) {
          a.layers >= 0 && a.heads > 0 && a.head_dim > 0 && a.head_dim <= kMaxHeadDim && a.head_dim % 8 == 0 &&
          a.hidden == a.heads * a.head_dim && a.mlp_width > 0 && a.mlp_width % 8 == 0 && a.vocab > 0 &&
          a.cache_slots > 0 && a.generated_slots >= 0 && a.stop_count >= 0 &&
-         (!a.e5m7 || valid_e5m7(a));
+         (!a.e5m7 || valid_e5m7(a)) && (a.ring_stages == 0 || a.ring_stages >= kMinStages) && a.rows_in_flight >= 0 &&
+         a.rows_in_exchange >= 0 && a.ahead_columns >= 0;
 }
 
 // How a step is launched on the current device.
 struct Plan {
   Kernel kernel;
-  int blocks;
+  Card card;
   int rows;  // of one launch
-  int static_shared, shared_limit;
+  int static_shared;
 
+  // As many as fit beside what so many rows need.
   int stages(const QwenVlDecodeArgs& a, int launch_rows) const {
     const int rest = SharedLayout(0, launch_rows, a.hidden, a.head_dim).total;
-    return std::min((shared_limit - static_shared - rest) / stage_bytes(a.e5m7), kMaxStages);
+    return std::min((card.shared_bytes - static_shared - rest) / stage_bytes(a.e5m7), kMaxStages);
   }
 };
 
 cudaError_t make_plan(const QwenVlDecodeArgs& a, Plan& plan) {
   if (!valid(a)) return cudaErrorInvalidValue;
   plan.kernel = kernel_of(a);
-  int device = 0;
   cudaFuncAttributes attributes;
-  cudaError_t error = cudaGetDevice(&device);
-  if (!error) error = cudaDeviceGetAttribute(&plan.blocks, cudaDevAttrMultiProcessorCount, device);
-  if (!error) error = cudaDeviceGetAttribute(&plan.shared_limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  cudaError_t error = plan.card.read();
   if (!error) error = cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(plan.kernel));
   if (error) return error;
   plan.static_shared = static_cast<int>(attributes.sharedSizeBytes);
@@ -237,33 +238,36 @@ QwenVlDecodeArgs rows_of(QwenVlDecodeArgs a, int first, int rows) {
 
 cudaError_t launch(const Plan& plan, Params& p, cudaStream_t stream) {
   const QwenVlDecodeArgs& a = p.args;
-  p.stages = plan.stages(a, a.batch);
-  p.splits = std::min(std::max(plan.blocks / (a.batch * a.heads), 1), kMaxSplits);
+  const int blocks = plan.card.multiprocessors;
+  p.tuning = tune(a, plan.stages(a, a.batch), kStageRows, kChunk);
+  p.splits = std::min(std::max(blocks / (a.batch * a.heads), 1), kMaxSplits);
   if (a.hidden_out) p.rounded = a.hidden_out;
-  const int shared = SharedLayout(p.stages * stage_bytes(a.e5m7), a.batch, a.hidden, a.head_dim).total;
+  const int shared = SharedLayout(p.tuning.stages * stage_bytes(a.e5m7), a.batch, a.hidden, a.head_dim).total;
   const void* kernel = reinterpret_cast<const void*>(plan.kernel);
   const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
   if (error) return error;
   void* arguments[] = {&p};
-  return cudaLaunchCooperativeKernel(kernel, dim3(plan.blocks), dim3(kThreads), arguments, shared, stream);
+  return cudaLaunchCooperativeKernel(kernel, dim3(blocks), dim3(kThreads), arguments, shared, stream);
 }
 
 }  // namespace decode
 
 size_t qwen_vl_decode_workspace_bytes(const QwenVlDecodeArgs* args) {
   decode::Plan plan;
-  if (decode::make_plan(*args, plan)) return 0;
+  if (decode::make_plan(*args, plan) || !qwen_vl_wait_words()) return 0;  // (allocated here, not within a capture)
   decode::Params p{*args};
-  return decode::place_workspace(p, nullptr, plan.blocks);
+  return decode::place_workspace(p, nullptr, plan.card.multiprocessors);
 }
 
 int qwen_vl_decode_step(const QwenVlDecodeArgs* args, void* workspace, size_t workspace_bytes, cudaStream_t stream) {
   decode::Plan plan;
   if (const cudaError_t error = decode::make_plan(*args, plan)) return error;
   decode::Params p{*args};
-  if (decode::place_workspace(p, static_cast<char*>(workspace), plan.blocks) > workspace_bytes) {
+  if (decode::place_workspace(p, static_cast<char*>(workspace), plan.card.multiprocessors) > workspace_bytes) {
     return cudaErrorInvalidValue;
   }
+  p.given_up = qwen_vl_wait_words();
+  if (!p.given_up) return cudaErrorMemoryAllocation;
   const int launches = (args->batch + plan.rows - 1) / plan.rows;
   for (int i = 0; i < launches; ++i) {
     const int first = static_cast<int>(static_cast<int64_t>(args->batch) * i / launches);

@@ -67,6 +67,11 @@ typedef struct QwenVlDecodeArgs {
   // 1: the matrices (qkv, out, gate_up, down, lm_head) are in E5M7 (e5m7.h); T is float16, `hidden` and `mlp_width` are
   // multiples of 128.
   int32_t e5m7;
+
+  // For tests and measurements; 0: the library's choice (decode_tuning.h). Stages of the ring in shared memory, 3 or more
+  // and no more than fit; rows of stages that may be on their way while a block multiplies, and while blocks exchange
+  // results (8 rows are a stage); columns of waiting rows that are brought into L2.
+  int32_t ring_stages, rows_in_flight, rows_in_exchange, ahead_columns;
 } QwenVlDecodeArgs;
 
 // Bytes of workspace that qwen_vl_decode_step needs on the current device; 0 when the geometry is not supported

@@ -28,11 +28,11 @@ struct BlockState {
 };
 
 // Around the times in which blocks wait for each other's results.
-__device__ inline void begin_exchange(BlockState& block, int batch) {
-  if (threadIdx.x == 0) block.in_flight = in_flight_in_exchange(batch);
+__device__ inline void begin_exchange(BlockState& block, const Params& p) {
+  if (threadIdx.x == 0) block.in_flight = p.tuning.in_exchange;
 }
-__device__ inline void end_exchange(BlockState& block, int batch) {
-  if (threadIdx.x == 0) block.in_flight = in_flight(batch);
+__device__ inline void end_exchange(BlockState& block, const Params& p) {
+  if (threadIdx.x == 0) block.in_flight = p.tuning.in_flight;
 }
 
 // Sums over each batch row (thread % 8) in a fixed order; lanes 0-7 hold the warp's sums afterwards.
@@ -66,6 +66,7 @@ class GridBarrier {
   template <typename F>
   __device__ void arrive(F last_words) {
     target_ += gridDim.x;
+    test_delay();
     sync_compute();
     if (threadIdx.x < 32) {
       last_words();
@@ -76,8 +77,7 @@ class GridBarrier {
 
   __device__ void wait() const {
     if (threadIdx.x == 0) {
-      HangGuard guard;
-      while (static_cast<int>(load_acquire(&state_->count) - target_) < 0) guard.spin();
+      wait_until(Wait::kGrid, [&] { return static_cast<int>(load_acquire(&state_->count) - target_) >= 0; });
     }
     sync_compute();
   }

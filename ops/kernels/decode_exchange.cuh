@@ -21,14 +21,14 @@ __device__ inline uint32_t payload(Word w) { return static_cast<uint32_t>(w); }
 __device__ inline float float_payload(Word w) { return __uint_as_float(payload(w)); }
 
 __device__ inline void publish(Word* to, Word w) {
+  test_delay();
   asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(w) : "memory");
 }
 
 // Reads the pairs at `at(i)`, all at once, until each of them carries `tag`; a pair whose address is null is left out.
 template <int Count, class At>
 __device__ inline void receive(WordPair (&pairs)[Count], At at, unsigned tag) {
-  HangGuard guard;
-  while (true) {
+  wait_until(Wait::kWords, [&] {
 #pragma unroll
     for (int i = 0; i < Count; ++i) {
       if (at(i) == nullptr) continue;
@@ -41,9 +41,8 @@ __device__ inline void receive(WordPair (&pairs)[Count], At at, unsigned tag) {
       if (at(i) == nullptr) continue;
       ready = ready && unsigned(pairs[i].first >> 32) == tag && unsigned(pairs[i].second >> 32) == tag;
     }
-    if (ready) return;
-    guard.spin();
-  }
+    return ready;
+  });
 }
 
 }  // namespace decode

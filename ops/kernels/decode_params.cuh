@@ -7,6 +7,7 @@
 #include "common/e5m7.cuh"
 #include "decode.h"
 #include "decode_exchange.cuh"
+#include "decode_tuning.h"
 
 namespace decode {
 
@@ -37,14 +38,6 @@ static_assert(stage_bytes(true) % 128 == 0 && stage_bytes(false) % 128 == 0 && k
               "stages and their rows are whole lines");
 constexpr int kMinStages = 3;
 constexpr int kMaxStages = 24;
-// Rows of stages on their way at a time: more of them keep memory busier, but the queues in front of it slow down every
-// other access, of which a larger batch has more. So there are half as many while blocks exchange results; the ring is
-// deep to bridge these times.
-__host__ __device__ constexpr int in_flight(int batch) { return batch <= 4 ? 52 : 40; }
-__host__ __device__ constexpr int in_flight_in_exchange(int batch) { return in_flight(batch) / 2; }
-// While a stage waits for room in the ring, its rows from there on are brought into the L2 cache, as far as this many
-// columns.
-constexpr int kAheadColumns = 3 * kChunk;
 constexpr int kWindow = 4;                 // chunks of activations in flight where they do not fit as a whole
 constexpr int kMaxHeadDim = 256;
 constexpr int kMaxSplits = 4;              // parts of one row's context that different blocks attend to
@@ -93,8 +86,9 @@ struct GridBarrierState {
 
 struct Params {
   QwenVlDecodeArgs args;
-  int stages;  // of the ring
+  Tuning tuning;
   int splits;  // of one row's context
+  volatile uint64_t* given_up;  // (status.h)
   GridBarrierState* barrier;
   float* residual;         // [rows, hidden] exact, for the sums
   void* rounded;           // T [rows, hidden] the same, for the norms

@@ -32,8 +32,11 @@ struct Ring {
   }
 
   // Readers: wait for the stage; give it back (whole warp).
-  __device__ void wait_full() const { mbarrier_wait(full + stage * 8, parity); }
+  __device__ bool wait_full(Wait wait = Wait::kStageToRead) const {
+    return wait_until(wait, [&] { return mbarrier_try(full + stage * 8, parity); });
+  }
   __device__ void release() {
+    test_delay();
     __syncwarp();
     if ((threadIdx.x & 31) == 0) mbarrier_arrive(empty + stage * 8);
     advance();
@@ -44,14 +47,13 @@ struct Ring {
 class Filler {
  public:
   static constexpr int kRowLanes = 32 / kWarpRows;
-  static constexpr int kRowBits = 4;
+  static constexpr int kRowBits = 4, kTracked = 64 / kRowBits;
   static_assert(kStageRows < 1 << kRowBits, "rows_ has the rows of a stage");
 
   // `limit`: of rows on their way, in shared memory; others change it.
   __device__ Filler(const Ring& ring, const volatile int* limit)
       : ring_(ring), oldest_(ring), limit_(limit), warp_((threadIdx.x - kComputeThreads) / 32),
-        lane_(threadIdx.x & 31), max_stages_(min(ring.count, 64 / kRowBits)),
-        data_(kept(shared_address(ring.stages))) {
+        lane_(threadIdx.x & 31), data_(kept(shared_address(ring.stages))) {
 #if DECODE_BULK_COPY
     policy_ = evict_first_policy();
 #endif
@@ -95,14 +97,20 @@ class Filler {
     if (mbarrier_test(empty, parity)) return;
     meanwhile();
     __syncwarp();
-    mbarrier_wait(empty, parity);
+    if (!wait_until(Wait::kStageToFill, [&] { return mbarrier_try(empty, parity); })) leave();
   }
 
   // The next stage, worth `rows` rows: kRowLanes neighbouring lanes together copy `bytes` to `at`, the warp as a whole
   // `warp_bytes`.
+  //
+  // Before this warp arrives for what comes into a slot, it stops following what was there before: that has arrived, as
+  // it has been read. It must not ask for it later: a warp without rows in a stage completes the barrier's phase by
+  // arriving where the others' bytes are there already, and two phases back looks like a phase to come.
   __device__ void request(const char* from, int at, int bytes, int warp_bytes, int rows) {
     const uint32_t full = ring_.full + ring_.stage * 8;
     const uint32_t to = kept(data_ + ring_.stage * ring_.stage_bytes + at);
+    if (stages_ == ring_.count) drop_oldest();
+    test_delay();
 #if DECODE_BULK_COPY
     if (lane_ == 0) mbarrier_expect(full, warp_bytes);
     __syncwarp();
@@ -123,21 +131,34 @@ class Filler {
   // Until `rows` more may be on their way. This comes last before they are requested: whatever stands between costs
   // memory's time.
   __device__ void wait_for_others(int rows) {
+    test_delay();
     const int limit = *limit_ - rows;
-    while (stages_ > 0 && (in_flight_ > limit || stages_ == max_stages_)) {
-      --stages_;
-      in_flight_ -= rows_ >> stages_ * kRowBits & ((1 << kRowBits) - 1);
-      const Ring stage = oldest_;
-      oldest_.advance();
-      stage.wait_full();
+    while (stages_ > 0 && (in_flight_ > limit || stages_ == kTracked)) {
+      const Ring stage = drop_oldest();
+      if (!stage.wait_full(Wait::kCopies)) leave();
     }
+  }
+
+  // No longer follows the oldest of the stages_ newest stages; returns it.
+  __device__ Ring drop_oldest() {
+    --stages_;
+    in_flight_ -= rows_ >> stages_ * kRowBits & ((1 << kRowBits) - 1);
+    const Ring stage = oldest_;
+    oldest_.advance();
+    return stage;
+  }
+
+  // Ends this thread: a wait was given up, and nothing more is to be copied.
+  __device__ void leave() const {
+    outlast_copies();
+    asm volatile("exit;");
   }
 
   Ring ring_, oldest_;
   const volatile int* limit_;
   int warp_, lane_;
   int in_flight_ = 0;  // rows, of the newest stages_ stages; rows_ has the rows of each, the newest lowest
-  int stages_ = 0, max_stages_;
+  int stages_ = 0;
   uint32_t data_;  // where the stages are in shared memory
   uint64_t rows_ = 0;
 #if DECODE_BULK_COPY
@@ -147,7 +168,7 @@ class Filler {
 
 // Stages of half tiles, in the order: group of tiles, chunk of columns, tile, half.
 template <bool E5m7>
-__device__ void stream_product(Filler& filler, const Product& m) {
+__device__ void stream_product(Filler& filler, const Product& m, int ahead_columns) {
   static_assert(kGroupTiles == 2, "a group has a first and a second tile");
   static_assert(kStageRows == qwen::kE5m7Rows, "in E5M7 a stage is one piece of memory");
   const int own_row = E5m7 ? 0 : filler.own_row(), rows_together = E5m7 ? kStageRows : 1;
@@ -157,7 +178,7 @@ __device__ void stream_product(Filler& filler, const Product& m) {
     const char* second_tile = m.row_data(group + m.tile_units() + own_row);
     for (int k0 = 0; k0 < m.columns; k0 += kChunk) {
       const int bytes = rows_together * m.bytes_of(min(kChunk, m.columns - k0));
-      const int ahead = rows_together * m.bytes_of(min(kAheadColumns, m.columns - k0));
+      const int ahead = rows_together * m.bytes_of(min(ahead_columns, m.columns - k0));
 #pragma unroll 1
       for (int i = 0; i < 2 * kGroupTiles; ++i) {
         const int rows = min(m.units.end - m.half_unit(group, i), kStageRows);
@@ -211,7 +232,7 @@ __device__ void stream_step(const Params& p, const Ring& ring, const int* length
       stream_cache(filler, p, m.layer, ring.stage_bytes, lengths);
     }
     if (m.role == kHead) prefetch_vector(static_cast<const char*>(a.ln_f_weight), hidden_bytes);
-    stream_product<E5m7>(filler, m);
+    stream_product<E5m7>(filler, m, p.tuning.ahead_columns);
   }
 }
 

@@ -13,6 +13,7 @@ struct QwenVlEmbedding {
     int batch, seq, hidden_size, vocab, images, features_per_image;
     int dtype;                   // kFloat16 or kBfloat16 of table, features, hidden
 };
-// An id outside the vocabulary gives zeros. hidden_size is a multiple of 8.
+// An id outside the vocabulary gives zeros; of an image, what lies in the row's columns is written. hidden_size is a
+// multiple of 8.
 int qwen_vl_embedding(const QwenVlEmbedding* arguments, cudaStream_t stream);
 }

@@ -8,20 +8,23 @@
 #include <cstdint>
 #include <initializer_list>
 #include <map>
+#include <mutex>
 #include <utility>
 #include <vector>
 
 #include "activation.h"
 #include "common/arguments.h"
 #include "common/e5m7.cuh"
+#include "common/per_device.h"
 #include "e5m7.h"
 #include "gemm_hopper.h"
+#include "gemm_rung.h"
 #include "status.h"
 
 namespace {
 
 constexpr int kCandidates = 48;
-constexpr int kTimedRuns = 5, kFinalists = 6, kFinalRounds = 3;
+constexpr int kTimedRuns = 3, kFinalists = 6, kFinalRounds = 2;
 constexpr float kNever = 1e30f;  // the time of what does not run
 constexpr long long kUnpackedBytes = 32ll << 20, kUnpackedRows = 128;  // of weights at once, at most and at least
 
@@ -71,12 +74,6 @@ struct Library {
     }
 };
 
-// Rows are rounded up in the key, so that prompts of similar length share one timed choice.
-long long row_bucket(long long tokens) {
-    const long long step = tokens <= 32 ? 1 : tokens <= 512 ? 16 : 128;
-    return (tokens + step - 1) / step * step;
-}
-
 // The largest power of two up to 256 that divides all of the addresses.
 uint32_t alignment(std::initializer_list<const void*> addresses, long long stride_bytes = 0) {
     uintptr_t bits = 256 | static_cast<uintptr_t>(stride_bytes);
@@ -92,12 +89,13 @@ uint32_t y_alignment(const QwenVlGemm& g) { return alignment({g.y, g.addend}); }
 
 long long y_stride(const QwenVlGemm& g) { return g.y_stride ? g.y_stride : g.out; }
 
-using Key = std::array<long long, 17>;
+// What products have in common that differ by their rows alone, or by how many groups of rows share an addend.
+using Key = std::array<long long, 16>;
 
 Key key_of(const QwenVlGemm& g) {
-    return {row_bucket(g.tokens), g.in, g.out, g.x_stride, g.batch, g.batch > 1 ? g.addend_batch : 0, g.dtype,
-            g.float_output, g.activation, g.bias != nullptr, g.addend != nullptr, g.addend == g.y,
-            weight_alignment(g), x_alignment(g), y_alignment(g), y_stride(g), g.e5m7};
+    return {g.in, g.out, g.x_stride, g.batch > 1, g.batch > 1 ? g.addend_batch : 0, g.dtype, g.float_output,
+            g.activation, g.bias != nullptr, g.addend != nullptr, g.addend == g.y, weight_alignment(g), x_alignment(g),
+            y_alignment(g), y_stride(g), g.e5m7};
 }
 
 // The descriptors of one product; freed with it.
@@ -151,6 +149,22 @@ struct Choice {
     cublasLtMatmulAlgo_t algorithm{};
 };
 
+// The ways chosen so far on one device, by product and rung. Contexts share them: another stream times nothing again.
+struct Choices {
+    struct Known {
+        std::map<long long, Choice> timed, suggested;
+    };
+    std::mutex mutex;
+    std::map<Key, Known> known;
+};
+
+// Of the current device, kept until the process ends.
+Choices& choices() {
+    return *qwen::once_per_device(nullptr, [] { return new Choices; });
+}
+
+thread_local int tuning = 0;
+
 // The tile shapes that can do a product.
 std::vector<Choice> tile_shapes(const QwenVlGemm& g) {
     std::vector<Choice> found;
@@ -202,7 +216,6 @@ struct QwenVlContext {
     Library lt;
     cublasLtHandle_t handle = nullptr;
     void* workspace = nullptr;
-    std::map<Key, Choice> chosen;
 
     int run(const Plan& plan, const QwenVlGemm& g, const Choice& choice, cudaStream_t stream) const {
         int status = QWEN_VL_UNSUPPORTED;
@@ -241,8 +254,9 @@ struct QwenVlContext {
         return found;
     }
 
-    // The fastest candidate by its median over kTimedRuns; the kFinalists fastest are timed again in turns, since the
-    // clock moves and the luckiest of many is not the fastest. Results go to a scratch buffer, so that y stays as it is.
+    // The fastest candidate. Each is timed once, where there are many; then the kFinalists fastest in turns, by their
+    // medians over kTimedRuns, since the clock moves and the luckiest of many is not the fastest. Results go to a
+    // scratch buffer, so that y stays as it is.
     int fastest(const Plan& plan, const QwenVlGemm& g, const std::vector<Choice>& found, cudaStream_t stream,
                 Choice* best) const {
         const long long last = g.tokens * y_stride(g);
@@ -256,9 +270,10 @@ struct QwenVlContext {
         if (g.addend == g.y) timed.addend = scratch;
         cudaEvent_t events[kTimedRuns + 1];
         for (auto& event : events) cudaEventCreate(&event);
-        auto median = [&](const Choice& choice) {
-            for (int i = -1; i < kTimedRuns; ++i) {
-                const long long other = g.layers > 0 ? (g.layer + i + 1) % g.layers - g.layer : 0;
+        int turn = 0;  // each run reads another layer's weights
+        auto median = [&](const Choice& choice, int runs) {
+            for (int i = -1; i < runs; ++i) {
+                const long long other = g.layers > 0 ? turn++ % g.layers - g.layer : 0;
                 timed.weight = static_cast<const char*>(g.weight) + other * weight_bytes(g, g.layer_stride);
                 if (i <= 0) cudaEventRecord(events[0], stream);
                 if (run(plan, timed, choice, stream) != QWEN_VL_OK) return kNever;
@@ -269,24 +284,73 @@ struct QwenVlContext {
                 return kNever;
             }
             std::array<float, kTimedRuns> times;
-            for (int i = 0; i < kTimedRuns; ++i) cudaEventElapsedTime(&times[i], events[i], events[i + 1]);
-            std::sort(times.begin(), times.end());
-            return times[kTimedRuns / 2];
+            for (int i = 0; i < runs; ++i) cudaEventElapsedTime(&times[i], events[i], events[i + 1]);
+            std::sort(times.begin(), times.begin() + runs);
+            return times[runs / 2];
         };
         std::vector<std::pair<float, size_t>> order;
-        for (size_t i = 0; i < found.size(); ++i) order.emplace_back(median(found[i]), i);
+        const bool many = found.size() > kFinalists;
+        for (size_t i = 0; i < found.size(); ++i) order.emplace_back(many ? median(found[i], 1) : 0.f, i);
         std::sort(order.begin(), order.end());
         order.resize(std::min(order.size(), size_t(kFinalists)));
         for (int round = 0; round < kFinalRounds; ++round)
             for (auto& [time, index] : order)
-                if (time < kNever) time += median(found[index]);
+                if (time < kNever) time += median(found[index], kTimedRuns);
         for (auto& event : events) cudaEventDestroy(event);
         const auto first = *std::min_element(order.begin(), order.end());
         *best = found[first.second];
         error = cudaFree(scratch);
         return first.first < kNever ? int(error) : int(QWEN_VL_BLAS_REFUSED);
     }
+
+    // Whether a way that was chosen with other rows can do this product.
+    bool can(const Plan& plan, const QwenVlGemm& g, const Choice& choice) const {
+        if (choice.shape >= 0) return qwen::hopper_gemm(g, choice.shape, nullptr, nullptr);
+        cublasLtMatmulHeuristicResult_t checked;
+        return lt.check(handle, plan.desc, plan.a, plan.b, plan.c, plan.d, &choice.algorithm, &checked) ==
+                   CUBLAS_STATUS_SUCCESS && checked.workspaceSize <= QWEN_VL_GEMM_WORKSPACE;
+    }
+
+    // At most `suggested` algorithms of cuBLASLt and every tile shape; for weights in E5M7 tile shapes alone.
+    std::vector<Choice> ways(const Plan& plan, const QwenVlGemm& g, int suggested) const {
+        std::vector<Choice> found;
+        if (!g.e5m7) found = candidates(plan, g, suggested);
+        for (const Choice& shape : tile_shapes(g)) found.push_back(shape);
+        return found;
+    }
+
+    // How to do a product; see qwen_vl_gemm.
+    int choose(const Plan& plan, const QwenVlGemm& g, cudaStream_t stream, Choice* choice) const {
+        cudaStreamCaptureStatus capture;
+        QWEN_VL_TRY(cudaStreamIsCapturing(stream, &capture));
+        const long long rung = qwen::gemm_rung(g.tokens);
+        Choices& all = choices();
+        const std::lock_guard<std::mutex> lock(all.mutex);
+        auto& [timed, suggested] = all.known[key_of(g)];
+        if (tuning && capture == cudaStreamCaptureStatusNone && !timed.count(rung)) {
+            const std::vector<Choice> found = ways(plan, g, kCandidates);
+            if (found.empty()) return QWEN_VL_BLAS_REFUSED;
+            *choice = found[0];
+            if (found.size() > 1) QWEN_VL_TRY(fastest(plan, g, found, stream, choice));
+            timed[rung] = *choice;
+        }
+        if (!timed.empty()) {
+            const auto next = timed.lower_bound(rung);
+            *choice = next != timed.end() ? next->second : timed.rbegin()->second;
+            if (can(plan, g, *choice)) return QWEN_VL_OK;
+        }
+        const auto before = suggested.find(rung);
+        if (before != suggested.end() && can(plan, g, *choice = before->second)) return QWEN_VL_OK;
+        const std::vector<Choice> found = ways(plan, g, 1);
+        if (found.empty()) return QWEN_VL_BLAS_REFUSED;
+        *choice = suggested[rung] = found[0];
+        return QWEN_VL_OK;
+    }
 };
+
+extern "C" int qwen_vl_gemm_tuning(int on) { return std::exchange(tuning, on); }
+
+extern "C" long long qwen_vl_gemm_rung(long long rows) { return qwen::gemm_rung(rows); }
 
 extern "C" int qwen_vl_context_create(QwenVlContext** context, void* workspace) {
     auto* made = new QwenVlContext;
@@ -315,34 +379,7 @@ extern "C" int qwen_vl_gemm(QwenVlContext* context, const QwenVlGemm* gemm, cuda
     if (g.e5m7 && tile_shapes(g).empty()) return gemm_unpacked(context, g, stream);
     const Plan plan(context->lt, g);
     if (!plan.ok) return QWEN_VL_BLAS_REFUSED;
-    const Key key = key_of(g);
-    auto known = context->chosen.find(key);
     Choice choice;
-    cublasLtMatmulHeuristicResult_t checked;
-    if (known != context->chosen.end() &&
-        (known->second.shape >= 0 ||
-         (context->lt.check(context->handle, plan.desc, plan.a, plan.b, plan.c, plan.d, &known->second.algorithm,
-                            &checked) == CUBLAS_STATUS_SUCCESS &&
-          checked.workspaceSize <= QWEN_VL_GEMM_WORKSPACE))) {
-        choice = known->second;
-    } else {
-        cudaStreamCaptureStatus capture;
-        const cudaError_t error = cudaStreamIsCapturing(stream, &capture);
-        if (error != cudaSuccess) return error;
-        const bool timed = capture == cudaStreamCaptureStatusNone;
-        std::vector<Choice> found;
-        if (!g.e5m7) {
-            found = context->candidates(plan, g, timed ? kCandidates : 1);
-            if (found.empty()) return QWEN_VL_BLAS_REFUSED;
-        }
-        if (timed || g.e5m7)
-            for (const Choice& shape : tile_shapes(g)) found.push_back(shape);
-        choice = found[0];
-        if (timed) {
-            const int status = context->fastest(plan, g, found, stream, &choice);
-            if (status) return status;
-            context->chosen[key] = choice;
-        }
-    }
+    QWEN_VL_TRY(context->choose(plan, g, stream, &choice));
     return context->run(plan, g, choice, stream);
 }

@@ -1,4 +1,4 @@
-// Matrix products through cuBLASLt or own kernels, with the fastest timed once per shape and remembered.
+// Matrix products through cuBLASLt or own kernels: the fastest of them, as timed when a model is loaded.
 #pragma once
 
 #include "context.h"
@@ -29,9 +29,18 @@ struct QwenVlGemm {
 // Bytes that the product needs for weights unpacked from E5M7: 0 where a kernel reads them as they are.
 size_t qwen_vl_gemm_unpacked_bytes(const QwenVlGemm* gemm);
 
-// The first call of a shape outside a stream capture times the candidate algorithms on `stream`, which allocates and
-// synchronises; inside a capture an unseen shape takes cuBLASLt's first suggestion.
+// Takes the way that was timed for the product on this device, with the count of rows that comes next to its own
+// (qwen_vl_gemm_rung); where none was, what cuBLASLt suggests first, or for weights in E5M7 the first tile shape that
+// can. It neither allocates nor synchronises, unless this thread is tuning.
 int qwen_vl_gemm(QwenVlContext* context, const QwenVlGemm* gemm, cudaStream_t stream);
+
+// 1: from now on products of the calling thread are timed, each once for each rung of rows, which allocates and
+// synchronises (not inside a stream capture); 0: no longer. Returns what it was.
+int qwen_vl_gemm_tuning(int on);
+
+// The count of rows, at least as many, that products of so many rows are timed with. Between two rungs no tile shape
+// needs another tile, so the choice is the same; beyond the largest it is that of the equal parts that the rows make.
+long long qwen_vl_gemm_rung(long long rows);
 }
 
 namespace qwen {

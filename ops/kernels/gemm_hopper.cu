@@ -44,15 +44,8 @@ bool weight_map(CUtensorMap* map, MapValue value, const QwenVlGemm& g, int box_r
 template <typename T, typename S, int ACTIVATION, typename Y = T>
 bool launch(const QwenVlGemm& g, cudaStream_t stream, int* status) {
     const auto kernel = gemm_kernel<T, S, ACTIVATION, Y>;
-    static const int processors = [&] {
-        int device = 0, count = 0;
-        if (!can_run(kernel, S::kThreads, S::kBytes)) return 0;
-        const bool counted = cudaGetDevice(&device) == cudaSuccess &&
-                             cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) == cudaSuccess;
-        if (!counted) cudaGetLastError();
-        return counted ? count : 0;
-    }();
-    if (processors < 2) return false;
+    const int processors = multiprocessors();
+    if (processors < 2 || !can_run(kernel, S::kThreads, S::kBytes)) return false;
 
     constexpr bool kSilu = ACTIVATION == kSiluMul;
     constexpr MapValue kValue = std::is_same<T, __half>::value ? MapValue::kFloat16 : MapValue::kBfloat16;
@@ -60,6 +53,7 @@ bool launch(const QwenVlGemm& g, cudaStream_t stream, int* status) {
     size.out = static_cast<int>(g.out);
     size.steps = ceil_div(g.in, 64);
     size.tokens = static_cast<int>(g.tokens);
+    size.given_up = qwen_vl_wait_words();
     size.tiles_m = ceil_div(g.out, S::kM);
     size.tiles_n = ceil_div(g.tokens, S::kN);
     if (size.steps < 2 * S::kStages) return false;  // short products gain nothing; the epilogue relies on full stages
@@ -147,3 +141,20 @@ extern "C" int qwen_vl_gemm_hopper(const QwenVlGemm* gemm, int shape, cudaStream
     int status = QWEN_VL_OK;
     return qwen::hopper_gemm(*gemm, shape, stream, &status) ? status : QWEN_VL_UNSUPPORTED;
 }
+
+extern "C" int qwen_vl_gemm_tile(const void* weight, const void* x, void* y, const void* bias, const void* addend,
+                                 long long tokens, long long in, long long out, int dtype, int float_output,
+                                 int activation, int e5m7, int shape, cudaStream_t stream) {
+    QwenVlGemm g = qwen::product(tokens, in, out, dtype);
+    g.weight = weight;
+    g.x = x;
+    g.y = y;
+    g.bias = bias;
+    g.addend = addend;
+    g.float_output = float_output;
+    g.activation = activation;
+    g.e5m7 = e5m7;
+    return qwen_vl_gemm_hopper(&g, shape, stream);
+}
+
+extern "C" int qwen_vl_gemm_tiles() { return qwen::kHopperGemms; }

@@ -1,5 +1,8 @@
-// Status codes of every launcher: 0 is success, a positive code below 10000 is a cudaError_t.
+// Status codes of every launcher: 0 is success, a positive code below 10000 is a cudaError_t. And waits that were given up,
+// which show when the kernel has ended.
 #pragma once
+
+#include <stdint.h>
 
 enum QwenVlStatus {
     QWEN_VL_OK = 0,
@@ -7,9 +10,44 @@ enum QwenVlStatus {
     QWEN_VL_BLAS_REFUSED = 10002,      // cuBLASLt has no algorithm for a matrix product
     QWEN_VL_UNSUPPORTED = 10003,       // a shape or type that the kernels do not cover
     QWEN_VL_WORKSPACE_SMALL = 10004,   // less workspace than the *_workspace function asked for
+    QWEN_VL_GAVE_UP = 10005,           // a kernel gave up a wait that had no end: its results are wrong
 };
 
-#ifdef __cplusplus
-extern "C"
+// Waits inside kernels, by what they are for.
+enum QwenVlWait {
+    QWEN_VL_WAIT_COPIES,         // decode: fewer copies on their way
+    QWEN_VL_WAIT_STAGE_TO_FILL,  // decode: room in the ring of stages
+    QWEN_VL_WAIT_STAGE_TO_READ,  // decode: a stage's weights or cache slots
+    QWEN_VL_WAIT_TILE_TO_FILL,   // products and attention: room for a tile
+    QWEN_VL_WAIT_TILE_TO_READ,   // products and attention: a tile
+    QWEN_VL_WAIT_GRID,           // decode: all blocks
+    QWEN_VL_WAIT_WORDS,          // decode: words of other blocks
+    QWEN_VL_WAITS,
+};
+
+#ifdef __CUDACC__
+#define QWEN_VL_BOTH_SIDES __host__ __device__
+#else
+#define QWEN_VL_BOTH_SIDES
 #endif
+// What a kernel reports of a wait that it gave up; never 0.
+QWEN_VL_BOTH_SIDES inline uint64_t qwen_vl_wait_report(unsigned block, unsigned thread) {
+    return static_cast<uint64_t>(1) << 63 | static_cast<uint64_t>(block) << 16 | (thread & 0xffffu);
+}
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+// Of QWEN_VL_GAVE_UP: the wait that qwen_vl_gave_up found last in this thread.
 const char* qwen_vl_status_text(int status);
+
+// Where kernels report waits that they gave up, a word for each kind, for host and devices alike; null without a device.
+// The first call allocates and must not be within a capture.
+volatile uint64_t* qwen_vl_wait_words();
+
+// QWEN_VL_GAVE_UP if a kernel has reported since the last call, else QWEN_VL_OK. Costs no more than a look at memory;
+// a kernel that still runs has not reported yet.
+int qwen_vl_gave_up();
+#ifdef __cplusplus
+}
+#endif

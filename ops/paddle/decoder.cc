@@ -33,6 +33,7 @@ std::vector<Tensor> forward(const Tensor& hidden, const Tensor& lengths, const T
   QWEN_VL_SHAPE(down_weight, layers, width, matrices.stored(mlp));
   QWEN_VL_SHAPE(k_cache, layers, batch, heads, slots, width / heads);
   QWEN_VL_SHAPE(v_cache, layers, batch, heads, slots, width / heads);
+  PD_CHECK(columns <= slots, columns, " columns do not fit ", slots, " cache slots");
 
   Tensor out = paddle::empty({batch, columns, width}, hidden.dtype(), hidden.place());
   QwenVlDecoder p{};

@@ -4,28 +4,24 @@
 #include <cuda_runtime_api.h>
 
 #include <map>
-#include <unordered_map>
+#include <utility>
 
 #include "ops/kernels/status.h"
+#include "ops/paddle/recent.h"
 
 namespace qwen_vl {
 namespace {
 
-constexpr size_t kMaxGraphs = 64;  // shapes and addresses repeat; should they not, old graphs go
+constexpr size_t kMaxGraphs = 64;   // of a stream
+constexpr size_t kMaxStreams = 16;  // Paddle has one for each device; a program may make others
 
-struct Recorded {
-  cudaGraphExec_t graph = nullptr;
-  bool direct = false;  // could not be recorded: always launched kernel by kernel
+struct DestroyGraph {
+  void operator()(cudaGraphExec_t graph) const { cudaGraphExecDestroy(graph); }
 };
+using Graph = std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, DestroyGraph>;
 
-void forget(std::unordered_map<std::string, Recorded>& calls) {
-  for (auto& [key, recorded] : calls)
-    if (recorded.graph != nullptr) cudaGraphExecDestroy(recorded.graph);
-  calls.clear();
-}
-
-// Records one call; null when the stream or the call cannot be recorded.
-cudaGraphExec_t record(cudaStream_t stream, const std::function<int()>& call) {
+// One call; null when the stream or the call cannot be recorded.
+Graph record(cudaStream_t stream, const std::function<int()>& call) {
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t executable = nullptr;
   if (cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess) {
@@ -36,65 +32,100 @@ cudaGraphExec_t record(cudaStream_t stream, const std::function<int()>& call) {
   }
   if (graph != nullptr) cudaGraphDestroy(graph);
   cudaGetLastError();  // what failed above is answered by launching directly
-  return executable;
+  return Graph(executable);
+}
+
+struct Recorded {
+  int calls = 0;
+  Graph graph;  // null also where the call could not be recorded
+};
+
+paddle::Tensor bytes_on(const paddle::Tensor& on, size_t bytes) {
+  return paddle::empty({static_cast<int64_t>(bytes)}, paddle::DataType::UINT8, on.place());
 }
 
 }  // namespace
 
-QwenVlContext* context(const paddle::Tensor& tensor) {
-  struct Held {
-    QwenVlContext* context = nullptr;
-    paddle::Tensor workspace;
-  };
-  // Kept until the process ends, as CUDA's own state is; Paddle's allocator may be gone by then.
-  thread_local auto& contexts = *new std::map<int, Held>();
-  Held& held = contexts[tensor.place().GetDeviceId()];
-  if (held.context == nullptr) {
-    const int64_t bytes = QWEN_VL_GEMM_WORKSPACE;
-    held.workspace = paddle::empty({bytes}, paddle::DataType::UINT8, tensor.place());
-    check_status(qwen_vl_context_create(&held.context, held.workspace.data()), "cuBLASLt");
+struct StreamState {
+  std::mutex mutex;
+  int device = 0;
+  QwenVlContext* context = nullptr;
+  paddle::Tensor products, shared;
+  std::map<std::pair<std::string, size_t>, paddle::Tensor> own;  // as many as the models have kinds of decode steps
+  Recent<std::string, Recorded> calls{kMaxGraphs};
+
+  StreamState() = default;
+  StreamState(const StreamState&) = delete;
+
+  // The stream itself may be gone by then: all that was launched on its device is waited for.
+  ~StreamState() {
+    int current = 0;
+    cudaGetDevice(&current);
+    cudaSetDevice(device);
+    cudaDeviceSynchronize();
+    qwen_vl_context_destroy(context);
+    cudaSetDevice(current);
   }
-  return held.context;
+};
+
+namespace {
+
+std::shared_ptr<StreamState> state_of(const paddle::Tensor& on) {
+  using Stream = std::pair<int, cudaStream_t>;
+  static std::mutex mutex;
+  // Kept until the process ends, as CUDA's own state is; Paddle's allocator may be gone by then.
+  static auto& states = *new Recent<Stream, std::shared_ptr<StreamState>>(kMaxStreams);
+  const int device = on.place().GetDeviceId();
+  const std::lock_guard<std::mutex> lock(mutex);
+  std::shared_ptr<StreamState>& state = states[{device, on.stream()}];
+  if (state == nullptr) {
+    state = std::make_shared<StreamState>();
+    state->device = device;
+  }
+  return state;
 }
 
-void* workspace(const paddle::Tensor& on, size_t bytes) {
-  // Not freed at exit: Paddle's allocator may be gone by then.
-  thread_local auto& held = *new std::map<int, paddle::Tensor>();
-  paddle::Tensor& tensor = held[on.place().GetDeviceId()];
-  if (!tensor.initialized() || static_cast<size_t>(tensor.numel()) < bytes)
-    tensor = paddle::empty({static_cast<int64_t>(bytes)}, paddle::DataType::UINT8, on.place());
-  return tensor.data();
+}  // namespace
+
+Turn::Turn(const paddle::Tensor& on) : on_(on), state_(state_of(on)), lock_(state_->mutex) {}
+
+QwenVlContext* Turn::context() {
+  if (state_->context == nullptr) {
+    state_->products = bytes_on(on_, QWEN_VL_GEMM_WORKSPACE);
+    check_status(qwen_vl_context_create(&state_->context, state_->products.data()), "cuBLASLt");
+  }
+  return state_->context;
+}
+
+void* Turn::workspace(size_t bytes) {
+  paddle::Tensor& held = state_->shared;
+  if (!held.initialized() || static_cast<size_t>(held.numel()) < bytes) held = bytes_on(on_, bytes);
+  return held.data();
+}
+
+void* Turn::private_workspace(size_t bytes, const std::string& op) {
+  paddle::Tensor& held = state_->own[{op, bytes}];
+  if (!held.initialized()) {
+    held = bytes_on(on_, bytes);
+    check_status(cudaMemsetAsync(held.data(), 0, bytes, on_.stream()), op.c_str());
+  }
+  return held.data();
+}
+
+void Turn::run_or_replay(const std::string& key, const std::function<int()>& call, const char* op) {
+  Recorded& recorded = state_->calls[key];
+  if (recorded.graph != nullptr) return check_status(cudaGraphLaunch(recorded.graph.get(), on_.stream()), op);
+  check_status(call(), op);  // the first time library handles and lazily loaded kernels settle
+  if (++recorded.calls == 2) recorded.graph = record(on_.stream(), call);
 }
 
 void* private_workspace(const paddle::Tensor& on, size_t bytes, const std::string& op) {
-  thread_local auto& held = *new std::map<std::pair<int, std::string>, paddle::Tensor>();
-  paddle::Tensor& tensor = held[{on.place().GetDeviceId(), op}];
-  if (!tensor.initialized() || static_cast<size_t>(tensor.numel()) < bytes) {
-    tensor = paddle::empty({static_cast<int64_t>(bytes)}, paddle::DataType::UINT8, on.place());
-    check_status(cudaMemsetAsync(tensor.data(), 0, bytes, on.stream()), op.c_str());
-  }
-  return tensor.data();
+  return Turn(on).private_workspace(bytes, op);
 }
 
 void check_status(int status, const char* op) {
+  if (status == QWEN_VL_OK) status = qwen_vl_gave_up();  // of kernels launched before
   PD_CHECK(status == QWEN_VL_OK, op, " failed: ", qwen_vl_status_text(status));
-}
-
-void run_or_replay(const std::string& key, cudaStream_t stream, const std::function<int()>& call, const char* op) {
-  thread_local std::unordered_map<std::string, Recorded> calls;
-  const auto found = calls.find(key);
-  if (found == calls.end()) {  // first: library handles, algorithm choice and lazily loaded kernels settle
-    if (calls.size() >= kMaxGraphs) forget(calls);
-    calls[key];
-    return check_status(call(), op);
-  }
-  Recorded& recorded = found->second;
-  if (recorded.graph == nullptr && !recorded.direct) {
-    recorded.graph = record(stream, call);
-    recorded.direct = recorded.graph == nullptr;
-  }
-  if (recorded.direct) return check_status(call(), op);
-  check_status(cudaGraphLaunch(recorded.graph, stream), op);
 }
 
 }  // namespace qwen_vl

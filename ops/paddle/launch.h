@@ -1,6 +1,8 @@
 // Calls of the CUDA launchers: stream, workspace and context come from here, failures become exceptions.
 #pragma once
 #include <functional>
+#include <memory>
+#include <mutex>
 #include <string>
 
 #include "ops/kernels/context.h"
@@ -9,22 +11,39 @@
 namespace qwen_vl {
 
 #ifdef PADDLE_WITH_CUDA
-// The calling thread's context for the device of `tensor`.
-QwenVlContext* context(const paddle::Tensor& tensor);
+// What the calls on one stream of one device share, whichever threads they come from: memory, which is used in the
+// stream's order, and recorded calls. Threads own nothing of it, so they may come and go.
+struct StreamState;
 
-// At least `bytes` of device memory that stay where they are from call to call; calls of one thread share them, in
-// stream order.
-void* workspace(const paddle::Tensor& on, size_t bytes);
+// A call's turn on the stream of `on`: no other call is launched there meanwhile.
+class Turn {
+ public:
+  explicit Turn(const paddle::Tensor& on);
 
-// Device memory of the same kind for `op` alone, zero before its first use.
+  QwenVlContext* context();
+
+  // At least `bytes` of device memory, the same for all calls.
+  void* workspace(size_t bytes);
+
+  // Device memory for calls of this name and size alone, zero before its first use; it stays where it is.
+  void* private_workspace(size_t bytes, const std::string& op);
+
+  // Launches `call`; the second time that `key` is seen it is recorded into a CUDA graph as well, beside the device's
+  // work on it, and from then on the graph is replayed: a call of hundreds of kernels costs one launch. `key` holds
+  // everything that the call depends on.
+  void run_or_replay(const std::string& key, const std::function<int()>& call, const char* op);
+
+ private:
+  const paddle::Tensor& on_;
+  std::shared_ptr<StreamState> state_;
+  std::unique_lock<std::mutex> lock_;
+};
+
+// Turn::private_workspace for a call that is one launch, or several of which each leaves the memory ready for any other.
 void* private_workspace(const paddle::Tensor& on, size_t bytes, const std::string& op);
 
 // Throws unless `status` is success.
 void check_status(int status, const char* op);
-
-// Runs `call` on `stream` the first time that `key` is seen, records it into a CUDA graph the second time, and replays
-// the graph from then on: a call of hundreds of kernels costs one launch. `key` holds everything the call depends on.
-void run_or_replay(const std::string& key, cudaStream_t stream, const std::function<int()>& call, const char* op);
 
 // Runs `launcher` on Paddle's stream of the device of `on`, with the workspace that it asks for.
 template <typename Arguments>
@@ -32,13 +51,13 @@ void launch(const char* op, const paddle::Tensor& on, const Arguments& arguments
             size_t (*workspace_bytes)(const Arguments*),
             int (*launcher)(QwenVlContext*, const Arguments*, void*, size_t, cudaStream_t)) {
   const size_t bytes = workspace_bytes(&arguments);
-  void* const memory = workspace(on, bytes);
+  Turn turn(on);
+  void* const memory = turn.workspace(bytes);
   std::string key(op);
   key.append(reinterpret_cast<const char*>(&arguments), sizeof arguments);
   key.append(reinterpret_cast<const char*>(&memory), sizeof memory);
-  QwenVlContext* const held = context(on);
-  const cudaStream_t stream = on.stream();
-  run_or_replay(key, stream, [&] { return launcher(held, &arguments, memory, bytes, stream); }, op);
+  QwenVlContext* const held = turn.context();
+  turn.run_or_replay(key, [&] { return launcher(held, &arguments, memory, bytes, on.stream()); }, op);
 }
 #endif
 

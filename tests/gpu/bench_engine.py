@@ -1,5 +1,6 @@
-"""Times decode steps of exported graphs, greedy and sampled, and the host's work before a prefill is launched, and
-reads the device's memory with 2048 positions in use.
+"""Times decode steps of exported graphs, greedy and sampled, the first request of prompt lengths not seen before
+against the next ones, and the host's work before a prefill is launched, and reads the device's memory with 2048
+positions in use.
 
     python -m tests.gpu.bench_engine EXPORTED [--device gpu|cpu] [--steps 300] [--no-pack]
 
@@ -20,6 +21,7 @@ from infer.image import default_image, load_image
 from infer.sampling import Sampling
 
 PROMPT, POSITIONS, WARM_UP = 286, 2048, 40
+NEW_LENGTHS = (263, 300, 341, 420, 555, 700, 901)  # tokens, of no other prompt here
 STARTS = 50  # timed generations of which only the host's work is done
 KINDS = {"greedy": Sampling(), "temperature": Sampling(1.0, seed=3), "top_p": Sampling(1.0, 0.9, seed=1),
          "all filters": Sampling(0.8, 0.9, 50, 1.1, 4, 5)}
@@ -61,6 +63,17 @@ def host_milliseconds(engine, features, between):
     return [statistics.median(part) for part in zip(*times)]
 
 
+def request_milliseconds(engine, features, prompt_tokens, count=6):
+    """Times of requests of one length, from `start` to the first token."""
+    times = []
+    for _ in range(count):
+        engine.synchronize()
+        start = time.perf_counter()
+        run(begin(engine, features, prompt_tokens, 1), 0).tokens()
+        times.append((time.perf_counter() - start) * 1e3)
+    return times
+
+
 def beyond_weights(engine):
     """MiB that nvidia-smi counts on the device beyond the bytes of both graphs' parameters, as they are kept there."""
     done = subprocess.run(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"], check=True,
@@ -83,6 +96,10 @@ def main():
             run(begin(engine, features, prompt, POSITIONS - prompt), 3).tokens()
             print(f"prompt of {prompt}, {POSITIONS} positions: {beyond_weights(engine):.0f} MiB beyond the "
                   "weights")
+    for length in NEW_LENGTHS:
+        first, second, *later = request_milliseconds(engine, features, length)
+        print(f"first token after {length} prompt tokens, a new length: {first:.2f} ms, next {second:.2f}, then "
+              f"{statistics.median(later):.2f}")
     for words, between in (("again and again", lambda: None),
                            (f"after a generation of {WARM_UP} tokens",
                             lambda: run(begin(engine, features), WARM_UP - 1).tokens())):

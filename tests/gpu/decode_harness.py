@@ -15,6 +15,8 @@ _WEIGHTS = ("token_embedding", "ln_1_weight", "qkv_weight", "qkv_bias", "out_wei
 _STATE = ("inv_freq", "stop_tokens", "positions", "next_tokens", "generated", "counts", "finished", "k_cache",
           "v_cache", "logits")
 _HALVES = ("hidden_in", "hidden_out")
+TUNING = ("ring_stages", "rows_in_flight", "rows_in_exchange", "ahead_columns")
+GAVE_UP = 10005  # QWEN_VL_GAVE_UP of ops/kernels/status.h
 MATRICES = ("qkv_weight", "out_weight", "gate_up_weight", "down_weight", "lm_head_weight")
 
 
@@ -23,7 +25,7 @@ class DecodeArgs(ctypes.Structure):
 
     _fields_ = ([(name, ctypes.c_int32) for name in _INTEGERS] + [("epsilon", ctypes.c_float)]
                 + [(name, ctypes.c_void_p) for name in _WEIGHTS + _STATE + _HALVES]
-                + [("leave_choice", ctypes.c_int32), ("e5m7", ctypes.c_int32)])
+                + [(name, ctypes.c_int32) for name in ("leave_choice", "e5m7") + TUNING])
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def load_library():
 def open_library(path):
     library = ctypes.CDLL(str(path))
     library.qwen_vl_decode_workspace_bytes.restype = ctypes.c_size_t
+    library.qwen_vl_status_text.restype = ctypes.c_char_p
     library.qwen_vl_decode_step.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
     library.qwen_vl_e5m7_pack.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_longlong] * 2, ctypes.c_void_p,
                                           ctypes.c_void_p]
@@ -131,16 +134,16 @@ def make_state(g, positions, stop_tokens=(-1,), finished=None, seed=1):
 class Decoder:
     """Steps of the fused kernel over given weights and state tensors; `halves` may hold hidden_in and hidden_out.
 
-    leave_choice: end each step with the logits, without choosing tokens.
+    leave_choice: end each step with the logits, without choosing tokens; tuning: values for TUNING's fields.
     """
 
-    def __init__(self, library, g, weights, state, leave_choice=False, **halves):
+    def __init__(self, library, g, weights, state, leave_choice=False, tuning=None, **halves):
         self.library, self.tensors = library, (weights, state, halves)
         values = {"dtype": int(g.dtype == torch.bfloat16), "batch": g.batch, "hidden": g.hidden, "layers": g.layers,
                   "heads": g.heads, "head_dim": g.head_dim, "mlp_width": g.mlp, "vocab": g.vocab,
                   "cache_batch": g.batch, "cache_slots": g.slots, "generated_slots": g.generated,
                   "stop_count": len(state["stop_tokens"]), "seq_length": g.seq_length, "epsilon": g.epsilon,
-                  "leave_choice": int(leave_choice), "e5m7": int(g.e5m7)}
+                  "leave_choice": int(leave_choice), "e5m7": int(g.e5m7), **(tuning or {})}
         pointers = {name: tensor.data_ptr() for name, tensor in {**weights, **state, **halves}.items()}
         self.args = DecodeArgs(**values, **pointers)
         size = library.qwen_vl_decode_workspace_bytes(ctypes.byref(self.args))

@@ -27,9 +27,20 @@ def need_gpu():
 
 def library_path():
     """libqwen_vl_kernels.so: the one that $QWEN_VL_KERNELS names, else built for the cards of this machine."""
-    path = os.environ.get("QWEN_VL_KERNELS")
+    return _built("QWEN_VL_KERNELS", "kernels")
+
+
+def faulty_library_path():
+    """The same with faults planted (-DQWEN_VL_TEST_FAULTS, ops/kernels/common/waits.cuh); $QWEN_VL_FAULTY_KERNELS names
+    one."""
+    return _built("QWEN_VL_FAULTY_KERNELS", "faulty", NVCC_APPEND_FLAGS="-DQWEN_VL_TEST_FAULTS")
+
+
+def _built(variable, folder, **environment):
+    path = os.environ.get(variable)
     if not path:
-        done = subprocess.run([sys.executable, "-m", "ops.build", "--device", "kernels"], cwd=ROOT, check=True,
-                              stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", "ops.build", "--device", "kernels", "--out", f"build/ops/{folder}"]
+        done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
+                              env={**os.environ, **environment})
         path = done.stdout.splitlines()[-1]
     return Path(path)

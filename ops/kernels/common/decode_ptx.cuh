@@ -3,6 +3,8 @@
 
 #include <stdint.h>
 
+#include "waits.cuh"
+
 // The bulk copy engine exists from compute capability 9.0 on, its instructions from CUDA 12.0 on; DECODE_CP_ASYNC
 // selects the older path there too, so that it can be tested on a newer card.
 #if __CUDACC_VER_MAJOR__ >= 12 && !defined(DECODE_CP_ASYNC)
@@ -18,34 +20,24 @@
 
 namespace decode {
 
-constexpr unsigned long long kHangNanoseconds = 4000000000ull;  // a wait this long is a defect: stop the kernel
+using qwen::given_up;
+using qwen::outlast_copies;
+using qwen::test_delay;
+using qwen::Wait;
 
-__device__ inline unsigned long long nanoseconds() {
-  unsigned long long t;
-  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(t));
-  return t;
-}
-
-// Called now and then while a wait goes on since `start` (0: not known yet); returns when it began. Out of line, as the
-// waits are many and their code is better small.
-__device__ __noinline__ inline unsigned long long still_waiting(unsigned long long start) {
-  const unsigned long long now = nanoseconds();
-  if (start == 0) return now;
-  if (now - start > kHangNanoseconds) __trap();
-  return start;
-}
-
-// Ends the kernel with an error when a spin loop has run for too long.
-class HangGuard {
- public:
-  __device__ void spin() {
-    if ((++spins_ & 0xfff) == 0) start_ = still_waiting(start_);
+// Until `arrived()`; false if the wait was given up.
+template <class Arrived>
+__device__ inline bool wait_until(Wait wait, Arrived arrived) {
+  unsigned tries = 0;
+  unsigned long long state = 0;
+#pragma unroll 1
+  while (!arrived()) {
+    if (++tries % qwen::kTriesToLook) continue;
+    state = qwen::look(state, wait);
+    if (given_up().now) return false;
   }
-
- private:
-  unsigned spins_ = 0;
-  unsigned long long start_ = 0;
-};
+  return true;
+}
 
 __device__ inline uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 
@@ -71,22 +63,20 @@ __device__ inline void mbarrier_arrive(uint32_t bar) {
   asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(bar) : "memory");
 }
 
-__device__ inline void mbarrier_wait(uint32_t bar, uint32_t parity) {
-  HangGuard guard;
-  uint32_t done = 0;
-  while (true) {
+// Whether the phase of this parity is over; may pause a little for it.
+__device__ inline bool mbarrier_try(uint32_t bar, uint32_t parity) {
+  uint32_t done;
 #if DECODE_BULK_COPY
-    asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-                 : "=r"(done) : "r"(bar), "r"(parity) : "memory");
+  asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+               : "=r"(done) : "r"(bar), "r"(parity) : "memory");
 #else
-    asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-                 : "=r"(done) : "r"(bar), "r"(parity) : "memory");
+  asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+               : "=r"(done) : "r"(bar), "r"(parity) : "memory");
 #endif
-    if (done) return;
-    guard.spin();
-  }
+  return done;
 }
 
+// The same without a pause.
 __device__ inline bool mbarrier_test(uint32_t bar, uint32_t parity) {
   uint32_t done;
   asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"

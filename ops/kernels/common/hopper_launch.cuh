@@ -3,22 +3,37 @@
 
 #include <cuda_runtime.h>
 
+#include "per_device.h"
+
 #if CUDART_VERSION >= 12000
 #include <utility>
 
 namespace qwen {
 
-// Whether this build has code of the kernel with sm_90a's instructions and the device runs it; if so it may then use
-// `shared_bytes` of dynamic shared memory. The code of other targets is bounded to one thread a block, which tells it
-// apart here.
+// Whether this build has code of the kernel with sm_90a's instructions and the current device runs it; if so it may
+// then use `shared_bytes` of dynamic shared memory there. The code of other targets is bounded to one thread a block,
+// which tells it apart here. Asked and set once for each device: not to be kept in a `static`.
 template <typename... Parameters> bool can_run(void (*kernel)(Parameters...), int threads, int shared_bytes) {
-    cudaFuncAttributes attributes;
-    const bool able = cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess &&
-                      attributes.maxThreadsPerBlock >= threads &&
-                      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes) ==
-                          cudaSuccess;
-    if (!able) cudaGetLastError();  // the failure is answered, and is not to be found by the next caller
-    return able;
+    return once_per_device(reinterpret_cast<const void*>(kernel), [&] {
+        cudaFuncAttributes attributes;
+        const bool able = cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess &&
+                          attributes.maxThreadsPerBlock >= threads &&
+                          cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes) ==
+                              cudaSuccess;
+        if (!able) cudaGetLastError();  // the failure is answered, and is not to be found by the next caller
+        return able;
+    });
+}
+
+// Multiprocessors of the current device; 0 where it does not say.
+inline int multiprocessors() {
+    return once_per_device(nullptr, [] {
+        int device = 0, count = 0;
+        const bool counted = cudaGetDevice(&device) == cudaSuccess &&
+                             cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) == cudaSuccess;
+        if (!counted) cudaGetLastError();
+        return counted ? count : 0;
+    });
 }
 
 // Launches clusters of two blocks, neighbours in x; grid.x is even. Returns a cudaError_t.

@@ -18,9 +18,11 @@ void embedding(const QwenVlEmbedding& p) {
   }
   for (int64_t image = 0; image < p.images; ++image) {
     const int64_t row = p.image_starts[2 * image], column = p.image_starts[2 * image + 1];
-    if (row < 0 || row >= p.batch || column < 0 || column + slots > columns) continue;
-    std::memcpy(out + (row * columns + column) * hidden, at(p.features, image, slots * hidden),
-                slots * hidden * sizeof(float));
+    if (row < 0 || row >= p.batch) continue;
+    const int64_t begin = std::max<int64_t>(column, 0), end = std::min(column + slots, columns);
+    if (begin >= end) continue;
+    std::memcpy(out + (row * columns + begin) * hidden, at(p.features, image * slots + begin - column, hidden),
+                (end - begin) * hidden * sizeof(float));
   }
 }
 

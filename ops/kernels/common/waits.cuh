@@ -1,0 +1,92 @@
+// Waits inside kernels for what other threads do: none is to be without end, and one that were is given up and reported.
+#pragma once
+
+#include <stdint.h>
+
+#include "../status.h"
+
+namespace qwen {
+
+// For the error that names the wait.
+enum class Wait {
+    kStageToFill = QWEN_VL_WAIT_STAGE_TO_FILL,
+    kStageToRead = QWEN_VL_WAIT_STAGE_TO_READ,
+    kCopies = QWEN_VL_WAIT_COPIES,
+    kGrid = QWEN_VL_WAIT_GRID,
+    kWords = QWEN_VL_WAIT_WORDS,
+    kTileToFill = QWEN_VL_WAIT_TILE_TO_FILL,
+    kTileToRead = QWEN_VL_WAIT_TILE_TO_READ,
+};
+
+// No wait of a correct kernel comes near the first; a kernel takes milliseconds. Counted is time in which the waiting
+// thread ran: between two looks at the clock are kTriesToLook failed tries (of some 100 us at most, where the hardware
+// pauses for a barrier), and what passed between them counts for no more than the second, so that a pause of the whole
+// grid (debugger, time slices, a virtual machine at rest) is no wait.
+constexpr unsigned kPatienceNanoseconds = 2000000000u, kMostBetweenLooks = 50000000u, kTriesToLook = 64;
+
+#ifdef __CUDACC__
+
+// Of a block: whether one of its waits was given up, and where the host learns of it. From then on no wait of the block
+// waits: the kernel runs to its end on what is there, meets others at the barriers as ever, and the host refuses its
+// results.
+struct GivenUp {
+    volatile int now;
+    volatile uint64_t* words;  // one for each kind of wait (status.h)
+};
+__device__ inline GivenUp& given_up() {
+    __shared__ GivenUp block;
+    return block;
+}
+// By one thread, before the block's first wait and a barrier.
+__device__ inline void begin_waits(volatile uint64_t* words) {
+    given_up().now = 0;
+    given_up().words = words;
+}
+
+__device__ inline void give_up(Wait wait) {
+    GivenUp& block = given_up();
+    if (!block.now) block.words[static_cast<int>(wait)] = qwen_vl_wait_report(blockIdx.x, threadIdx.x);
+    block.now = 1;
+}
+
+__device__ inline unsigned nanoseconds() {
+    unsigned t;
+    asm volatile("mov.u32 %0, %globaltimer_lo;" : "=r"(t));
+    return t;
+}
+
+// Called now and then while a wait goes on: `state` is the time of the look before (low half) and how long the wait has
+// been (high half), 0 at first. Out of line: the code of many waits is better small.
+__device__ __noinline__ inline unsigned long long look(unsigned long long state, Wait wait) {
+    const unsigned now = nanoseconds() | 1;
+    unsigned waited = static_cast<unsigned>(state >> 32);
+    if (state != 0) waited += min(now - static_cast<unsigned>(state), kMostBetweenLooks);
+    if (waited > kPatienceNanoseconds) give_up(wait);
+    return static_cast<unsigned long long>(waited) << 32 | now;
+}
+
+// Until copies that this block has asked for have landed for certain: its shared memory must not go before. Only after a
+// wait was given up, when nobody counts them.
+__device__ __noinline__ inline void outlast_copies() {
+#pragma unroll 1
+    for (int i = 0; i < 1000; ++i) __nanosleep(1000);
+}
+
+// In a build for tests (-DQWEN_VL_TEST_FAULTS) threads of the decode step are late here now and then, by up to 8 us: what
+// depends on who comes first shows. Products and attention lose a tile there (kLosesTiles), so that a wait has no end.
+#ifdef QWEN_VL_TEST_FAULTS
+constexpr bool kLosesTiles = true;
+__device__ inline void test_delay() {
+    unsigned clock;
+    asm volatile("mov.u32 %0, %clock;" : "=r"(clock));
+    const unsigned chance = (clock ^ blockIdx.x * 40503u ^ threadIdx.x / 32 * 9973u) * 2654435761u;
+    if (chance >> 26 == 0) __nanosleep(chance >> 13 & 0x1fff);
+}
+#else
+constexpr bool kLosesTiles = false;
+__device__ inline void test_delay() {}
+#endif
+
+#endif  // __CUDACC__
+
+}  // namespace qwen

@@ -1,0 +1,58 @@
+"""Every tile shape of our own matrix products on a GPU, one by one, against fp32 on the CPU."""
+
+import ctypes
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+
+from ops import e5m7, library
+from ops.tensors import relative_error, to_device
+
+# Deep enough for the longest ring of stages; the last tile of every shape is partly filled in both directions.
+TOKENS, DEPTH, ROWS = 150, 1024, 400
+ACTIVATIONS = ("no activation", "gelu", "silu and product")  # QwenVlGemm's codes, ops/kernels/common/arguments.h
+UNSUPPORTED = 10003  # ops/kernels/status.h
+
+
+def tile_errors(rng, dtype, packed):
+    """Yield (name, relative error) of each tile shape with each epilogue that it has on this card, in `dtype`.
+
+    packed: the weights in E5M7, for float16. Where the card or the build has no such kernels, there is nothing.
+    """
+    kernels = ctypes.CDLL(str(library.path()))
+    kernels.qwen_vl_gemm_tile.argtypes = [*[ctypes.c_void_p] * 5, *[ctypes.c_longlong] * 3, *[ctypes.c_int] * 5,
+                                          ctypes.c_void_p]
+    made = {"weight": rng.standard_normal([ROWS, DEPTH]) / np.sqrt(DEPTH), "x": rng.standard_normal([TOKENS, DEPTH]),
+            "bias": rng.standard_normal([ROWS]), "addend": rng.standard_normal([TOKENS, ROWS])}
+    # As bfloat16, then as `dtype`: no value of either is rounded again.
+    exact = {name: to_device(array.astype(np.float32), "cpu", "bfloat16").astype("float32")
+             for name, array in made.items()}
+    given = {name: to_device(tensor.numpy(), "gpu", dtype) for name, tensor in exact.items()}
+    if packed:
+        given["weight"] = e5m7.packed(exact["weight"].numpy().astype(np.float16))
+    for shape in range(kernels.qwen_vl_gemm_tiles()):
+        for activation, float_output in ((0, 0), (1, 0), (2, 0), (0, 1)):
+            bias, addend = activation < 2 and not float_output, activation == 0 and not float_output
+            y = np.zeros([TOKENS, ROWS // (1 + (activation == 2))], np.float32)
+            y = to_device(exact["addend"].numpy() if addend else y, "gpu", "float32" if float_output else dtype)
+            status = kernels.qwen_vl_gemm_tile(
+                given["weight"].data_ptr(), given["x"].data_ptr(), y.data_ptr(),
+                given["bias"].data_ptr() if bias else None, y.data_ptr() if addend else None, TOKENS, DEPTH, ROWS,
+                int(dtype == "bfloat16"), float_output, activation, int(packed), shape, None)
+            if status == UNSUPPORTED:
+                continue
+            # CUDA's default stream, on which Paddle copies: the kernel comes after the one copy and before the other.
+            error = np.inf if status else relative_error(y, _expected(exact, activation, bias, addend))
+            yield f"product (tile shape {shape}, {ACTIVATIONS[activation]}{', fp32' * float_output})", error
+
+
+def _expected(exact, activation, bias, addend):
+    y = paddle.matmul(exact["x"], exact["weight"], transpose_y=True)
+    y = y + exact["bias"] if bias else y
+    if activation == 1:
+        return F.gelu(y)
+    if activation == 2:
+        gate, up = paddle.split(y, 2, axis=-1)
+        return F.silu(gate) * up
+    return y + exact["addend"] if addend else y

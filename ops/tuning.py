@@ -1,0 +1,90 @@
+"""Times the ways to do a model's matrix products on a GPU, once, after its graphs are loaded: no request does it.
+
+A product can be done by kernels of our own in several shapes of tiles, or by some fifty algorithms of cuBLASLt; which
+is the fastest depends on its rows. All products of the model are timed here with the counts of rows between which the
+choice may change (rungs), through the operators themselves; what has other rows takes the choice of the next rung
+(ops/kernels/gemm.h).
+"""
+
+import contextlib
+import ctypes
+
+import numpy as np
+import paddle
+
+from ops import functional, library
+from ops.tensors import to_device
+
+LAYERS = 4           # of the decoder, whose matrices together are more than a GPU's L2 cache holds, as all of them are
+IMAGES = (1, 2)      # several images are products of another kind where they share an addend, otherwise more rows
+EPSILON = 1e-6
+
+
+def rungs():
+    """The counts of rows that products are timed with, ascending."""
+    rung = _kernels().qwen_vl_gemm_rung
+    rung.argtypes, rung.restype = [ctypes.c_longlong], ctypes.c_longlong
+    found = [rung(1)]
+    while rung(found[-1] + 1) > found[-1]:
+        found.append(rung(found[-1] + 1))
+    return found
+
+
+def _kernels():
+    return ctypes.CDLL(str(library.path()))
+
+
+@contextlib.contextmanager
+def _timing():
+    """Products of this thread are timed meanwhile."""
+    switch = _kernels().qwen_vl_gemm_tuning
+    before = switch(1)
+    try:
+        yield
+    finally:
+        switch(before)
+
+
+def tune(config, weights, dtype):
+    """Time the products of a model on the GPU; a model of the same sizes as one before costs no timing.
+
+    weights: {operator: {role: tensor}} of the fused graphs, or of one of them, as bound; dtype: of activations.
+    """
+    rng = np.random.default_rng(0)
+    with _timing():
+        for images in IMAGES if "vision_encoder" in weights else ():
+            _vision(rng, config.visual, weights["vision_encoder"], weights["resampler"], images, dtype)
+        if "decoder" in weights:
+            _language(rng, config, weights["decoder"], weights["lm_head"], dtype)
+    paddle.device.cuda.synchronize()
+    paddle.device.cuda.empty_cache()  # what was made for it
+
+
+def _vision(rng, visual, encoder, resampler, images, dtype):
+    pixels = rng.standard_normal([images, 3, visual.image_size, visual.image_size]).astype(np.float32)
+    features = functional.vision_encoder(to_device(pixels, "gpu"), encoder, heads=visual.heads)
+    queries, width = resampler["query"].shape
+    functional.resampler(features, resampler, paddle.empty([images, queries, width], dtype),
+                         heads=visual.resampler_heads)
+
+
+def _language(rng, config, decoder, head, dtype):
+    layers, heads, width = min(LAYERS, config.num_hidden_layers), config.num_attention_heads, config.kv_channels
+    few = {role: tensor._slice(0, layers) for role, tensor in decoder.items()}
+    counts = rungs()
+    rows = to_device(rng.standard_normal([counts[-1], config.hidden_size]).astype(np.float32), "gpu", dtype)
+    caches = [paddle.empty([layers, 1, heads, counts[-1], width], dtype) for _ in "kv"]
+    inv_freq = to_device(np.ones([1, width // 2], np.float32), "gpu")
+
+    def integers(*values, kind=np.int32):
+        return to_device(np.array(values, kind), "gpu")
+
+    for count in counts:
+        hidden = rows._slice(0, count).reshape([1, count, config.hidden_size])
+        functional.decoder(hidden, integers(count), integers(0), inv_freq, few, *caches, heads=heads, seq_length=0,
+                           eps=EPSILON)
+    # The head takes the last token of each prompt: few rows, which all have the first rung or are near it.
+    few = rows._slice(0, counts[0]).reshape([1, counts[0], config.hidden_size])
+    functional.lm_head(few, integers(0), integers(range(counts[0])), integers(-1, kind=np.int64), head, integers(0),
+                       integers([0], kind=np.int64), integers([0], kind=np.int64), integers(0), integers(0),
+                       eps=EPSILON)

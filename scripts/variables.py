@@ -1,0 +1,135 @@
+"""`python3 -X utf8 scripts/variables.py --goals GOAL … --inherited NAME … --values NAME=value …`: what make was given.
+
+Prints "ok NAME", NAME being what folders built from CKPT are called ("-" without CKPT), or "error: …" in one line, with
+what cannot be used and why. Standard library only, in any Python 3, as make calls it before anything is installed.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ANYWHERE = {"help", "doctor", "clean"}  # goals that need nothing
+OUT_GOALS = ("checkpoint convert export export-vision export-language export-stock infer baseline bench compare "
+             "regress reproduce history report replay").split()
+ASKING = {"infer", "baseline", "bench", "compare", "regress", "reproduce"}  # goals that look at IMAGE
+READING = ASKING | {"convert", "export", "export-vision", "export-language", "export-stock", "chat", "replay"}
+CHOICES = {
+    "PRESET": sorted(name[:-len(".json")] for name in os.listdir(os.path.join(ROOT, "export", "presets"))),
+    "DTYPE": ["float32", "float16", "bfloat16"], "DEVICE": ["auto", "cpu", "gpu"],
+    "IMPL": ["fused", "native", "stock"],
+}
+NEEDED = {  # goal -> what it cannot do without
+    "check": {"CKPT": "the folder of the downloaded checkpoint"},
+    "compare": {"BASE": "the git reference to compare with, for example BASE=HEAD~1"},
+    "replay": {"CKPT": "the folder of the checkpoint", "CASES": "the folder of case*.npz", "OUT": "where to write"},
+}
+READ_BY_MAKE = ("BUILD", "OUT", "PADDLE_PYTHON", "TORCH_PYTHON")  # parts of the names of targets and commands
+PATHS = {"CKPT": READING | {"check"}, "CASES": {"replay"}, "IMAGE": ASKING, "FONT": {"infer"}, "VERDICT": {"regress"}}
+SAMPLING = ("TEMPERATURE", "TOP_P", "TOP_K", "REPETITION_PENALTY", "MIN_NEW_TOKENS", "SEED", "STOP")
+NAMES = (*CHOICES, *READ_BY_MAKE, *PATHS, "BASE", *SAMPLING)  # what this module looks at
+PLAIN = re.compile(r"[\w./+,@-]+")  # what neither make, a shell, ninja nor a compiler takes for anything else
+PLAIN_ALONE = "may hold letters, digits and ./_+,@- alone, no space or other sign"
+CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
+NO_UTF8 = re.compile("[\ud800-\udfff]")
+ADDRESS = re.compile("(https?|file|data):", re.IGNORECASE)
+
+
+def fault(values, goals, inherited=(), root=ROOT):
+    """Why the goals cannot use the values ({name: text}), None if they can; one line.
+
+    inherited: names whose values came from the environment; root: the folder of this repository.
+    """
+    def said(name):
+        value = values.get(name, "")
+        text = ascii(value)[1:-1] if CONTROL.search(value) or NO_UTF8.search(value) else value
+        return f"{name}={text}" + (" (from the environment)" if name in inherited else "")
+
+    goals = set(goals)
+    for name in READ_BY_MAKE:
+        problem = _not_plain(values[name]) if values.get(name) else name != "OUT" and name in values and "is empty"
+        if problem:
+            return f"{said(name)} {problem}"
+    if goals <= ANYWHERE:
+        return None
+    if not PLAIN.fullmatch(root):
+        return f"this repository lies in {ascii(root)[1:-1]}, a path that {PLAIN_ALONE}: move it to another folder"
+    for name, known in CHOICES.items():
+        if values.get(name, known[0]) not in known:
+            return f"{said(name)} is unknown, use one of: {' '.join(known)}"
+    for goal in sorted(goals & set(NEEDED)):
+        for name, meaning in NEEDED[goal].items():
+            if not values.get(name):
+                return f"{name}= is missing: {goal} needs {meaning}"
+    if values.get("OUT") and len(goals & set(OUT_GOALS)) != 1:
+        return (f"{said('OUT')} says where one target writes to: leave it out, or give exactly one of "
+                f"{' '.join(OUT_GOALS)}")
+    if values.get("IMPL") == "stock" and (problem := _not_stock(values, goals)):
+        return problem
+    for name, users in PATHS.items():
+        if values.get(name) and goals & users and (problem := _no_path(name, values[name])):
+            return f"{said(name)} {problem}"
+    if values.get("CKPT") and goals & READING and not os.path.isfile(os.path.join(values["CKPT"], "config.json")):
+        return f"{said('CKPT')} has no config.json: give the folder of a Qwen-VL checkpoint"
+    for name in ("PADDLE_PYTHON", "TORCH_PYTHON"):
+        if values.get(name) and not values[name].startswith(".venv/") and not shutil.which(values[name]):
+            return f"{said(name)} cannot be run: give an interpreter that has the packages"
+    return None
+
+
+def _not_plain(value):
+    if value.startswith("-") or value.startswith("~") or not PLAIN.fullmatch(value):
+        return f"{PLAIN_ALONE}: use another path or a link to it"
+    return None
+
+
+def _no_path(name, value):
+    if value.startswith("~"):
+        return "has a ~ that the shell left as it is: write the path out"
+    if value.startswith("-"):
+        return "would be taken for an option: put ./ before it"
+    if CONTROL.search(value):
+        return "holds a line break or another control character: rename it"
+    if name != "IMAGE" and NO_UTF8.search(value):
+        return "is no UTF-8: rename it, or make a link to it"
+    if name == "CASES" and not os.path.isdir(value):
+        return "is no folder"
+    if name == "IMAGE" and not ADDRESS.match(value) and not os.path.isfile(value):
+        return "is no file"
+    return None
+
+
+def _not_stock(values, goals):
+    others = goals & {"export", "export-vision", "export-language", "chat", "compare", "regress", "replay"}
+    if others:
+        return f"IMPL=stock is for infer, not for {' '.join(sorted(others))}: export-stock makes its graphs"
+    if "infer" in goals and any(values.get(name) for name in SAMPLING):
+        return f"IMPL=stock takes the likeliest token: leave out {' '.join(SAMPLING)}, or use IMPL=fused"
+    if "infer" in goals and values.get("OUT"):
+        return "IMPL=stock draws no boxes: leave out OUT=, or use IMPL=fused"
+    return None
+
+
+def folder_name(checkpoint):
+    """What the folders built from a checkpoint are called: its folder's name, and a hash of its real path."""
+    path = os.path.realpath(checkpoint)
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+    return f"{re.sub('[^A-Za-z0-9._+-]', '_', os.path.basename(path))}-{digest}"
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ("--goals", "--inherited", "--values"):
+        parser.add_argument(name, nargs="*", default=[])
+    options = parser.parse_args()
+    values = dict(value.split("=", 1) for value in options.values)
+    problem = fault(values, options.goals, options.inherited)
+    name = folder_name(values["CKPT"]) if values.get("CKPT") else "-"
+    sys.stdout.buffer.write(os.fsencode(f"error: {problem}" if problem else f"ok {name}"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""The published 7B geometry with few layers and random weights on the GPU, run through Paddle's operators."""
+
+import dataclasses
+import json
+import time
+
+import numpy as np
+
+from core.config import QUERIES, ModelConfig
+from export.synthetic import PRESETS
+from infer.graph import import_paddle
+from infer.image import NORMALISED, resize_table, resizes_columns_first
+
+paddle = import_paddle()
+
+from ops import e5m7, functional, library, tuning  # noqa: E402  after the settings that Paddle needs
+from ops.tensors import to_device  # noqa: E402
+from ops.weights import MATRICES, STAGES  # noqa: E402
+
+REPEATED = 1 << 20  # random values of a matrix, one after the other
+SLOTS = 1088
+
+
+def geometry(layers):
+    """The preset 7b with so many layers in encoder and decoder."""
+    raw = json.loads((PRESETS / "7b.json").read_text(encoding="utf-8"))
+    made = ModelConfig.from_dict(raw, "preset 7b")
+    return dataclasses.replace(made, num_hidden_layers=layers, visual=dataclasses.replace(made.visual, layers=layers))
+
+
+class Model:
+    """Weights and state on the GPU. dtype: "float16" or "bfloat16"; packed: matrices in E5M7 (float16 alone)."""
+
+    def __init__(self, layers, dtype, packed=False):
+        library.load()
+        paddle.set_device("gpu")
+        self.config, self.dtype = geometry(layers), dtype
+        self._rng = np.random.default_rng(0)
+        self.weights = {operator: {role: self._weight(f"{operator}.{role}", shape, packed)
+                                   for role, shape in roles(self.config).items()}
+                        for stage in STAGES.values() for operator, roles in stage.items()}
+        self._caches, self._states = {}, {}
+
+    def _weight(self, name, shape, packed):
+        centre = 1.0 if name.endswith("weight") and "ln" in name else 0.0
+        values = self._rng.standard_normal(min(REPEATED, int(np.prod(shape)))) / np.sqrt(shape[-1]) + centre
+        bits = (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)  # bfloat16, which Paddle takes as u2
+        if self.dtype == "float16":
+            bits = (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float16)
+        matrix = np.resize(bits, shape)
+        if packed and name in MATRICES:
+            return e5m7.packed(matrix)
+        return paddle.to_tensor(matrix, place=paddle.CUDAPlace(0))
+
+    def tune(self):
+        tuning.tune(self.config, self.weights, self.dtype)
+
+    def image(self):
+        """A photograph through resize, encoder and resampler: [1, 256, H]."""
+        visual, (height, width) = self.config.visual, (600, 500)
+        for columns_first in (resizes_columns_first(width, height, visual.image_size), True, False):
+            pixels = to_device(np.zeros([1, 3, visual.image_size, visual.image_size], np.float32), "gpu")
+            functional.resize(to_device(np.full([height, width, 3], 90, np.uint8), "gpu"),
+                              to_device(resize_table(width, visual.image_size), "gpu"),
+                              to_device(resize_table(height, visual.image_size), "gpu"), to_device(NORMALISED, "gpu"),
+                              pixels, index=0, columns_first=columns_first)
+        encoded = functional.vision_encoder(pixels, self.weights["vision_encoder"], heads=visual.heads)
+        features = paddle.empty([1, QUERIES, self.config.hidden_size], self.dtype)
+        functional.resampler(encoded, self.weights["resampler"], features, heads=visual.resampler_heads)
+        return features
+
+    def call(self, batch, columns, past=0, sampled=False):
+        """The language graph's operators over `batch` rows of `columns` new tokens after `past`; returns the logits.
+
+        Its inputs stay where they are from call to call, as an engine's do, and are the same each time.
+        """
+        return self._run(self._state(batch, columns, past, sampled))
+
+    def seconds(self, *args):
+        """Seconds of a call, from an idle device until it is done; its inputs are there before."""
+        state = self._state(*args)
+        paddle.device.cuda.synchronize()
+        start = time.perf_counter()
+        self._run(state)
+        paddle.device.cuda.synchronize()
+        return time.perf_counter() - start
+
+    def _run(self, state):
+        config = self.config
+        hidden = functional.embedding(state["tokens"], state["features"], state["starts"], self.weights["embedding"])
+        hidden = functional.decoder(
+            hidden, state["lengths"], state["positions"], state["inv_freq"], self.weights["decoder"],
+            *self._cache(len(state["tokens"])), heads=config.num_attention_heads, seq_length=config.seq_length,
+            eps=1e-6)
+        head = [state[name] for name in ("lengths", "columns", "stops")]
+        chosen = [state[name] for name in ("positions", "next", "generated", "counts", "finished")]
+        return functional.lm_head(hidden, *head, self.weights["lm_head"], *chosen, state["sampling"], eps=1e-6)
+
+    def _cache(self, batch):
+        config = self.config
+        if batch not in self._caches:
+            shape = [config.num_hidden_layers, batch, config.num_attention_heads, SLOTS, config.kv_channels]
+            self._caches = {batch: [paddle.empty(shape, self.dtype) for _ in "kv"]}
+        return self._caches[batch]
+
+    def _state(self, *which):
+        if which not in self._states:
+            self._states[which] = self._make_state(*which)
+        return self._states[which]
+
+    def _make_state(self, batch, columns, past=0, sampled=False):
+        config, made = self.config, {}
+        made["tokens"] = self._rng.integers(0, config.vocab_size, [batch, columns])
+        made["starts"] = np.array([[-1, -1]], np.int32)
+        made["lengths"], made["positions"] = np.full([batch], columns, np.int32), np.full([batch], past, np.int32)
+        made["inv_freq"] = np.ones([batch, config.kv_channels // 2], np.float32)
+        made["columns"], made["stops"] = np.full([batch, 1], columns - 1, np.int32), np.array([-1], np.int64)
+        made["next"], made["generated"] = np.zeros([batch, 1], np.int64), np.zeros([batch, 4], np.int64)
+        made["counts"], made["finished"] = np.zeros([batch], np.int32), np.ones([batch], np.int32)  # nothing moves on
+        record = np.array([(0.8, 0.9, 50, 1.1, 0, 5)], "<f4, <f4, <i4, <f4, <i4, <u8").view(np.int32)
+        record = np.tile(np.pad(record, (0, -(-config.vocab_size // 32))), (batch, 1))
+        made["sampling"] = record if sampled else np.zeros([1, 1], np.int32)
+        state = {name: to_device(array, "gpu") for name, array in made.items()}
+        state["features"] = paddle.empty([1, QUERIES, config.hidden_size], self.dtype)
+        return state

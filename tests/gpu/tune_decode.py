@@ -1,0 +1,96 @@
+"""Which tuning of the decode kernel is fastest on this card, at the published 7B geometry with random weights.
+
+    python -m tests.gpu.tune_decode [--batches 1,8] [--rounds 12] [--library NAME=PATH …]
+
+Candidates are compared in one process over the same memory, in an order drawn anew every round, since what lies where
+and what ran before changes a step by more than tunings do. Prints each candidate's median step in milliseconds, its
+spread over the rounds and its share of the card's read rate, the fastest first; the library's own choice is among them
+twice, under two names: what lies between those two is noise.
+"""
+
+import argparse
+import random
+import statistics
+from dataclasses import replace
+
+import torch
+
+from tests.gpu.bench_decode import FIRST_POSITION, MODEL, milliseconds_of, read_rates
+from tests.gpu.decode_harness import Decoder, load_library, make_state, make_weights, open_library, stored
+
+STEPS = 16
+ROWS = (24, 32, 40, 48, 56, 64, 72, 80, 96)       # in flight while a block multiplies
+EXCHANGE = (16, 20, 24, 28, 32)                   # while blocks exchange results
+AHEAD = (1024, 2048, 3072, 4096)                  # columns brought into L2
+
+
+def tuning(rows, exchange, ahead=0):
+    return dict(rows_in_flight=rows, rows_in_exchange=exchange, ahead_columns=ahead)
+
+
+def candidates(libraries):
+    """{name: (library, tuning or None)}"""
+    library = libraries[-1][1]
+    found = {name: (other, None) for name, other in libraries}
+    found["own choice again"] = (library, None)
+    for rows in ROWS:
+        for exchange in EXCHANGE:
+            if exchange <= rows:
+                found[f"{rows} / {exchange}"] = (library, tuning(rows, exchange))
+    found |= {f"own rows, {ahead} ahead": (library, tuning(0, 0, ahead)) for ahead in AHEAD}
+    return found
+
+
+def medians(found, g, weights, rounds):
+    """{name: step times in ms, one a round}"""
+    state, graphs, order = make_state(g, [FIRST_POSITION] * g.batch), {}, random.Random(0)
+    workspace = None
+    for name, (library, chosen) in found.items():
+        decoder = Decoder(library, g, weights, state, tuning=chosen)
+        if workspace is None:
+            workspace = torch.zeros(2 * decoder.workspace.numel(), dtype=torch.uint8, device="cuda")
+        decoder.workspace = workspace[:decoder.workspace.numel()]
+        graphs[name] = decoder.graph()
+    times = {name: [] for name in graphs}
+    for count in range(rounds + 1):
+        for name in order.sample(sorted(graphs), len(graphs)):
+            workspace.zero_()
+            state["positions"].fill_(FIRST_POSITION)
+            graphs[name].replay()
+            took = milliseconds_of(lambda graph=graphs[name]: [graph.replay() for _ in range(STEPS)]) / STEPS
+            if count:
+                times[name].append(took)
+    return times
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batches", default="1,2,4,8")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--few", action="store_true", help="the libraries' own choices only")
+    parser.add_argument("--library", action="append", default=[], metavar="NAME=PATH", help="the last one is tuned")
+    args = parser.parse_args()
+    libraries = [(name, open_library(path)) for name, _, path in (text.partition("=") for text in args.library)]
+    libraries = libraries or [("own choice", load_library())]
+    found = candidates(libraries)
+    if args.few:
+        found = {name: value for name, value in found.items() if value[1] is None}
+    packed_model = replace(MODEL, e5m7=True)
+    weights = make_weights(packed_model)
+    packed = stored(libraries[-1][1], packed_model, weights)
+    best = max(read_rates(libraries[-1][1], weights["gate_up_weight"]).values())
+    print(f"{torch.cuda.get_device_name()}, read rate {best / 1e12:.3f} TB/s", flush=True)
+    for batch in map(int, args.batches.split(",")):
+        for model, given in ((packed_model, packed), (MODEL, weights)):
+            g = replace(model, batch=batch)
+            times = medians(found, g, given, args.rounds)
+            for name, took in sorted(times.items(), key=lambda item: statistics.median(item[1]))[:14]:
+                middle = statistics.median(took)
+                print(f"batch {batch} {13 if g.e5m7 else 16} bits {name:20s} {middle:.4f} [{min(took):.4f}.."
+                      f"{max(took):.4f}] {g.weight_bytes / middle * 1e3 / best:6.1%}", flush=True)
+            for name in (*dict(libraries), "own choice again"):
+                print(f"  {name:24s} {statistics.median(times[name]):.4f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""What make does with the values it is given: what cannot be used is refused in one line that says why and whence."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.versions import MAKE_VARIABLES
+from scripts.variables import ROOT, fault, folder_name
+
+MAKEFILE = (Path(ROOT) / "Makefile").read_text(encoding="utf-8")
+LEGAL = ["R&D", "lr=1e-5", "a$b", "a b", "it's", 'say "hi"', "$(touch x)", "`touch x`", "a;b", "100%", "#1", "a~b",
+         "(x)", "a:b", "a\\b", "*", "[a]", "!x", "{a,b}", "模型", "a\u3000b"]
+
+
+def checkpoint(folder):
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    return str(folder)
+
+
+@pytest.mark.parametrize("name", LEGAL)
+def test_checkpoint_may_have_any_name(tmp_path, name):
+    path = checkpoint(tmp_path / name)
+    assert fault({"CKPT": path, "IMAGE": os.path.join(path, "config.json"), "VERDICT": path}, ["regress"]) is None
+    assert re.fullmatch(r"[A-Za-z0-9._+-]+-[0-9a-f]{8}", folder_name(path))
+
+
+def test_folder_name_tells_paths_apart_and_follows_links(tmp_path):
+    first, second = checkpoint(tmp_path / "a&b"), checkpoint(tmp_path / "a_b")
+    assert folder_name(first) != folder_name(second)
+    (tmp_path / "link").symlink_to(first)
+    assert folder_name(str(tmp_path / "link")) == folder_name(first)
+    assert folder_name(os.fsdecode(b"/a\xff")) != folder_name(os.fsdecode(b"/a\xfe"))
+
+
+@pytest.mark.parametrize("values, words", [
+    ({"CKPT": "~/A"}, "CKPT=~/A has a ~ that the shell left"),
+    ({"CKPT": "-x"}, r"CKPT=-x would be taken for an option: put \./ before it"),
+    ({"CKPT": "a\nb"}, r"CKPT=a\\nb holds a line break"),
+    ({"CKPT": os.fsdecode(b"caf\xe9")}, r"CKPT=caf\\udce9 is no UTF-8"),
+    ({"CKPT": "/no/such"}, "CKPT=/no/such has no config.json"),
+    ({"IMAGE": "registry/app:1"}, "IMAGE=registry/app:1 is no file"),
+    ({"IMAGE": "~/a.jpg"}, "the shell left"),
+    ({"IMAGE": "a\nb.jpg"}, "line break"),
+    ({"OUT": "a b"}, "OUT=a b may hold letters"),
+    ({"OUT": "a'b"}, "OUT=a'b may hold letters"),
+    ({"BUILD": "$(touch x)"}, r"BUILD=\$\(touch x\) may hold letters"),
+    ({"BUILD": "-rf"}, "BUILD=-rf may hold"), ({"BUILD": "~/b"}, "BUILD=~/b may hold"),
+    ({"BUILD": ""}, "BUILD= is empty"),
+    ({"BUILD": "a=b"}, "BUILD=a=b may hold"), ({"BUILD": "a:b"}, "BUILD=a:b may hold"), ({"BUILD": "a%b"}, "may hold"),
+    ({"PADDLE_PYTHON": "/a;b/python"}, "PADDLE_PYTHON=/a;b/python may hold"),
+    ({"TORCH_PYTHON": "/no/python"}, "TORCH_PYTHON=/no/python cannot be run"),
+    ({"PRESET": "foo"}, "PRESET=foo is unknown, use one of: .*small"),
+])
+def test_refused_in_one_line(values, words):
+    message = fault(values, ["infer"])
+    assert re.search(words, message) and "\n" not in message
+    name, = values
+    assert f"{name}=" in message and "environment" not in message
+    assert "(from the environment)" in fault(values, ["infer"], [name])
+
+
+def test_values_of_no_use_to_the_goal_are_left_alone():
+    values = {"IMAGE": "registry/app:1", "CASES": "~", "CKPT": "~/A"}
+    assert fault(values, ["report"]) is None
+    assert fault({"PRESET": "foo"}, ["help"]) is None
+
+
+def test_addresses_are_no_files():
+    assert fault({"IMAGE": "https://example.org/a.jpg"}, ["infer"]) is None
+
+
+def test_image_need_not_be_utf8(tmp_path):
+    path = os.fsdecode(bytes(tmp_path) + b"/caf\xe9.jpg")
+    Path(path).write_bytes(b"")
+    assert fault({"IMAGE": path}, ["bench"]) is None
+
+
+def test_inherited_out_is_named():
+    message = fault({"OUT": "/ci"}, ["test"], ["OUT"])
+    assert message.startswith("OUT=/ci (from the environment) says where one target writes to: leave it out")
+
+
+@pytest.mark.parametrize("root, allowed", [("/home/u/qwen-vl_2.0", True), ("/home/ü", True), ("/tmp/R&D", False),
+                                           ("/tmp/a b", False), ("/tmp/a'b", False), ("/tmp/a$b", False),
+                                           ("/a:b", False)])
+def test_folder_of_the_repository(root, allowed):
+    assert (fault({}, ["bench"], root=root) is None) is allowed
+    assert fault({}, ["help"], root=root) is None
+
+
+def test_every_variable_is_a_text_and_stays_with_this_make():
+    defined = re.findall(r"^([A-Z_]+) \?=", MAKEFILE, re.MULTILINE)
+    listed = re.search(r"^VARIABLES := ((?:.*\\\n)*.*)", MAKEFILE, re.MULTILINE).group(1).replace("\\", "").split()
+    assert listed == defined
+    # a version's own make is told the interpreters, and for which cards to build
+    assert set(defined) - MAKE_VARIABLES == {"PYTHON", "PADDLE_PYTHON", "TORCH_PYTHON", "CUDA_ARCHS"}
+
+
+def test_only_the_standard_library_is_needed():
+    done = subprocess.run([sys.executable, "-I", "-S", "scripts/variables.py", "--goals", "help", "--values", "CKPT="],
+                          cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout == "ok -"
