@@ -8,7 +8,7 @@ from rich.console import Console
 class Progress(contextlib.AbstractContextManager):
     def __init__(self, console=None):
         self.console = console or Console(stderr=True)
-        self.live = self.console.status("") if self.console.is_terminal else None
+        self.live = self.console.status("", spinner="line") if self.console.is_terminal else None  # in any encoding
 
     def __enter__(self):
         if self.live:

@@ -111,7 +111,8 @@ def checkpoint_identity(checkpoint, exported_dirs):
                 exports[str(path.parent)] = made = json.loads(path.read_text(encoding="utf-8"))
                 hashes[str(path.parent)] = made["checkpoint"]["hash"]
             except (OSError, ValueError, KeyError, TypeError):
-                raise UserError(f"{path} is no manifest of an export: export again") from None
+                raise UserError(f"{path} is no manifest of an export: delete {path.parent}, then run make "
+                                "again") from None
     if len(set(hashes.values())) > 1:
         own = hashes[str(checkpoint.path)]
         remedies = dict.fromkeys(export_again(checkpoint.path, folder, made) for folder, made in exports.items()

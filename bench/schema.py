@@ -87,6 +87,9 @@ class Row:
     def __post_init__(self):
         if self.stage not in STAGES or self.status not in STATUSES:
             raise ValueError(f"stage {self.stage!r} or status {self.status!r} is not in the schema")
+        if not (isinstance(self.benchmark, int) and isinstance(self.samples, list)
+                and all(isinstance(sample, (int, float)) for sample in self.samples)):
+            raise ValueError("benchmark is no number or samples are no list of numbers")
         if (self.status == "ok") == bool(self.reason):
             raise ValueError(f"status {self.status!r} with reason {self.reason!r}")
         object.__setattr__(self, "unit", STAGES[self.stage][0])

@@ -66,6 +66,8 @@ class Terminal:
         if command == "/quit":
             return False
         if command == "/image":
+            if not rest.strip():
+                raise UserError("/image needs the name of a file")
             file = file_named(rest.strip())
             load_image(file)
             self._images.append(file)

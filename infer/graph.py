@@ -57,7 +57,7 @@ class Manifest:
                     raise ValueError(f"file entry {name!r}")
             config = raw["config"]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-            raise UserError(f"{path} is damaged ({e}): run `make export` again") from None
+            raise UserError(f"{path} is damaged ({e}): delete {self.folder}, then run `make export`") from None
         self.config = ModelConfig.from_dict(config, path)
 
     def check_files(self):
@@ -66,7 +66,8 @@ class Manifest:
             path = self.folder / name
             same_size = path.is_file() and path.stat().st_size == expected["bytes"]
             if not same_size or file_hash(path) != expected["xxh3_128"]:
-                raise UserError(f"{path} is not the file that was exported: run `make export` again")
+                raise UserError(f"{path} is not the file that was exported: delete {self.folder}, then run "
+                                "`make export`")
 
 
 class Graph:

@@ -1,6 +1,5 @@
 """Text to token ids and back: the published byte-pair ranks, every special token, image spans."""
 
-import functools
 import re
 import unicodedata
 
@@ -16,6 +15,7 @@ PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\
 VISION_TOKENS = ("<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>", "<img>", "</img>", "<imgpad>")
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(205)),
                   *VISION_TOKENS)
+TAG = re.compile(r"\\?<[^<>]{1,16}>")  # what may be a special token, with the backslash that makes it text
 MAX_TEXT = 1 << 20          # characters, far beyond any context of this model; bounds the time a prompt can take
 
 
@@ -49,12 +49,14 @@ class Tokenizer:
         if len(text) > MAX_TEXT:
             raise UserError(f"the text is longer than {MAX_TEXT} characters: shorten the prompt")
         text = unicodedata.normalize("NFC", reread(text))
-        tags, escaped_tags = _tag_patterns(SPECIAL_TOKENS if special == "all" else tuple(special))
-        ids = []
+        recognised = self.special if special == "all" else set(special)
+        ids, end = [], 0
         try:
-            for number, piece in enumerate(tags.split(text)):  # every second piece is a tag
-                ids += [self.special[piece]] if number % 2 else self._bpe.encode(
-                    escaped_tags.sub(r"\1", piece), allowed_special=set(), disallowed_special=())
+            for tag in TAG.finditer(text):
+                if tag[0] in recognised:
+                    ids += [*self._encode_plain(text[end:tag.start()], recognised), self.special[tag[0]]]
+                    end = tag.end()
+            ids += self._encode_plain(text[end:], recognised)
         except ValueError:  # the split pattern's engine gives up on enormous runs of white space
             raise UserError("the text cannot be split into tokens: shorten its runs of white space") from None
         out, end = [], 0
@@ -68,6 +70,11 @@ class Tokenizer:
             end = stop + 1
         return out + ids[end:]
 
+    def _encode_plain(self, text, recognised):
+        """Ids of a text without tags; tags after a backslash lose it."""
+        text = TAG.sub(lambda tag: tag[0][1:] if tag[0][0] == "\\" and tag[0][1:] in recognised else tag[0], text)
+        return self._bpe.encode(text, allowed_special=set(), disallowed_special=())
+
     def is_control(self, token):
         """Whether an id is a special token other than the vision tokens: end of text, a turn's, an extra."""
         return self.end_of_text <= token < self.special[VISION_TOKENS[0]]
@@ -77,7 +84,9 @@ class Tokenizer:
             raise UserError("a special token inside <img>…</img>: only a path may stand there")
         path = self._bpe.decode_bytes(content)
         if len(path) > QUERIES:
-            raise UserError(f"the path in <img>…</img> has {len(path)} bytes, at most {QUERIES} fit")
+            what = "data: address" if path[:5].lower() == b"data:" else "path"
+            raise UserError(f"the {what} in <img>…</img> has {len(path)} bytes, at most {QUERIES} fit: give the path "
+                            "of a file")
         return [self.image_start, *path, *[self.image_pad] * (QUERIES - len(path)), self.image_end]
 
     def decode(self, ids, skip_special=False):
@@ -113,13 +122,6 @@ class Tokenizer:
         pad = _find(slots, self.image_pad, 0)
         path = slots if pad < 0 else slots[:pad]
         return (bytes(path), stop) if all(0 <= i < 256 for i in path) else (None, None)
-
-
-@functools.cache
-def _tag_patterns(tags):
-    """Patterns of the tags, one group each: where they are tags, and with the backslash that makes them text."""
-    names = "|".join(map(re.escape, tags)) or "(?!)"
-    return re.compile(rf"(?<!\\)({names})"), re.compile(rf"\\({names})")
 
 
 def _find(ids, value, start):

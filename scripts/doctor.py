@@ -18,6 +18,7 @@ from pathlib import Path
 from core.config import ModelConfig
 from core.errors import UserError, run_cli
 from core.machine import memory
+from core.text import escaped, one_line
 from ops import compiler, cuda_libraries, target
 from ops.build import source_version
 from ops.weights import parameter_shapes
@@ -178,7 +179,7 @@ def self_check(python, device):
 
 
 def show(name, value):
-    print(f"  {name:12} {value or 'none'}")
+    print(f"  {name:12} {escaped(value or 'none')}")
 
 
 def main():
@@ -274,7 +275,7 @@ def main():
         "DEVICE=gpu": no_gpu,
     }
     for goal, fault in verdict.items():
-        print(f"  {'no ' if fault else 'yes'} {goal:12} {fault or ''}".rstrip())
+        print(f"  {'no ' if fault else 'yes'} {goal:12} {one_line(fault or '')}".rstrip())
     notes = [environment_fault or ops_fault and f"operators: {ops_fault}: make ops (automatic)"]
     for note in filter(None, notes):
         print(f"  note: {note}")

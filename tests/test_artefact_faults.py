@@ -45,13 +45,13 @@ def test_damaged_files(exported, name, damage):
         path.unlink()
     else:
         path.write_bytes(content if damage == "flip" else content[:-1])
-    refused(exported, f"{name} is not the file that was exported")
+    refused(exported, f"{name} is not the file that was exported: delete .*/language, then run `make export`")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema": 3}', "[" * 100000])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema": 3}', "[" * 100000, "<<<<<<< HEAD\n{}\n"])
 def test_damaged_manifest(exported, content):
     (exported / "vision" / "manifest.json").write_text(content)
-    refused(exported, "manifest.json is damaged")
+    refused(exported, "manifest.json is damaged .*: delete .*/vision, then run `make export`")
 
 
 def test_a_manifest_cannot_name_files_elsewhere(exported):

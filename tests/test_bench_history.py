@@ -1,6 +1,7 @@
 """The timeline: what a run adds, that series are not mixed, where change points are found and where not."""
 
 import json
+import subprocess
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from bench.history import (
     history_markdown,
     lines_of,
     read,
+    unreadable,
     write_history,
 )
 from bench.schema import BENCHMARK, Case, Row
@@ -56,6 +58,49 @@ def test_machines_cases_and_versions_are_never_mixed(tmp_path):
 def test_damaged_history_is_refused(tmp_path, text, message):
     (tmp_path / FILE).write_text(text)
     with pytest.raises(UserError, match=message):
+        read(tmp_path)
+
+
+def mend(message):
+    """Run the command that ends an error."""
+    subprocess.run(["bash", "-c", message[message.index("sed "):]], check=True)
+
+
+def test_a_torn_line_costs_its_own_record_alone(tmp_path):
+    append(tmp_path, [run(1, 5.0)])
+    append(tmp_path, [run(2, 6.0)])
+    path = tmp_path / FILE
+    path.write_bytes(path.read_bytes()[:-40])
+    append(tmp_path, [run(3, 7.0)])
+    fault = unreadable(tmp_path)
+    assert "line 2 is cut off or damaged" in fault
+    assert fault.endswith(f"delete that line, the others stay: sed -i 2d {path}")
+    mend(fault)
+    (lines,) = read(tmp_path)[0].values()
+    assert [line["median"] for line in lines] == [5.0, 7.0] and unreadable(tmp_path) == ""
+
+
+def test_marks_of_a_conflict_go_and_both_sides_stay(tmp_path):
+    path, texts = tmp_path / FILE, []
+    for day, median in ((1, 5.0), (2, 6.0), (3, 7.0)):
+        append(tmp_path, [run(day, median)])
+        texts.append(path.read_text().splitlines()[-1])
+    path.write_text("\n".join([texts[0], "<<<<<<< HEAD", texts[1], "=======", texts[2], ">>>>>>> other", ""]))
+    append(tmp_path, [run(4, 8.0)])
+    fault = unreadable(tmp_path)
+    assert "line 2 is a mark of a conflict in git: keep the lines of both sides: sed" in fault
+    mend(fault)
+    (lines,) = read(tmp_path)[0].values()
+    assert [line["median"] for line in lines] == [5.0, 6.0, 7.0, 8.0]
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"machine": "../../elsewhere"}, "no name of a folder"), ({"case": "a\n"}, "texts that can be shown"),
+    ({"sha": 5}, "texts that can be shown"), ({"median": float("inf")}, "no median"), ({"median": "5"}, "no median")])
+def test_a_line_with_other_values_is_refused(tmp_path, changes, message):
+    (line,) = lines_of([run(1, 5.0)])
+    (tmp_path / FILE).write_text(json.dumps(line | changes) + "\n")
+    with pytest.raises(UserError, match=f"line 1 .*{message}.*: delete that line"):
         read(tmp_path)
 
 

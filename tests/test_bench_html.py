@@ -96,3 +96,10 @@ def test_committed_readme_shows_the_committed_results(tmp_path):
     zipfile.ZipFile(io.BytesIO(archive.stdout)).extractall(tmp_path)
     text = (tmp_path / README.name).read_text(encoding="utf-8")
     assert with_block(text, readme_block(cases_of(tmp_path / RESULTS.name), tmp_path)) == text
+
+
+def test_a_damaged_accuracy_is_named(results):
+    path, *_ = results.rglob("accuracy.json")
+    path.write_text("<<<<<<< HEAD\n{}\n")
+    with pytest.raises(UserError, match=f"accuracy.json is damaged .*git checkout HEAD -- {path}"):
+        list(publish(results))

@@ -58,6 +58,14 @@ def test_damaged_files_are_refused(tmp_path, text, message):
         read_rows(path)
 
 
+@pytest.mark.parametrize("line", ["<<<<<<< HEAD", "=======", ">>>>>>> a branch", '{"arm": "torch'])
+def test_a_damaged_line_names_where_a_whole_file_comes_from(tmp_path, line):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(make().to_json() + "\n" + line + "\n")
+    with pytest.raises(UserError, match=f"line 2 is .*: git checkout HEAD -- {path} brings .* else measure again"):
+        read_rows(path)
+
+
 def test_rows_of_schema_1_are_read():
     old = {name: value for name, value in json.loads(make().to_json()).items() if name != "benchmark"} | {"schema": 1}
     row = Row.from_dict(old)

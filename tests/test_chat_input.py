@@ -30,10 +30,10 @@ def answers(done):
 def test_any_bytes_are_a_message(exported_tiny, tmp_path):
     name = os.fsencode(tmp_path) + b"/caf\xe9.png"
     Image.new("RGB", (8, 8)).save(name.decode("utf-8", "surrogateescape"))
-    lines = [b"caf\xe9 \xff\xfe", b"a\0b", b"\x1b[2J\x07", b"/image " + name, b"what?", b"/im\x1b[2J\xe9",
+    lines = [b"/image", b"caf\xe9 \xff\xfe", b"a\0b", b"\x1b[2J\x07", b"/image " + name, b"what?", b"/im\x1b[2J\xe9",
              b"\xed\xa0\x80"]
     done = talk(exported_tiny, b"\n".join(lines) + b"\n")
-    assert done.returncode == 0 and done.stderr == b"" and answers(done) == 5
+    assert done.returncode == 0 and done.stderr == b"error: /image needs the name of a file\n" and answers(done) == 5
     assert rb"unknown command /im\x1b[2J\xe9" in done.stdout and b"\x1b" not in done.stdout
 
 

@@ -132,7 +132,7 @@ def test_a_file_of_any_name_is_opened(tmp_path, monkeypatch, name):
 def test_a_file_that_may_not_be_read(path, monkeypatch):
     Image.new("RGB", (2, 3)).save(path)
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise PermissionError
 
     monkeypatch.setattr(image_module, "open", refuse, raising=False)

@@ -59,6 +59,11 @@ def test_an_unclosed_tag_names_the_backslash(byte_tokenizer):
         byte_tokenizer.encode("what is <img>?")
 
 
+def test_a_data_address_in_a_tag_is_named(byte_tokenizer):
+    with pytest.raises(UserError, match=r"the data: address in <img>…</img> has 322 bytes, at most 256 fit: give the"):
+        byte_tokenizer.encode(f"<img>data:image/png;base64,{'A' * 300}</img>")
+
+
 def test_bytes_that_python_kept_are_read_as_utf_8(byte_tokenizer):
     kept = "ç 中".encode().decode("ascii", "surrogateescape")
     assert byte_tokenizer.encode(kept) == byte_tokenizer.encode("ç 中")

@@ -116,5 +116,6 @@ def test_every_command_runs_on_prepared_streams():
     ends = {path: [ast.unparse(node.body) for node in ast.parse(path.read_text(encoding="utf-8")).body
                    if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)] for path in files}
     commands = {path.relative_to(ROOT).as_posix(): end for path, end in ends.items() if end}
-    assert commands.pop("bench/worker.py") == ["main()"]  # its parent reads it, nobody else
+    for name in ("bench/worker.py", "scripts/variables.py", "scripts/wheels.py"):  # read by their parents, nobody else
+        commands.pop(name)
     assert len(commands) > 10 and set(map(tuple, commands.values())) == {("run_cli(main)",)}
