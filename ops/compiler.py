@@ -86,5 +86,10 @@ def _output(*command):
     return subprocess.run(command, capture_output=True, text=True).stdout
 
 
+def main():
+    found = find()
+    print(f"{found}: {found.version}")
+
+
 if __name__ == "__main__":
-    run_cli(lambda: print(f"{find()}: {find().version}"))
+    run_cli(main)

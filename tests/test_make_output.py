@@ -47,5 +47,5 @@ def test_a_build_goes_on_without_a_reader(tmp_path):
 from pathlib import Path
 from core.errors import run_cli
 from ops import build
-run_cli(lambda: build.run_ninja({(tmp_path / "build.ninja").read_text()!r}, Path({str(tmp_path)!r})))"""
+run_cli(lambda: build.run_ninja({(tmp_path / "build.ninja").read_text()!r}, {{}}, Path({str(tmp_path)!r})))"""
     assert left(sys.executable, "-c", program) == (0, "") and (tmp_path / "made").read_text() == "done\n"

@@ -36,8 +36,8 @@ def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     (folder / "scripts").mkdir()
     shutil.copy(ROOT / "scripts" / "setup.sh", folder / "scripts")
-    for path in ("core/__init__.py", "core/errors.py", "core/pip.py", "ops/__init__.py", "ops/compiler.py",
-                 "ops/cuda_libraries.py", "ops/target.py"):
+    for path in ("core/__init__.py", "core/errors.py", "core/pip.py", "core/terminal.py", "core/text.py",
+                 "ops/__init__.py", "ops/compiler.py", "ops/cuda_libraries.py", "ops/target.py"):
         (folder / path).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / path, folder / path)
     (folder / "wheels").mkdir()
@@ -186,4 +186,4 @@ def test_packages_go_into_the_environment(project, setup, tmp_path, redirected):
         shutil.rmtree(info)
     done = setup(**values)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert installed(project) == ["paddlepaddle"] and not (tmp_path / "elsewhere").exists()
+    assert installed(project) == ["paddlepaddle-0.1"] and not (tmp_path / "elsewhere").exists()

@@ -103,48 +103,47 @@ def test_library_of_another_cpu_is_refused_in_one_line(tmp_path, exported_tiny, 
 
 
 @pytest.fixture
-def renewed(tmp_path, cpuinfo):
-    """Whether make would build again a library built for `built` where `plan()` is what would be built."""
+def serves(tmp_path, cpuinfo):
+    """Whether a library built for `built` stays where `plan()` is what would be built."""
     cpuinfo("sse2 avx2 f16c")
 
-    def is_newer(built, plan):
-        path = library(tmp_path / "out" / build.NAME, built)
-        os.utime(path, (1000, 1000))
-        wanted.renew(path, plan, tmp_path / "out")
-        return (tmp_path / "out" / wanted.FILE).stat().st_mtime > 1000
-    return is_newer
+    def stays(built, plan):
+        wanted.renew(library(tmp_path / "out" / build.NAME, built), plan, tmp_path / "out")
+        return json.loads((tmp_path / "out" / wanted.FILE).read_text()) == (built or None)
+    return stays
 
 
 @pytest.mark.parametrize("changed", [
     {"march": "x86-64-v3"}, {"cpu": ["avx2"]}, {"compiler": "clang++: 19"}, {"paddle": "paddlepaddle 3.0"},
     {"sources": "def"}, {"architectures": ["80"]}, {"cuda": "12.4"}])
-def test_any_difference_builds_again(renewed, monkeypatch, changed):
+def test_any_difference_builds_again(serves, monkeypatch, changed):
     monkeypatch.setenv("CUDA_ARCHS", "80 86 90a")
-    assert not renewed(BUILT, lambda: (BUILT, None))
-    assert renewed({**BUILT, **changed}, lambda: (BUILT, None))
-    assert not renewed(BUILT, lambda: (BUILT, None))  # the file of the run before is there
+    assert serves(BUILT, lambda: (BUILT, None))
+    assert not serves({**BUILT, **changed}, lambda: (BUILT, None))
+    assert serves(BUILT, lambda: (BUILT, None))
 
 
-def test_code_for_more_cards_than_are_seen_serves(renewed, monkeypatch):
+def test_code_for_more_cards_than_are_seen_serves(serves, monkeypatch):
     monkeypatch.delenv("CUDA_ARCHS", raising=False)
     seen = {**BUILT, "architectures": ["90a"]}
-    assert not renewed(BUILT, lambda: (seen, None))
-    assert renewed(seen, lambda: (BUILT, None))
+    assert serves(BUILT, lambda: (seen, None))
+    assert not serves(seen, lambda: (BUILT, None))
 
 
-def test_where_nothing_can_be_built(renewed):
+def test_where_nothing_can_be_built(serves):
     """As in an image without a compiler: what can run stays, what cannot is tried and named by the build."""
     def fails():
         raise UserError("no C++ compiler")
-    assert not renewed(BUILT, fails)
-    assert renewed({**BUILT, "instructions": ["avx512f"]}, fails)
-    assert renewed({}, fails)
+    assert serves(BUILT, fails)
+    assert not serves({**BUILT, "instructions": ["avx512f"]}, fails)
+    assert not serves({}, fails)
 
 
 def test_make_builds_what_the_cpu_needs(tmp_path):
     """A build folder that came from elsewhere, with its times."""
     own = [f"BUILD={tmp_path}", f"PADDLE_PYTHON={sys.executable}", f"TORCH_PYTHON={sys.executable}", "DEVICE=cpu"]
     path = tmp_path / "ops" / "cpu" / build.NAME
+    stamp = tmp_path / "stamps" / "of" / str(path).lstrip("/")
 
     def builds(**variables):
         env = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MARCH")}
@@ -152,10 +151,20 @@ def test_make_builds_what_the_cpu_needs(tmp_path):
                               env={**env, **variables})
         assert done.returncode == 0, done.stderr
         return "-m ops.build" in done.stdout
+
+    def put(description):
+        """A library as make would leave it, with what it says of itself."""
+        library(path, description)
+        builds()
+        made_at = stamp.stat().st_mtime_ns
+        os.utime(path, ns=(made_at, made_at))
     assert builds()
     described, *_ = build.plan("cpu")
-    library(path, described)
+    put(described)
     assert not builds()
-    assert builds(CXX="g++ -m64") and builds(MARCH="x86-64-v3") and not builds()
+    assert builds(CXX="g++ -m64")
+    put(described)
+    assert builds(MARCH="x86-64-v3")
+    put(described)
     library(path, {**described, "instructions": ["avx1024"]})
     assert builds()

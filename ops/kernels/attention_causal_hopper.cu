@@ -46,13 +46,13 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? kThreads : 1)
             fetch_box(to + panel * Shape::kPanelBytes, map, barrier, panel * 64, tile * kKeys, head, group);
     };
     auto wait = [&](uint32_t barriers, int tile) {
-        barrier_wait(barriers + tile % 2 * 8, (last - tile) / 2 % 2, Wait::kTileToRead);
+        wait_for_phase(barriers + tile % 2 * 8, (last - tile) / 2 % 2, Wait::kTileToRead);
     };
     if (threadIdx.x == 0) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) barrier_init(k_barriers + i * 8);
         barrier_init_fence();
-        begin_waits(wait_words);
+        begin_waits();
         fetch(k_map, k_tiles, k_barriers, last);
         fetch(v_map, v_tiles, v_barriers, last);
         if (last > 0) fetch(k_map, k_tiles, k_barriers, last - 1);
@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? kThreads : 1)
     wgmma_wait<0>();
     wgmma_settle(output);
 
-    if (given_up().now) outlast_copies();
+    if (given_up()) report_given_up(wait_words);
     T* out = static_cast<T*>(a.out) + head * a.out_head + a.offsets[group] * a.out_row;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {

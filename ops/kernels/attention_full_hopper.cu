@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
         }
         barrier_init(q_full);
         barrier_init_fence();
-        begin_waits(wait_words);
+        begin_waits();
     }
     cluster_start();
 
@@ -59,8 +59,8 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
             auto fetch = [&](const CUtensorMap& map, uint32_t tiles, uint32_t full, uint32_t empty, Place place,
                              int tile) {
                 const uint32_t barrier = full + place.stage * 8, half = rank * (S::kKeys / 2);
-                if (!barrier_wait(empty + place.stage * 8, place.parity ^ 1, Wait::kTileToFill)) return;
-                if (kLosesTiles && tile == last) return;
+                wait_for_phase(empty + place.stage * 8, place.parity ^ 1, Wait::kTileToFill);
+                if (given_up() || (kLosesTiles && tile == last)) return;
                 barrier_expect(barrier, S::kBytes);
 #pragma unroll
                 for (int panel = 0; panel < S::kPanels; ++panel)
@@ -81,6 +81,12 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
                 fetch(v_map, v_tiles, v_full, v_empty, v, tile);
             }
             fetch(v_map, v_tiles, v_full, v_empty, v, 0);
+            // The consumers count on it: they do not look at the clock themselves.
+            wait_for_phase(q_full, 0, Wait::kTileToRead);
+            k.advance();
+            v.advance();
+            wait_for_last(k_full, k);
+            wait_for_last(v_full, v);
         }
     } else {
         registers_take<240>();
@@ -90,7 +96,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
         const uint32_t peer_v_empty = cluster_address(v_empty, rank ^ 1);
         // Only a stage that will be filled again is given back: the peer may have ended by then.
         auto release = [&](uint32_t empty, uint32_t peer_empty, Place place, int tile) {
-            if (!leader || tile < S::kStages || given_up().now) return;
+            if (!leader || tile < S::kStages || given_up()) return;
             barrier_arrive(empty + place.stage * 8);
             barrier_arrive_at(peer_empty + place.stage * 8);
         };
@@ -105,7 +111,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
             return queries + step / 4 * S::kQueryPanel + row * 128 + (unit ^ row % 8) * 16;
         };
         uint32_t query[S::kSteps][4];
-        barrier_wait(q_full, 0, Wait::kTileToRead);
+        wait_with_others(q_full, 0);
 #pragma unroll
         for (int step = 0; step < S::kSteps; ++step) load_matrix_x4(query[step], unit_address(step));
 
@@ -151,7 +157,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
         };
         Place k(0);
         if (consumer == 1) pass_turn();
-        barrier_wait(k_full, 0, Wait::kTileToRead);
+        wait_with_others(k_full, 0);
         take_turn();
         multiply_keys<T, D, S::kKeys>(score, query, k_tiles);
         if (consumer == 0 || last > 0) pass_turn();
@@ -170,8 +176,8 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
         for (int tile = last; tile > 0; --tile) {
             const Place v = k;
             k.advance();
-            barrier_wait(k_full + k.stage * 8, k.parity, Wait::kTileToRead);
-            barrier_wait(v_full + v.stage * 8, v.parity, Wait::kTileToRead);
+            wait_with_others(k_full + k.stage * 8, k.parity);
+            wait_with_others(v_full + v.stage * 8, v.parity);
             take_turn();
             multiply_keys<T, D, S::kKeys>(score, query, k_tiles + k.stage * S::kBytes);
             multiply_values<T, D, S::kKeys>(output, weights, v_tiles + v.stage * S::kBytes);
@@ -187,7 +193,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
             pack_weights<T, S::kKeys>(weights, score);
             add_up();
         }
-        barrier_wait(v_full + k.stage * 8, k.parity, Wait::kTileToRead);
+        wait_with_others(v_full + k.stage * 8, k.parity);
         multiply_values<T, D, S::kKeys>(output, weights, v_tiles + k.stage * S::kBytes);
         wgmma_wait<0>();
         wgmma_settle(output);
@@ -214,8 +220,8 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
             store_wait();
         }
     }
-    if (given_up().now) {  // the peer may still fetch for both
-        outlast_copies();
+    if (given_up()) {  // the peer may still fetch for both
+        report_given_up(wait_words);
         cluster_sync();
     }
 #endif

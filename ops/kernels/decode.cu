@@ -149,7 +149,7 @@ __global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant
   if (threadIdx.x == 0) {
     ring.init();
     block.in_flight = p.tuning.in_exchange;
-    qwen::begin_waits(p.given_up);
+    qwen::begin_waits();
   }
   __syncthreads();
   if (threadIdx.x >= kComputeThreads) {
@@ -161,7 +161,7 @@ __global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant
     compute_step<T, Pieces, Share>(p, ring, block, shared + layout.activations,
                                    reinterpret_cast<float*>(shared + layout.reduction), rotary);
   }
-  if (given_up().now) outlast_copies();
+  if (given_up()) report_given_up(p.given_up);
 }
 
 using Kernel = void (*)(Params);

@@ -10,9 +10,8 @@ namespace {
 thread_local char given_up[480] = "a kernel gave up waiting";
 
 constexpr const char* kPurposes[QWEN_VL_WAITS] = {
-    "copies on their way (decode)",
+    "weights or cache slots on their way (decode)",
     "room for weights in shared memory (decode)",
-    "weights in shared memory (decode)",
     "room for a tile (product or attention)",
     "a tile (product or attention)",
     "all blocks of the grid (decode)",

@@ -15,9 +15,8 @@ enum QwenVlStatus {
 
 // Waits inside kernels, by what they are for.
 enum QwenVlWait {
-    QWEN_VL_WAIT_COPIES,         // decode: fewer copies on their way
+    QWEN_VL_WAIT_COPIES,         // decode: weights or cache slots on their way
     QWEN_VL_WAIT_STAGE_TO_FILL,  // decode: room in the ring of stages
-    QWEN_VL_WAIT_STAGE_TO_READ,  // decode: a stage's weights or cache slots
     QWEN_VL_WAIT_TILE_TO_FILL,   // products and attention: room for a tile
     QWEN_VL_WAIT_TILE_TO_READ,   // products and attention: a tile
     QWEN_VL_WAIT_GRID,           // decode: all blocks

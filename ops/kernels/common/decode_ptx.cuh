@@ -21,21 +21,22 @@
 namespace decode {
 
 using qwen::given_up;
-using qwen::outlast_copies;
+using qwen::report_given_up;
 using qwen::test_delay;
 using qwen::Wait;
+using qwen::wait_for_phase;
+using qwen::wait_with_others;
 
-// Until `arrived()`; false if the wait was given up.
+// Until `arrived()`, or the wait is given up.
 template <class Arrived>
-__device__ inline bool wait_until(Wait wait, Arrived arrived) {
+__device__ inline void wait_until(Wait wait, Arrived arrived) {
   unsigned tries = 0;
   unsigned long long state = 0;
 #pragma unroll 1
   while (!arrived()) {
     if (++tries % qwen::kTriesToLook == 0) state = qwen::look(state, wait);
-    if (state == qwen::kGaveUp) return false;
+    if (state == qwen::kGivenUp) return;
   }
-  return true;
 }
 
 __device__ inline uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }

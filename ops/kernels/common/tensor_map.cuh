@@ -72,6 +72,11 @@ template <int STAGES> struct RingPlace {
 };
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+// By the thread that fills the ring, which has come to `next`: until all that it asked for is there.
+template <int STAGES> __device__ __forceinline__ void wait_for_last(uint32_t full, RingPlace<STAGES> next) {
+#pragma unroll 1
+    for (int i = 0; i < STAGES; ++i, next.advance()) wait_for_phase(full + next.stage * 8, next.parity ^ 1, Wait::kTileToRead);
+}
 // Has the map itself fetched, ahead of its first use.
 __device__ __forceinline__ void prefetch_map(const CUtensorMap& map) {
     asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
@@ -85,29 +90,6 @@ __device__ __forceinline__ void barrier_init_fence() {
 }
 __device__ __forceinline__ void barrier_expect(uint32_t barrier, uint32_t bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-}
-// Whether the phase of this parity ends within kTriesToLook tries. One loop and nothing else stands in a wait's way.
-__device__ __forceinline__ bool barrier_try(uint32_t barrier, uint32_t parity) {
-    uint32_t done;
-    asm volatile("{ .reg .pred done, more; .reg .u32 left; mov.u32 left, %3;"
-                 " again_%=: mbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;"
-                 " @done bra end_%=; sub.u32 left, left, 1; setp.ne.u32 more, left, 0; @more bra again_%=;"
-                 " end_%=: selp.u32 %0, 1, 0, done; }"
-                 : "=r"(done) : "r"(barrier), "r"(parity), "n"(kTriesToLook) : "memory");
-    return done;
-}
-// In line as a whole: around a call, matrix instructions would be serialised. False if the wait was given up.
-__device__ __forceinline__ bool barrier_wait(uint32_t barrier, uint32_t parity, Wait wait) {
-    unsigned before = 0, waited = 0;
-#pragma unroll 1
-    while (!barrier_try(barrier, parity)) {
-        const unsigned now = nanoseconds() | 1;
-        if (before) waited += min(now - before, kMostBetweenLooks);
-        before = now;
-        if (waited > kPatienceNanoseconds) give_up(wait);
-        if (given_up().now) return false;
-    }
-    return true;
 }
 __device__ __forceinline__ void fetch_box(uint32_t to, const CUtensorMap& map, uint32_t barrier, int column, int row,
                                           int head, int group) {
