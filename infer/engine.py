@@ -76,6 +76,20 @@ class Engine:
         """Wait until the device has done what was launched."""
         if self.device == "gpu":
             self._paddle.device.cuda.synchronize()
+            self.check_waits()
+
+    def check_waits(self):
+        """Raise UserError if a kernel that has ended gave up a wait; after the device was waited for."""
+        if self.device == "gpu" and self.impl == "fused":
+            from ops import library  # imports Paddle
+
+            library.check_waits()
+
+    def read(self, *names):
+        """What was packed as inputs and state, by name, as the device has it now, a list of numpy arrays."""
+        values = self._inputs.read(*names)
+        self.check_waits()
+        return values
 
     def preprocess(self, images):
         """PIL images as the encoder's input f32 [N, 3, S, S]: numpy, or with fused graphs on a GPU a tensor made there.
@@ -262,7 +276,7 @@ class Generation:
         self._check_running()
         if self._launched >= self._max_new_tokens:
             return True
-        return self._look and bool(self._engine._inputs.read("finished")[0].all())
+        return self._look and bool(self._engine.read("finished")[0].all())
 
     @property
     def _look(self):
@@ -287,7 +301,7 @@ class Generation:
     def tokens(self):
         """New token ids per row so far, the stop token included."""
         self._check_running()
-        counts, generated = self._engine._inputs.read("counts", "generated")
+        counts, generated = self._engine.read("counts", "generated")
         rows = [row[:count].tolist() for row, count in zip(generated, counts)]
         if self._cache is not None:
             self._cache.ids = [*self._kept[0], *rows[0][:-1]]  # the last token chosen was not fed yet
@@ -296,7 +310,9 @@ class Generation:
     def logits(self):
         """Logits of the last call: f32 [B, P, V]."""
         self._check_running()
-        return self._graph.output()
+        logits = self._graph.output()
+        self._engine.check_waits()
+        return logits
 
     def _check_running(self, prefilled=True):
         if self._engine._running is not self:

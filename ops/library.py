@@ -1,5 +1,6 @@
 """The compiled operator library: where it is, whether it is for this machine, and its registration with Paddle."""
 
+import ctypes
 import functools
 import os
 from pathlib import Path
@@ -55,3 +56,24 @@ def _register():
 def version(device="cpu"):
     """The version that the library was compiled with: a hash of its sources."""
     return built_for(device)["sources"]
+
+
+@functools.cache
+def _waits():
+    """The library's functions about waits inside kernels, None where it has no kernels."""
+    library = ctypes.CDLL(str(path()))
+    if not hasattr(library, "qwen_vl_gave_up"):
+        return None
+    library.qwen_vl_status_text.restype = ctypes.c_char_p
+    return library
+
+
+def check_waits():
+    """Raise UserError if a kernel that has ended since the last call gave up a wait (docs/waits.md): its results are
+    wrong. What follows is not concerned. Costs a look at memory."""
+    library = _waits()
+    status = library.qwen_vl_gave_up() if library else 0
+    if status:
+        text = library.qwen_vl_status_text(status).decode()
+        raise UserError(f"a kernel gave up, and what it computed is lost: {text}; this is a defect, please report it "
+                        "with this line; the next call begins anew")

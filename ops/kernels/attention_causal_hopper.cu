@@ -17,7 +17,7 @@ constexpr int kKeys = 64, kQueries = 64, kThreads = 128;  // short rows waste le
 template <typename T, int D>
 __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? kThreads : 1)
     causal_kernel(const QwenVlAttention a, const __grid_constant__ CUtensorMap k_map,
-                  const __grid_constant__ CUtensorMap v_map, volatile uint64_t* wait_words) {
+                  const __grid_constant__ CUtensorMap v_map) {
 #if QWEN_VL_HAS_WGMMA
     extern __shared__ __align__(1024) unsigned char memory[];
     using Shape = Tile<D, kKeys>;
@@ -39,20 +39,16 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? kThreads : 1)
     // Tile t lies in buffer t % 2, whose barrier then completes its phase (last - t) / 2.
     auto fetch = [&](const CUtensorMap& map, uint32_t buffers, uint32_t barriers, int tile) {
         const uint32_t to = buffers + tile % 2 * Shape::kBytes, barrier = barriers + tile % 2 * 8;
-        if (kLosesTiles && tile == last) return;
         barrier_expect(barrier, Shape::kBytes);
 #pragma unroll
         for (int panel = 0; panel < Shape::kPanels; ++panel)
             fetch_box(to + panel * Shape::kPanelBytes, map, barrier, panel * 64, tile * kKeys, head, group);
     };
-    auto wait = [&](uint32_t barriers, int tile) {
-        wait_for_phase(barriers + tile % 2 * 8, (last - tile) / 2 % 2, Wait::kTileToRead);
-    };
+    auto wait = [&](uint32_t barriers, int tile) { barrier_wait(barriers + tile % 2 * 8, (last - tile) / 2 % 2); };
     if (threadIdx.x == 0) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) barrier_init(k_barriers + i * 8);
         barrier_init_fence();
-        begin_waits();
         fetch(k_map, k_tiles, k_barriers, last);
         fetch(v_map, v_tiles, v_barriers, last);
         if (last > 0) fetch(k_map, k_tiles, k_barriers, last - 1);
@@ -158,7 +154,6 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? kThreads : 1)
     wgmma_wait<0>();
     wgmma_settle(output);
 
-    if (given_up()) report_given_up(wait_words);
     T* out = static_cast<T*>(a.out) + head * a.out_head + a.offsets[group] * a.out_row;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -185,7 +180,7 @@ template <typename T, int D> bool launch(const QwenVlAttention& a, cudaStream_t 
                              a.key_head, a.groups, a.key_group, kKeys))
             return false;
     const dim3 grid(ceil_div(a.query_rows, kQueries), a.heads, a.groups);
-    kernel<<<grid, kThreads, kBytes, stream>>>(a, maps[0], maps[1], qwen_vl_wait_words());
+    kernel<<<grid, kThreads, kBytes, stream>>>(a, maps[0], maps[1]);
     *status = cudaGetLastError();
     return true;
 }

@@ -25,7 +25,7 @@ template <typename T, int D>
 __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1, 1)
     full_kernel(const QwenVlAttention a, const __grid_constant__ CUtensorMap q_map,
                 const __grid_constant__ CUtensorMap k_map, const __grid_constant__ CUtensorMap v_map,
-                const __grid_constant__ CUtensorMap out_map, volatile uint64_t* wait_words) {
+                const __grid_constant__ CUtensorMap out_map) {
 #if QWEN_VL_HAS_WGMMA
     extern __shared__ __align__(1024) unsigned char memory[];
     using S = FullShape<D>;
@@ -49,7 +49,6 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
         }
         barrier_init(q_full);
         barrier_init_fence();
-        begin_waits();
     }
     cluster_start();
 
@@ -59,8 +58,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
             auto fetch = [&](const CUtensorMap& map, uint32_t tiles, uint32_t full, uint32_t empty, Place place,
                              int tile) {
                 const uint32_t barrier = full + place.stage * 8, half = rank * (S::kKeys / 2);
-                wait_for_phase(empty + place.stage * 8, place.parity ^ 1, Wait::kTileToFill);
-                if (given_up() || (kLosesTiles && tile == last)) return;
+                barrier_wait(empty + place.stage * 8, place.parity ^ 1);
                 barrier_expect(barrier, S::kBytes);
 #pragma unroll
                 for (int panel = 0; panel < S::kPanels; ++panel)
@@ -81,12 +79,6 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
                 fetch(v_map, v_tiles, v_full, v_empty, v, tile);
             }
             fetch(v_map, v_tiles, v_full, v_empty, v, 0);
-            // The consumers count on it: they do not look at the clock themselves.
-            wait_for_phase(q_full, 0, Wait::kTileToRead);
-            k.advance();
-            v.advance();
-            wait_for_last(k_full, k);
-            wait_for_last(v_full, v);
         }
     } else {
         registers_take<240>();
@@ -96,7 +88,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
         const uint32_t peer_v_empty = cluster_address(v_empty, rank ^ 1);
         // Only a stage that will be filled again is given back: the peer may have ended by then.
         auto release = [&](uint32_t empty, uint32_t peer_empty, Place place, int tile) {
-            if (!leader || tile < S::kStages || given_up()) return;
+            if (!leader || tile < S::kStages) return;
             barrier_arrive(empty + place.stage * 8);
             barrier_arrive_at(peer_empty + place.stage * 8);
         };
@@ -111,7 +103,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
             return queries + step / 4 * S::kQueryPanel + row * 128 + (unit ^ row % 8) * 16;
         };
         uint32_t query[S::kSteps][4];
-        wait_with_others(q_full, 0);
+        barrier_wait(q_full, 0);
 #pragma unroll
         for (int step = 0; step < S::kSteps; ++step) load_matrix_x4(query[step], unit_address(step));
 
@@ -157,7 +149,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
         };
         Place k(0);
         if (consumer == 1) pass_turn();
-        wait_with_others(k_full, 0);
+        barrier_wait(k_full, 0);
         take_turn();
         multiply_keys<T, D, S::kKeys>(score, query, k_tiles);
         if (consumer == 0 || last > 0) pass_turn();
@@ -176,8 +168,8 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
         for (int tile = last; tile > 0; --tile) {
             const Place v = k;
             k.advance();
-            wait_with_others(k_full + k.stage * 8, k.parity);
-            wait_with_others(v_full + v.stage * 8, v.parity);
+            barrier_wait(k_full + k.stage * 8, k.parity);
+            barrier_wait(v_full + v.stage * 8, v.parity);
             take_turn();
             multiply_keys<T, D, S::kKeys>(score, query, k_tiles + k.stage * S::kBytes);
             multiply_values<T, D, S::kKeys>(output, weights, v_tiles + v.stage * S::kBytes);
@@ -193,7 +185,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
             pack_weights<T, S::kKeys>(weights, score);
             add_up();
         }
-        wait_with_others(v_full + k.stage * 8, k.parity);
+        barrier_wait(v_full + k.stage * 8, k.parity);
         multiply_values<T, D, S::kKeys>(output, weights, v_tiles + k.stage * S::kBytes);
         wgmma_wait<0>();
         wgmma_settle(output);
@@ -220,10 +212,6 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
             store_wait();
         }
     }
-    if (given_up()) {  // the peer may still fetch for both
-        report_given_up(wait_words);
-        cluster_sync();
-    }
 #endif
 }
 
@@ -245,8 +233,7 @@ template <typename T, int D> bool launch(const QwenVlAttention& a, cudaStream_t 
         !map(&out, a.out, a.query_rows, a.out_row, a.out_head, a.groups, a.out_group, 16))
         return false;
     const dim3 grid(2 * ceil_div(a.query_rows, 2 * S::kQueries), a.heads, a.groups);
-    *status = launch_pairs(kernel, grid, S::kThreads, S::kTotal, stream, a, q, k, v, out,
-                           qwen_vl_wait_words());
+    *status = launch_pairs(kernel, grid, S::kThreads, S::kTotal, stream, a, q, k, v, out);
     return true;
 }
 

@@ -149,7 +149,7 @@ __global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant
   if (threadIdx.x == 0) {
     ring.init();
     block.in_flight = p.tuning.in_exchange;
-    qwen::begin_waits();
+    qwen::begin_waits(p.given_up);
   }
   __syncthreads();
   if (threadIdx.x >= kComputeThreads) {
@@ -161,7 +161,7 @@ __global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant
     compute_step<T, Pieces, Share>(p, ring, block, shared + layout.activations,
                                    reinterpret_cast<float*>(shared + layout.reduction), rotary);
   }
-  if (given_up()) report_given_up(p.given_up);
+  if (given_up().now) outlast_copies();
 }
 
 using Kernel = void (*)(Params);
@@ -239,7 +239,7 @@ QwenVlDecodeArgs rows_of(QwenVlDecodeArgs a, int first, int rows) {
 cudaError_t launch(const Plan& plan, Params& p, cudaStream_t stream) {
   const QwenVlDecodeArgs& a = p.args;
   const int blocks = plan.card.multiprocessors;
-  p.tuning = tune(a, plan.stages(a, a.batch), kStageRows, kChunk);
+  p.tuning = tune(plan.card, a, plan.stages(a, a.batch), kStageRows, kChunk);
   p.splits = std::min(std::max(blocks / (a.batch * a.heads), 1), kMaxSplits);
   if (a.hidden_out) p.rounded = a.hidden_out;
   const int shared = SharedLayout(p.tuning.stages * stage_bytes(a.e5m7), a.batch, a.hidden, a.head_dim).total;

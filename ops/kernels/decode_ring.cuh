@@ -32,7 +32,9 @@ struct Ring {
   }
 
   // Readers: wait for the stage; give it back (whole warp).
-  __device__ void wait_full() const { wait_with_others(full + stage * 8, parity); }
+  __device__ bool wait_full(Wait wait = Wait::kStageToRead) const {
+    return wait_until(wait, [&] { return mbarrier_try(full + stage * 8, parity); });
+  }
   __device__ void release() {
     test_delay();
     __syncwarp();
@@ -48,9 +50,9 @@ class Filler {
   static constexpr int kRowBits = 4, kTracked = 64 / kRowBits;
   static_assert(kStageRows < 1 << kRowBits, "rows_ has the rows of a stage");
 
-  // `limit`: of rows on their way, in shared memory; others change it. `words`: for waits that are given up (status.h).
-  __device__ Filler(const Ring& ring, const volatile int* limit, volatile uint64_t* words)
-      : ring_(ring), oldest_(ring), limit_(limit), words_(words), warp_((threadIdx.x - kComputeThreads) / 32),
+  // `limit`: of rows on their way, in shared memory; others change it.
+  __device__ Filler(const Ring& ring, const volatile int* limit)
+      : ring_(ring), oldest_(ring), limit_(limit), warp_((threadIdx.x - kComputeThreads) / 32),
         lane_(threadIdx.x & 31), data_(kept(shared_address(ring.stages))) {
 #if DECODE_BULK_COPY
     policy_ = evict_first_policy();
@@ -80,11 +82,6 @@ class Filler {
     request(from + at, at, lane_ < kRowLanes ? part : 0, part, kStageRows);
   }
 
-  // Until all that was asked for is there. The readers count on it: they do not look at the clock themselves.
-  __device__ void end() {
-    while (stages_ > 0) wait_for_oldest();
-  }
-
   // Two pieces of `bytes` each, the second one to `second_at`.
   __device__ void two(const char* first, const char* second, int bytes, int second_at) {
     const bool own = warp_ < 2 && lane_ < kRowLanes;
@@ -100,8 +97,7 @@ class Filler {
     if (mbarrier_test(empty, parity)) return;
     meanwhile();
     __syncwarp();
-    wait_for_phase(empty, parity, Wait::kStageToFill);
-    if (given_up()) leave();
+    if (!wait_until(Wait::kStageToFill, [&] { return mbarrier_try(empty, parity); })) leave();
   }
 
   // The next stage, worth `rows` rows: kRowLanes neighbouring lanes together copy `bytes` to `at`, the warp as a whole
@@ -138,7 +134,8 @@ class Filler {
     test_delay();
     const int limit = *limit_ - rows;
     while (stages_ > 0 && (in_flight_ > limit || stages_ == kTracked)) {
-      wait_for_oldest();
+      const Ring stage = drop_oldest();
+      if (!stage.wait_full(Wait::kCopies)) leave();
     }
   }
 
@@ -151,21 +148,14 @@ class Filler {
     return stage;
   }
 
-  __device__ void wait_for_oldest() {
-    const Ring stage = drop_oldest();
-    wait_for_phase(stage.full + stage.stage * 8, stage.parity, Wait::kCopies);
-    if (given_up()) leave();
-  }
-
   // Ends this thread: a wait was given up, and nothing more is to be copied.
   __device__ void leave() const {
-    report_given_up(words_);
+    outlast_copies();
     asm volatile("exit;");
   }
 
   Ring ring_, oldest_;
   const volatile int* limit_;
-  volatile uint64_t* words_;
   int warp_, lane_;
   int in_flight_ = 0;  // rows, of the newest stages_ stages; rows_ has the rows of each, the newest lowest
   int stages_ = 0;
@@ -228,7 +218,7 @@ template <bool E5m7>
 __device__ void stream_step(const Params& p, const Ring& ring, const int* lengths, const volatile int* in_flight) {
   const QwenVlDecodeArgs& a = p.args;
   const size_t hidden_bytes = size_t(a.hidden) * 2;
-  Filler filler(ring, in_flight, p.given_up);
+  Filler filler(ring, in_flight);
 #pragma unroll 1
   for (int n = 0; n < products_of(a); ++n) {
     const Product m = product_of<E5m7>(a, n);
@@ -244,7 +234,6 @@ __device__ void stream_step(const Params& p, const Ring& ring, const int* length
     if (m.role == kHead) prefetch_vector(static_cast<const char*>(a.ln_f_weight), hidden_bytes);
     stream_product<E5m7>(filler, m, p.tuning.ahead_columns);
   }
-  filler.end();
 }
 
 }  // namespace decode

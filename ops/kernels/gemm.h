@@ -39,7 +39,7 @@ int qwen_vl_gemm(QwenVlContext* context, const QwenVlGemm* gemm, cudaStream_t st
 int qwen_vl_gemm_tuning(int on);
 
 // The count of rows, at least as many, that products of so many rows are timed with. Between two rungs no tile shape
-// needs another tile, so the choice is the same; beyond the largest it is that of the equal parts that the rows make.
+// needs another tile, so the choice is the same; beyond the largest it is the largest's.
 long long qwen_vl_gemm_rung(long long rows);
 }
 

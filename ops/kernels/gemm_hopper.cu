@@ -53,7 +53,6 @@ bool launch(const QwenVlGemm& g, cudaStream_t stream, int* status) {
     size.out = static_cast<int>(g.out);
     size.steps = ceil_div(g.in, 64);
     size.tokens = static_cast<int>(g.tokens);
-    size.given_up = qwen_vl_wait_words();
     size.tiles_m = ceil_div(g.out, S::kM);
     size.tiles_n = ceil_div(g.tokens, S::kN);
     if (size.steps < 2 * S::kStages) return false;  // short products gain nothing; the epilogue relies on full stages

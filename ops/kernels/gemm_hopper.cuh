@@ -41,7 +41,7 @@ template <int GROUPS, int N, int STAGES, int CHUNK, Common COMMON, bool DEDICATE
     static constexpr int kBytes =
         kBarriers + (2 * STAGES + 3 * GRANULES + GROUPS) * 8 + 1024;  // and what aligns the start
     static constexpr int kThreads = 128 * (GROUPS + 1);
-    static_assert(kColumns % CHUNK == 0 && CHUNK % 8 == 0 && kBytes + 16 <= 232448, "tile does not fit");
+    static_assert(kColumns % CHUNK == 0 && CHUNK % 8 == 0 && kBytes <= 232448, "tile does not fit");
     static_assert(kExchanged + (DEDICATED ? 0 : GROUPS * kPanelBytes) <= STAGES * kStageBytes, "epilogue does not fit");
 };
 
@@ -49,7 +49,6 @@ struct GemmSize {
     int out, steps;              // rows of the weights, 64-wide steps over the depth
     int tiles_m, tiles_n, units; // units of work: one for each pair of blocks
     int tokens;
-    volatile uint64_t* given_up;  // (status.h)
 };
 
 // Y: float where y is written without a panel; there is then no addend.
@@ -94,7 +93,6 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
         }
         for (int i = 0; i < S::kGroups; ++i) barrier_init(added + i * 8, 1);
         barrier_init_fence();
-        begin_waits();
     }
     cluster_sync();
 
@@ -125,35 +123,28 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
                     fetch_box(to, x_map, barrier, column, n * S::kN);
                 }
             };
-            // (after a wait that was given up nothing more is fetched)
-            for (int unit = first; unit < size.units && !given_up(); unit += clusters) {
+            for (int unit = first; unit < size.units; unit += clusters) {
                 int m, n;
                 place(unit, m, n);
                 for (int step = start; step < start + steps; ++step, ring.advance()) {
                     const uint32_t barrier = full + ring.stage * 8, at = memory + ring.stage * S::kStageBytes;
                     if (S::kPacked && step % S::kSteps == 0) {
-                        wait_for_phase(packed_empty + granule.stage * 8, granule.parity ^ 1, Wait::kTileToFill);
+                        barrier_wait(packed_empty + granule.stage * 8, granule.parity ^ 1);
                         if (S::kSharesWeights) {  // both blocks' memory is written to
                             barrier_arrive_at(cluster_address(peer_ready, rank ^ 1) + granule.stage * 8);
-                            wait_for_phase(peer_ready + granule.stage * 8, granule.parity, Wait::kTileToFill);
+                            barrier_wait(peer_ready + granule.stage * 8, granule.parity);
                         }
-                        if (given_up()) break;
                         barrier_expect(packed_full + granule.stage * 8, S::kWeightBytes);
                         fetch_weights(packed + granule.stage * S::kWeightBytes, packed_full + granule.stage * 8,
                                       step / S::kSteps * (kE5m7TileBytes / 8), m);
                         granule.advance();
                     }
-                    wait_for_phase(empty + ring.stage * 8, ring.parity ^ 1, Wait::kTileToFill);
-                    if (given_up()) break;
-                    if (kLosesTiles && unit == 0 && step == start) continue;
+                    barrier_wait(empty + ring.stage * 8, ring.parity ^ 1);
                     barrier_expect(barrier, S::kStageBytes);
                     if (!S::kPacked) fetch_weights(at, barrier, step * 64, m);
                     fetch_tokens(at + S::kTokensAt, barrier, step * 64, n);
                 }
             }
-            // The consumers count on it: they do not look at the clock themselves.
-            wait_for_last(full, ring);
-            if (S::kPacked) wait_for_last(packed_full, granule);
         }
         if (S::kSplit) cluster_sync();
     } else {
@@ -178,7 +169,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
         E5m7 shares[2];
         auto load_granule = [&] {
             const char* at = packed_rows + granule.stage * S::kWeightBytes;
-            wait_with_others(packed_full + granule.stage * 8, granule.parity);
+            barrier_wait(packed_full + granule.stage * 8, granule.parity);
 #pragma unroll
             for (int i = 0; i < 2; ++i, at += kE5m7TileBytes) shares[i].load(at + planes, at + tail);
             __syncwarp();
@@ -216,7 +207,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
                             numbers[i][j / 4][j % 4] = shares[j % 2].pair(i * 8 + j / 4 * 2 + j % 4 / 2);
                         wgmma_settle(numbers[i]);
                     }
-                    wait_with_others(full + ring.stage * 8, ring.parity);
+                    barrier_wait(full + ring.stage * 8, ring.parity);
                     wgmma_begin();
 #pragma unroll
                     for (int part = 0; part < 4; ++part) {
@@ -288,7 +279,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
             for (int chunk = 0; chunk < kChunks; ++chunk) {
                 if (adds) {
                     if (!S::kDedicated || chunk > 0) fetch_addend(chunk);
-                    wait_for_phase(arrived, added_parity, Wait::kTileToRead);
+                    barrier_wait(arrived, added_parity);
                     added_parity ^= 1;
                 } else {
                     if (leader) store_wait();
@@ -342,7 +333,6 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
         }
         if (leader) store_wait();
     }
-    if (given_up()) report_given_up(size.given_up);
     cluster_sync();  // a block's memory and barriers outlive what its peer sends there
 #endif
 }

@@ -39,7 +39,8 @@ __global__ void __launch_bounds__(32) read_by_bulk(const char* from, size_t roun
   const uint64_t policy = decode::evict_first_policy();
   for (size_t i = 0; i < rounds + stages; ++i) {
     const int stage = static_cast<int>(i % stages);
-    if (i >= size_t(stages)) while (!decode::mbarrier_try(bars + stage * 8, (i / stages - 1) & 1)) {
+    if (i >= size_t(stages)) {
+      while (!decode::mbarrier_try(bars + stage * 8, (i / stages - 1) & 1)) continue;
     }
     if (i < rounds) {
       decode::mbarrier_expect(bars + stage * 8, piece);

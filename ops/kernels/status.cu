@@ -10,12 +10,11 @@ namespace {
 thread_local char given_up[480] = "a kernel gave up waiting";
 
 constexpr const char* kPurposes[QWEN_VL_WAITS] = {
-    "weights or cache slots on their way (decode)",
-    "room for weights in shared memory (decode)",
-    "room for a tile (product or attention)",
-    "a tile (product or attention)",
-    "all blocks of the grid (decode)",
-    "results of other blocks (decode)",
+    "copies on their way",
+    "room for weights in shared memory",
+    "weights in shared memory",
+    "all blocks of the grid",
+    "results of other blocks",
 };
 
 }  // namespace

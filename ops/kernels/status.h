@@ -13,14 +13,13 @@ enum QwenVlStatus {
     QWEN_VL_GAVE_UP = 10005,           // a kernel gave up a wait that had no end: its results are wrong
 };
 
-// Waits inside kernels, by what they are for.
+// Waits inside the decode step, by what they are for, in the order in which one without end leads to the next.
 enum QwenVlWait {
-    QWEN_VL_WAIT_COPIES,         // decode: weights or cache slots on their way
-    QWEN_VL_WAIT_STAGE_TO_FILL,  // decode: room in the ring of stages
-    QWEN_VL_WAIT_TILE_TO_FILL,   // products and attention: room for a tile
-    QWEN_VL_WAIT_TILE_TO_READ,   // products and attention: a tile
-    QWEN_VL_WAIT_GRID,           // decode: all blocks
-    QWEN_VL_WAIT_WORDS,          // decode: words of other blocks
+    QWEN_VL_WAIT_COPIES,         // fewer copies on their way
+    QWEN_VL_WAIT_STAGE_TO_FILL,  // room in the ring of stages
+    QWEN_VL_WAIT_STAGE_TO_READ,  // a stage's weights or cache slots
+    QWEN_VL_WAIT_GRID,           // all blocks
+    QWEN_VL_WAIT_WORDS,          // words of other blocks
     QWEN_VL_WAITS,
 };
 

@@ -30,10 +30,10 @@ def library_path():
     return _built("QWEN_VL_KERNELS", "kernels")
 
 
-def faulty_library_path():
-    """The same with faults planted (-DQWEN_VL_TEST_FAULTS, ops/kernels/common/waits.cuh); $QWEN_VL_FAULTY_KERNELS names
-    one."""
-    return _built("QWEN_VL_FAULTY_KERNELS", "faulty", NVCC_APPEND_FLAGS="-DQWEN_VL_TEST_FAULTS")
+def delayed_library_path():
+    """The same from sources in which threads of the decode step are late now and then (-DQWEN_VL_TEST_DELAYS,
+    ops/kernels/common/waits.cuh); $QWEN_VL_DELAYED_KERNELS names one."""
+    return _built("QWEN_VL_DELAYED_KERNELS", "delayed", NVCC_APPEND_FLAGS="-DQWEN_VL_TEST_DELAYS")
 
 
 def _built(variable, folder, **environment):

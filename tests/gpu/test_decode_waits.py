@@ -1,7 +1,7 @@
 """No wait of the decode kernel is without end, however late a warp comes and however full its ring is. One that were is
 given up, and the process goes on.
 
-The delays are in a library of their own, built from the same sources (tests.gpu.kernels.faulty_library_path).
+The delays are in a library of their own, built from the same sources (tests.gpu.kernels.delayed_library_path).
 """
 
 import ctypes
@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from tests.gpu.kernels import ROOT, faulty_library_path, need_gpu
+from tests.gpu.kernels import ROOT, delayed_library_path, need_gpu
 
 need_gpu()
 import torch  # noqa: E402
@@ -45,7 +45,7 @@ def library():
 
 @pytest.fixture(scope="module")
 def delayed():
-    return open_library(faulty_library_path())
+    return open_library(delayed_library_path())
 
 
 def run(library, g, weights, positions, tuning=None, steps=STEPS):
@@ -147,9 +147,9 @@ def test_a_ring_that_is_too_shallow_is_refused(library):
 def test_what_is_reported_names_waits_blocks_and_threads(library):
     words = library.qwen_vl_wait_words
     words.restype = ctypes.POINTER(ctypes.c_uint64)
-    words()[6], words()[0] = 1 << 63 | 131 << 16 | 259, 1 << 63 | 7 << 16 | 300
+    words()[4], words()[0] = 1 << 63 | 131 << 16 | 259, 1 << 63 | 7 << 16 | 300
     assert library.qwen_vl_gave_up() == GAVE_UP
     assert library.qwen_vl_status_text(GAVE_UP).decode() == (
-        "block 7, thread 300 waited without end for copies on their way (decode); "
-        "block 131, thread 259 waited without end for results of other blocks (decode)")
+        "block 7, thread 300 waited without end for copies on their way; "
+        "block 131, thread 259 waited without end for results of other blocks")
     assert library.qwen_vl_gave_up() == 0

@@ -21,22 +21,21 @@
 namespace decode {
 
 using qwen::given_up;
-using qwen::report_given_up;
+using qwen::outlast_copies;
 using qwen::test_delay;
 using qwen::Wait;
-using qwen::wait_for_phase;
-using qwen::wait_with_others;
 
-// Until `arrived()`, or the wait is given up.
+// Until `arrived()`; false if the wait was given up.
 template <class Arrived>
-__device__ inline void wait_until(Wait wait, Arrived arrived) {
+__device__ inline bool wait_until(Wait wait, Arrived arrived) {
   unsigned tries = 0;
   unsigned long long state = 0;
 #pragma unroll 1
   while (!arrived()) {
+    if (given_up().now) return false;
     if (++tries % qwen::kTriesToLook == 0) state = qwen::look(state, wait);
-    if (state == qwen::kGivenUp) return;
   }
+  return true;
 }
 
 __device__ inline uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }

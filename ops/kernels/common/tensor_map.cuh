@@ -8,8 +8,6 @@
 
 #include <cstdint>
 
-#include "waits.cuh"
-
 namespace qwen {
 
 // What a map has as one value: numbers, or eight bytes of whatever there is. A box has at most 256 in a row.
@@ -72,11 +70,6 @@ template <int STAGES> struct RingPlace {
 };
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-// By the thread that fills the ring, which has come to `next`: until all that it asked for is there.
-template <int STAGES> __device__ __forceinline__ void wait_for_last(uint32_t full, RingPlace<STAGES> next) {
-#pragma unroll 1
-    for (int i = 0; i < STAGES; ++i, next.advance()) wait_for_phase(full + next.stage * 8, next.parity ^ 1, Wait::kTileToRead);
-}
 // Has the map itself fetched, ahead of its first use.
 __device__ __forceinline__ void prefetch_map(const CUtensorMap& map) {
     asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
@@ -90,6 +83,11 @@ __device__ __forceinline__ void barrier_init_fence() {
 }
 __device__ __forceinline__ void barrier_expect(uint32_t barrier, uint32_t bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+__device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) {
+    asm volatile("{ .reg .pred done; again_%=: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;"
+                 " @!done bra again_%=; }"
+                 ::"r"(barrier), "r"(parity) : "memory");
 }
 __device__ __forceinline__ void fetch_box(uint32_t to, const CUtensorMap& map, uint32_t barrier, int column, int row,
                                           int head, int group) {
