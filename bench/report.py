@@ -161,8 +161,10 @@ def display_frame(rows):
 
 
 def device_name(rows):
-    """Name of the GPU that the arms ran on, None for the CPU."""
-    names = (row.provenance["versions"].get("device_name") for row in rows)
+    """Name of the GPU that the arms ran on, or would have run on where none did; None for the CPU."""
+    names = [row.provenance["versions"].get("device_name") for row in rows]
+    if rows[0].case.device == "gpu" and isinstance(gpu := rows[0].provenance.get("gpu"), dict):
+        names.append(gpu["name"])
     return next((name for name in names if name), None)
 
 

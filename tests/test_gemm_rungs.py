@@ -34,9 +34,11 @@ def test_no_product_needs_another_tile_at_its_rung(rung):
 
 
 def test_there_are_few_enough_to_time_all_of_them(rung):
-    assert len(set(rung.values())) == 16
-    assert max(rung.values()) == 1024
+    assert len(set(rung.values())) == 19
+    assert max(rung.values()) == 2048
 
 
-def test_more_rows_take_the_choice_of_the_largest(rung):
-    assert {rung[rows] for rows in range(1025, MOST + 1)} == {1024}
+def test_more_rows_have_few_rungs_up_to_the_largest(rung):
+    assert {rows: rung[rows] for rows in (1025, 4 * 286, 1153, 1537, 2048)} == {
+        1025: 1152, 4 * 286: 1152, 1153: 1536, 1537: 2048, 2048: 2048}
+    assert {rung[rows] for rows in range(2049, MOST + 1)} == {2048}

@@ -2,16 +2,23 @@
 #pragma once
 
 #include <algorithm>
+#include <iterator>
 
 namespace qwen {
 
-constexpr long long kLargestRung = 1024, kFewRows = 16;
+constexpr long long kFewRows = 16, kEveryTile = 1024;
+constexpr long long kManyRows[] = {1152, 1536, 2048};  // beyond kEveryTile; the last is the largest rung
 constexpr long long kTileRows[] = {64, 144, 256};  // of the products' tiles; cuBLASLt's are powers of two
 
-// At least `rows`, unless they are more than the largest: with so many tiles the last ones count for little.
+// At least `rows`, unless they are more than the largest: with so many tiles the last ones count for little. (1144 rows
+// with the choice of 1024 took 4 % longer than with their own on an H200.)
 inline long long gemm_rung(long long rows) {
     const auto up = [&](long long step) { return (rows + step - 1) / step * step; };
-    rows = std::min(rows, kLargestRung);
+    if (rows > kEveryTile) {
+        for (const long long rung : kManyRows)
+            if (rows <= rung) return rung;
+        return std::end(kManyRows)[-1];
+    }
     if (rows <= 2 * kFewRows) return std::max(up(kFewRows), kFewRows);  // one tile, read from memory all the same
     return std::min(up(rows <= kTileRows[2] ? kTileRows[0] : kTileRows[2]), up(kTileRows[1]));
 }
