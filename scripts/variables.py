@@ -115,10 +115,14 @@ def _not_stock(values, goals):
 
 
 def folder_name(checkpoint):
-    """What the folders built from a checkpoint are called: its folder's name, and a hash of its real path."""
+    """What the folders built from a checkpoint are called: its folder's name, and a hash of its real path.
+
+    Short enough for what is added to it, and not taken for an option.
+    """
     path = os.path.realpath(checkpoint)
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
-    return f"{re.sub('[^A-Za-z0-9._+-]', '_', os.path.basename(path))}-{digest}"
+    name = re.sub("^-|[^A-Za-z0-9._+-]", "_", os.path.basename(path))[:100]
+    return f"{name or '_'}-{digest}"
 
 
 def main():

@@ -37,6 +37,11 @@ def test_folder_name_tells_paths_apart_and_follows_links(tmp_path):
     assert folder_name(os.fsdecode(b"/a\xff")) != folder_name(os.fsdecode(b"/a\xfe"))
 
 
+@pytest.mark.parametrize("path", ["/models/-model", "/", "/models/" + "m" * 250])
+def test_folder_name_is_no_option_and_leaves_room(path):
+    assert re.fullmatch(r"[^-].{0,99}-[0-9a-f]{8}", folder_name(path))
+
+
 @pytest.mark.parametrize("values, words", [
     ({"CKPT": "~/A"}, "CKPT=~/A has a ~ that the shell left"),
     ({"CKPT": "-x"}, r"CKPT=-x would be taken for an option: put \./ before it"),
