@@ -8,7 +8,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-unexport PYTHONSAFEPATH
+unexport PYTHONSAFEPATH PYTHONOPTIMIZE
 
 # Variables a user may set: `make help` explains them.
 PRESET ?= small
@@ -61,6 +61,14 @@ export $(VARIABLES)
 export QWEN_VL_INHERITED := $(INHERITED)
 # $(call given,NAME,option): --option=value if the variable has one
 given = $(if $($1),--$2="$$$1")
+
+# Here already, since make leaves line breaks out of what $(shell) is given.
+define NEWLINE
+
+
+endef
+$(foreach name,$(filter-out PROMPT SYSTEM STOP,$(VARIABLES)),$(if $(findstring $(NEWLINE),$($(name))),\
+  $(error $(name)= holds a line break$(if $(filter $(name),$(INHERITED)), (from the environment)): leave it out)))
 
 # Whether the values can be used, before anything runs: "ok NAME", NAME for what is built from CKPT, or "error: …".
 GOALS := $(or $(MAKECMDGOALS),help)

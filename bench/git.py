@@ -33,8 +33,8 @@ def _run(tree, *args):
     except OSError as e:
         raise UserError(f"cannot run git ({e.strerror}): apt install git") from None
     if "dubious ownership" in done.stderr:
-        raise UserError(f"git refuses {tree}, which belongs to another user: git config --global --add safe.directory "
-                        f"{tree}")
+        raise UserError("git refuses this folder, which belongs to another user: "
+                        'git config --global --add safe.directory "$PWD"')
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
         raise UserError(f"git {args[0]}: {next((line for line in lines if line.startswith('fatal')), lines[-1])}")

@@ -24,8 +24,9 @@ def cpu_threads():
     wanted = os.environ.get("OMP_NUM_THREADS", "").strip()
     if wanted:
         levels = [level.strip() for level in wanted.split(",")]  # OpenMP's list: a number per nested level
-        if not all(re.fullmatch("0*[1-9][0-9]{0,5}", level) for level in levels):
-            raise UserError(f"OMP_NUM_THREADS={wanted!r} is no number of threads: unset it, or give one such as 4")
+        if not all(re.fullmatch("0*[1-9][0-9]{0,3}", level) for level in levels):
+            raise UserError(f"OMP_NUM_THREADS={wanted!r} is no number of threads from 1 to 9999: unset it, or give one "
+                            "such as 4")
         return int(levels[0])
     return min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0)))
 

@@ -2,7 +2,9 @@
 
 import importlib.metadata
 import os
+import sys
 
+from core.errors import UserError
 from ops import cuda_libraries
 
 
@@ -16,6 +18,8 @@ def has_gpu_wheel():
 
 def import_paddle():
     """Import Paddle with the settings and the libraries that it needs before it is loaded, and return it."""
+    if sys.flags.optimize > 1:
+        raise UserError("Paddle cannot be imported without docstrings: unset PYTHONOPTIMIZE, leave out python's -OO")
     import zlib  # noqa: F401  Paddle 2.6.2 corrupts a zlib that is loaded after it
 
     os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")  # else MKL takes its slow path on AMD processors

@@ -83,6 +83,18 @@ def test_what_make_reads_itself_is_refused(tmp_path, name, inherited):
     assert not (ROOT / "pwned").exists()
 
 
+@pytest.mark.parametrize("inherited", [False, True])
+@pytest.mark.parametrize("name", ["OUT", "BUILD", "CKPT", "BASE", "PADDLE_PYTHON"])
+def test_a_line_break_is_refused(tmp_path, name, inherited):
+    """The shell that make asks would see the value without it."""
+    value = {name: f"{tmp_path}/a\n{tmp_path}/b"}
+    done = run_make("-n", "infer", *([] if inherited else [f"{name}={value[name]}"]),
+                    environment=value if inherited else None)
+    assert done.returncode == 2 and done.stdout == ""
+    source = " (from the environment)" * inherited
+    assert done.stderr.endswith(f"{name}= holds a line break{source}: leave it out.  Stop.\n")
+
+
 def test_inherited_values_are_named():
     for values, words in (({"OUT": "/ci"}, "OUT=/ci (from the environment) says where"),
                           ({"IMAGE": "registry/app:1"}, "IMAGE=registry/app:1 (from the environment) is no file"),
