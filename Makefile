@@ -172,6 +172,7 @@ help: ## list the targets and variables
 	@echo "  BASE=          git reference that compare measures HEAD against"
 	@echo "  HASHES=1       check compares large files with their published hashes as well"
 	@echo "  UPDATE=1       regress stores a new baseline"
+	@echo "  CASES=         folder of the reference cases that replay runs"
 	@echo "  VERDICT=       file that regress writes its verdict to (JSON)"
 	@echo "  OUT=           where the target writes to, if it is one that writes (export, bench, infer, …)"
 	@echo "  BUILD=$$BUILD    folder of everything that is built on the way"

@@ -6,6 +6,7 @@ All times and memory are better when smaller. Only rows with status ok are expor
 import pandas as pd
 
 from bench.statistics import summary
+from core.text import escaped
 
 
 def measured(rows):
@@ -20,9 +21,9 @@ def to_action_benchmark(rows):
         conditions = row.provenance
         extra = [f"median of {figures['n']}", f"{conditions['cpu']}, {conditions['threads']} threads",
                  f"git {conditions.get('git', {}).get('sha')}", conditions.get("repro", "")]
-        entries.append({"name": f"{row.case.slug}/{row.arm}/{row.stage}", "unit": row.unit,
+        entries.append({"name": escaped(f"{row.case.slug}/{row.arm}/{row.stage}"), "unit": row.unit,
                         "value": figures["median"], "range": f"{figures['min']:.6g} to {figures['p90']:.6g}",
-                        "extra": "\n".join(filter(None, extra))})
+                        "extra": "\n".join(map(escaped, filter(None, extra)))})
     return entries
 
 

@@ -40,7 +40,7 @@ def check_writable(out):
 
 def _write_json(path, value):
     with atomic_file(path, "w") as f:
-        json.dump(escaped_texts(value), f, indent=1, sort_keys=True)
+        json.dump(value, f, indent=1, sort_keys=True)
         f.write("\n")
 
 
@@ -54,7 +54,7 @@ def store_rows(out, rows, accuracy):
     _write_json(folder / "machine.json", {**{name: conditions[name] for name in MACHINE_FIELDS},
                                           **{name: conditions.get(name) for name in MACHINE_OPTIONAL},
                                           "device": device})
-    _write_json(folder / "accuracy.json", accuracy)
+    _write_json(folder / "accuracy.json", escaped_texts(accuracy))
     return folder
 
 
@@ -66,7 +66,7 @@ def write_report(folder, rows):
     with atomic_file(folder / "rows.csv", "w") as f:
         to_frame(rows).to_csv(f, index=False)
     _write_json(folder / "github-action-benchmark.json", to_action_benchmark(rows))
-    _write_json(folder / "bencher.json", to_bencher(rows))
+    _write_json(folder / "bencher.json", escaped_texts(to_bencher(rows)))
     with atomic_file(folder / "table.csv", "w") as f:
         summary_frame(first).to_csv(f)
     with atomic_file(folder / "table.md", "w") as f:

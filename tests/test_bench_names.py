@@ -83,6 +83,13 @@ def test_json_for_other_tools_has_no_halves_of_characters(folder):
             json.dumps(json.loads(line), ensure_ascii=False).encode()  # fails on a surrogate
 
 
+def test_conditions_for_other_tools_are_lines(folder):
+    path, = folder.rglob("github-action-benchmark.json")
+    for entry in json.loads(path.read_text()):
+        lines = entry["extra"].split("\n")
+        assert lines[0].startswith("median of ") and len(lines) >= 3 and all(map(str.isprintable, lines))
+
+
 def test_a_csv_row_is_one_line(folder):
     path, = folder.rglob("rows.csv")
     with open(path, encoding="utf-8", newline="") as f:
