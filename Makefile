@@ -165,7 +165,7 @@ help: ## list the targets and variables
 	@echo "  FONT=          TrueType file for the labels of the boxes that infer draws"
 	@echo "  ALLOW_URL=1    images may be https addresses, which are downloaded"
 	@echo "  CUDA_ARCHS=    architectures of the GPU operators, for example \"80 90a\"; default: those of the cards here"
-	@echo "  ARMS=          arms of bench, all of them by default"
+	@echo "  ARMS=          arms of bench, by default those that this device has, paddle-stock aside"
 	@echo "  ROUNDS= BATCH= rounds and batch of bench"
 	@echo "  BATCHES= LENGTHS=   further cases of bench, for example BATCHES=2,4 LENGTHS=1,64 (a GPU has some by default)"
 	@echo "  BUDGET=        seconds of rounds of bench, compare and regress; they end before when they know enough"

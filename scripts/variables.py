@@ -5,6 +5,7 @@ what cannot be used and why. Standard library only, in any Python 3, as make cal
 """
 
 import argparse
+import glob
 import hashlib
 import os
 import re
@@ -16,6 +17,7 @@ ANYWHERE = {"help", "doctor", "clean"}  # goals that need nothing
 OUT_GOALS = ("checkpoint convert export export-vision export-language export-stock infer baseline bench compare "
              "regress reproduce history report replay").split()
 ASKING = {"infer", "baseline", "bench", "compare", "regress", "reproduce"}  # goals that look at IMAGE
+COMPUTING = ASKING - {"baseline"} | {"chat", "replay"}  # goals that run graphs, for which others would be made first
 READING = ASKING | {"convert", "export", "export-vision", "export-language", "export-stock", "chat", "replay"}
 CHOICES = {
     "PRESET": sorted(name[:-len(".json")] for name in os.listdir(os.path.join(ROOT, "export", "presets"))),
@@ -60,6 +62,8 @@ def fault(values, goals, inherited=(), root=ROOT):
     for name, known in CHOICES.items():
         if values.get(name, known[0]) not in known:
             return f"{said(name)} is unknown, use one of: {' '.join(known)}"
+    if goals & COMPUTING and (problem := _no_device(values.get("DEVICE", "auto"), values.get("DTYPE", "float32"))):
+        return problem
     for goal in sorted(goals & set(NEEDED)):
         for name, meaning in NEEDED[goal].items():
             if not values.get(name):
@@ -78,6 +82,19 @@ def fault(values, goals, inherited=(), root=ROOT):
     for name in ("PADDLE_PYTHON", "TORCH_PYTHON"):
         if values.get(name) and not values[name].startswith(".venv/") and not shutil.which(values[name]):
             return f"{said(name)} cannot be run: give an interpreter that has the packages"
+    return None
+
+
+def has_gpu():
+    """Whether this machine may have an NVIDIA GPU."""
+    return bool(glob.glob("/dev/nvidia[0-9]*")) or shutil.which("nvidia-smi") is not None
+
+
+def _no_device(device, dtype):
+    if device == "gpu" and not has_gpu():
+        return "DEVICE=gpu: there is no NVIDIA GPU here: use DEVICE=cpu"
+    if dtype != "float32" and (device == "cpu" or not has_gpu()):
+        return f"DTYPE={dtype} is for GPUs, the CPU computes in float32 only: leave it out"
     return None
 
 

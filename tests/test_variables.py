@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.versions import MAKE_VARIABLES
+from scripts import variables
 from scripts.variables import ROOT, fault, folder_name
 
 MAKEFILE = (Path(ROOT) / "Makefile").read_text(encoding="utf-8")
@@ -110,3 +111,15 @@ def test_only_the_standard_library_is_needed():
     done = subprocess.run([sys.executable, "-I", "-S", "scripts/variables.py", "--goals", "help", "--values", "CKPT="],
                           cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout == "ok -"
+
+
+@pytest.mark.parametrize("goal", ["infer", "chat", "bench", "regress", "reproduce", "replay"])
+def test_what_this_machine_cannot_compute_is_refused_before_anything_is_made(monkeypatch, goal):
+    monkeypatch.setattr(variables, "has_gpu", lambda: False)
+    assert variables.fault({"DEVICE": "gpu"}, [goal]) == "DEVICE=gpu: there is no NVIDIA GPU here: use DEVICE=cpu"
+    for device in ("auto", "cpu"):
+        assert "DTYPE=float16 is for GPUs" in variables.fault({"DEVICE": device, "DTYPE": "float16"}, [goal])
+    assert variables.fault({"DEVICE": "gpu", "DTYPE": "float16"}, ["setup"]) is None
+    assert variables.fault({"DTYPE": "float16"}, ["export"]) is None
+    monkeypatch.setattr(variables, "has_gpu", lambda: True)
+    assert variables._no_device("auto", "float16") is variables._no_device("gpu", "float16") is None
