@@ -10,8 +10,8 @@ constexpr long long kFewRows = 16, kEveryTile = 1024;
 constexpr long long kManyRows[] = {1152, 1536, 2048};  // beyond kEveryTile; the last is the largest rung
 constexpr long long kTileRows[] = {64, 144, 256};  // of the products' tiles; cuBLASLt's are powers of two
 
-// At least `rows`, unless they are more than the largest: with so many tiles the last ones count for little. (1144 rows
-// with the choice of 1024 took 4 % longer than with their own on an H200.)
+// At least `rows`, unless they are more than the largest: with so many tiles the last ones count for little.
+// (docs/lab/waits.md: 1144 rows with the choice of 1024.)
 inline long long gemm_rung(long long rows) {
     const auto up = [&](long long step) { return (rows + step - 1) / step * step; };
     if (rows > kEveryTile) {

@@ -18,9 +18,8 @@ enum class Wait {
 };
 
 // No wait of a correct kernel comes near the first; a kernel takes milliseconds. Counted is time in which the waiting
-// thread ran: between two looks at the clock are kTriesToLook failed tries (of some 100 us at most, where the hardware
-// pauses for a barrier), and what passed between them counts for no more than the second, so that a pause of the whole
-// grid (debugger, time slices, a virtual machine at rest) is no wait.
+// thread ran: it looks at the clock after kTriesToLook failed tries, and what passed between two looks counts for no more
+// than the second, so that a pause of the whole grid (debugger, time slices, a virtual machine at rest) is no wait.
 constexpr unsigned kPatienceNanoseconds = 2000000000u, kMostBetweenLooks = 50000000u, kTriesToLook = 64;
 
 #ifdef __CUDACC__
