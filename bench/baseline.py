@@ -8,9 +8,8 @@ import numpy as np
 from bench.arms import ARMS
 from bench.contest import Contest
 from bench.progress import Progress
-from bench.provenance import physical_cores
-from bench.run import VOCABULARY, Session, make_prompts
 from bench.schema import Case
+from bench.session import VOCABULARY, Session, make_prompts
 from bench.statistics import summary
 from core.errors import UserError
 from export.checkpoint import open_checkpoint
@@ -23,18 +22,17 @@ STAGES = ("preprocess", "vision", "prefill", "decode", "token", "end_to_end")
 
 def baseline(options, attention, console):
     """Print the text and the stage times of one pass after one warm-up; UserError when the arm fails."""
-    checkpoint = open_checkpoint(options.checkpoint)
+    checkpoint = open_checkpoint(options.sources.checkpoint)
     if checkpoint.note:
         console.print(checkpoint.note, markup=False, highlight=False, soft_wrap=True)
-    config = checkpoint.config
+    config, asked = checkpoint.config, options.case
     prompts = make_prompts(options, config)
-    image = np.asarray(load_image(options.image), np.uint8)
-    threads = options.threads or physical_cores()
+    image = np.asarray(load_image(asked.photograph), np.uint8)
     name = f"torch-{attention}"
-    case = Case("", options.dtype, options.device, options.batch, len(prompts[0]), options.new_tokens)
+    case = Case("", asked.dtype, asked.device, asked.batch, len(prompts[0]), asked.new_tokens)
     with (tempfile.TemporaryDirectory(prefix="bench-") as scratch, Progress() as progress,
           Contest([name], scratch, progress) as contest):
-        session = Session(options, ARMS, image, prompts[0], threads, scratch)
+        session = Session(options, ARMS, image, prompts[0], scratch)
         session.spawn(contest, contest.entries)
         session.load_group(contest, case)
         entry, = contest.entries
@@ -43,13 +41,13 @@ def baseline(options, attention, console):
             result = entry.call("measure") if entry.worker else None
             if result is None:
                 raise UserError(f"{name}: {entry.reason}")
-    tokenizer = Tokenizer(Path(options.checkpoint) / VOCABULARY, config.image_start_id)
+    tokenizer = Tokenizer(Path(options.sources.checkpoint) / VOCABULARY, config.image_start_id)
     console.print(visible(tokenizer.decode(result["tokens"][0])), markup=False, highlight=False)
     for stage in STAGES:
         figures = summary(result["stages"][stage])
         if figures:
             console.print(f"{stage:12} {figures['median']:10.2f} ms", markup=False, highlight=False)
-    console.print(f"{name}, {options.dtype}, {options.device}, {threads} CPU threads, {len(prompts[0])} prompt + "
-                  f"{options.new_tokens} new tokens, load {entry.samples['load'][0]:.0f} ms", markup=False,
-                  highlight=False)
+    console.print(f"{name}, {case.dtype}, {case.device}, {options.sources.cpu_threads} CPU threads, "
+                  f"{case.prompt_tokens} prompt + {case.new_tokens} new tokens, load {entry.samples['load'][0]:.0f} ms",
+                  markup=False, highlight=False)
     return 0

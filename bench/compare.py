@@ -1,6 +1,6 @@
 """Two versions of this repository, measured beside each other on this machine: a verdict per stage."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from bench.arms import ARMS
@@ -8,7 +8,7 @@ from bench.git import git
 from bench.provenance import WRITTEN_BY_RUNS, machine_name
 from bench.report import conditions_line, device_name, markdown_text
 from bench.results import check_writable
-from bench.run import Options, measured
+from bench.run import measured
 from bench.statistics import location_half_width
 from bench.stopping import CHECK_EVERY, NARROW
 from bench.verdict import (
@@ -30,21 +30,6 @@ from export.checkpoint import open_checkpoint
 BASE, HEAD, AGAIN = "base", "head", "base-again"
 BUDGET = 600      # seconds of rounds: what a change of 5 % needs at the noise of docs/statistics.md
 ROUNDS = 2000
-
-
-@dataclass
-class CompareOptions(Options):
-    """What a comparison is asked for; measuring takes base, head and base again."""
-
-    base: str = ""
-    head: str = "HEAD"
-    impl: str = "fused"
-    build: str = "build"
-    budget: float = BUDGET
-    rounds: int = ROUNDS
-    cold: int = 0
-    exported_base: str = ""
-    exported_head: str = ""
 
 
 def is_narrow(differences, width=NARROW):
@@ -76,35 +61,37 @@ def judge_pair(rows):
     return invalid(verdicts, reason) if reason else verdicts
 
 
-def version_arms(options, versions):
+def version_arms(versions, impl, device):
     """{arm: ArmSpec} of base, head and base again, each run from its own tree with its own operators."""
-    spec = ARMS[f"paddle-{options.impl}"]
-    made = dict(ARMS)   # in half precision the gate's reference is one of these
-    for name, source, version in ((BASE, "exported_base", versions[0]), (HEAD, "exported_head", versions[1]),
-                                  (AGAIN, "exported_base", versions[0])):
-        made[name] = replace(spec, name=name, source=source, root=str(version.tree),
-                             environment=operators(version, options.device))
-    return made
+    base, head = (replace(ARMS[f"paddle-{impl}"], name=name, source=name, root=str(version.tree),
+                          environment=operators(version, device)) for name, version in zip((BASE, HEAD), versions))
+    # in half precision the gate's reference is one of ARMS
+    return {**ARMS, BASE: base, HEAD: head, AGAIN: replace(base, name=AGAIN)}
 
 
-def compare(options, argv, console):
+def compare(options, names, impl, build_folder, argv, console):
     """Build, measure, print and store; returns the exit status: 0, 2 where the conditions forbid a verdict.
+
+    options: a RunOptions, whose arms become base, head and base again; names: git references of base and head; impl:
+    "fused" or "native"; build_folder: holds the versions' worktrees.
 
     UserError before anything is built when the checkpoint is none or a version is unknown or too old, and before
     anything is measured when one cannot be built.
     """
     check_writable(options.out)
-    open_checkpoint(options.checkpoint)
-    versions = [check_out(name, options.build) for name in (options.base, options.head)]
-    if options.head == "HEAD" and git("status", "--porcelain", "-uno", "--", ".", *WRITTEN_BY_RUNS):
+    case, sources = options.case, options.sources
+    open_checkpoint(sources.checkpoint)
+    versions = [check_out(name, build_folder) for name in names]
+    if names[1] == "HEAD" and git("status", "--porcelain", "-uno", "--", ".", *WRITTEN_BY_RUNS):
         console.print("uncommitted changes are not in HEAD and are not measured", markup=False, highlight=False)
-    exported, checkpoint = [], linked(options.checkpoint, Path(options.build) / "versions" / "checkpoints")
-    for version in versions:
+    folders = dict(sources.folders)
+    checkpoint = linked(sources.checkpoint, Path(build_folder) / "versions" / "checkpoints")
+    for name, version in zip((BASE, HEAD), versions):
         console.print(f"building {version.name} ({version.sha[:12]})", markup=False, highlight=False)
-        exported.append(str(build(version, checkpoint, options.dtype, options.device, options.impl,
-                                  options.python, version.tree.with_suffix(".log"))))
-    options = replace(options, arms=[BASE, HEAD, AGAIN], exported_base=exported[0], exported_head=exported[1])
-    specs = version_arms(options, versions)
+        folders[name] = str(build(version, checkpoint, case.dtype, case.device, impl, sources.python,
+                                  version.tree.with_suffix(".log")))
+    options = replace(options, arms=(BASE, HEAD, AGAIN), sources=replace(sources, folders=folders))
+    specs = version_arms(versions, impl, case.device)
     compared = {version: {"ref": made.name, "sha": made.sha} for version, made in zip((BASE, HEAD), versions)}
 
     def measure():

@@ -10,7 +10,7 @@ import math
 import os
 import subprocess
 import traceback
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from bench import card
@@ -19,8 +19,9 @@ from bench.compare import AGAIN, is_narrow, stopped_line
 from bench.provenance import machine_name
 from bench.report import conditions_line, device_name
 from bench.results import check_writable
-from bench.run import Options, measured, missing_source
+from bench.run import measured
 from bench.schema import BENCHMARK, SCHEMA, read_rows
+from bench.session import missing_source
 from bench.stopping import CHECK_EVERY, NARROW
 from bench.verdict import (
     PARTS,
@@ -55,17 +56,6 @@ import json, sys, torch
 print(json.dumps({"torch": torch.__version__,
                   "device_name": torch.cuda.get_device_name() if sys.argv[1] == "gpu" else None}))
 """
-
-
-@dataclass
-class RegressOptions(Options):
-    """What is asked for; `update` stores a new baseline instead of comparing with it."""
-
-    impl: str = "fused"
-    update: bool = False
-    budget: float = BUDGET
-    rounds: int = ROUNDS
-    cold: int = 0
 
 
 def ruler_stage(stage):
@@ -104,18 +94,19 @@ def judge_stored(arm, baseline, rows):
     return invalid(verdicts, reason) if reason else verdicts
 
 
-def ruler_facts(options):
+def ruler_facts(sources, device):
     """{"torch": version, "device_name": of the card, None for the CPU} of the ruler's interpreter; UserError."""
-    environment = {**os.environ, **card.counted_as_nvml(), **options.environment.get("torch", {})}
+    python = sources.python["torch"]
+    environment = {**os.environ, **card.counted_as_nvml(), **sources.environment.get("torch", {})}
     try:
-        asked = subprocess.run([options.python["torch"], "-P", "-c", ASK_RULER, options.device], env=environment,
-                               capture_output=True, text=True, errors="replace", timeout=IMPORT_SECONDS)
+        asked = subprocess.run([python, "-P", "-c", ASK_RULER, device], env=environment, capture_output=True, text=True,
+                               errors="replace", timeout=IMPORT_SECONDS)
         return json.loads(asked.stdout)
     except (OSError, subprocess.TimeoutExpired) as e:
         fault = str(e)
     except ValueError:
         fault = (asked.stderr.strip().splitlines() or [f"status {asked.returncode}"])[-1][:300]
-    raise UserError(f"{RULER} cannot run in {options.python['torch']} ({fault}): give TORCH_PYTHON=")
+    raise UserError(f"{RULER} cannot run in {python} ({fault}): give TORCH_PYTHON=")
 
 
 def read_baseline(path):
@@ -159,7 +150,8 @@ def check_same_ruler(baseline, torch):
 
 def comparable_baseline(options, arm, case, conditions):
     """Rows of the stored baseline of this machine and case, looked at before anything is measured; UserError."""
-    ruler = functools.cache(lambda: ruler_facts(options))  # takes seconds: asked last where it can be
+    # takes seconds: asked last where it can be
+    ruler = functools.cache(lambda: ruler_facts(options.sources, case.device))
     path = _path(options, conditions, ruler()["device_name"] if case.device == "gpu" else None, case)
     rows = read_baseline(path)
     try:
@@ -180,11 +172,10 @@ def _since(baseline):
     return f"baseline of {conditions['time']}, git {conditions['git']['sha']}"
 
 
-def update(options, argv, console):
+def update(options, arm, argv, console):
     """Measure the arm twice and the ruler, store them as the baseline; returns what `regress` does."""
-    arm = f"paddle-{options.impl}"
     specs = {**ARMS, AGAIN: replace(ARMS[arm], name=AGAIN)}
-    rows, _ = measured(replace(options, arms=[arm, RULER, AGAIN]), argv, specs=specs, narrow=narrow_to_ruler)
+    rows, _ = measured(replace(options, arms=(arm, RULER, AGAIN)), argv, specs=specs, narrow=narrow_to_ruler)
     if interrupted(rows):
         return INTERRUPTED, "interrupted: no baseline stored", []
     reason = why_invalid(rows)
@@ -210,16 +201,19 @@ def outcome(verdicts):
     return 0, "no regression"
 
 
-def regress(options, argv, console):
-    """Measure, print the table; returns (exit status, the last line to print, verdicts). UserError: cannot tell."""
-    arm = f"paddle-{options.impl}"
+def regress(options, impl, renew, argv, console):
+    """Measure, print the table; returns (exit status, the last line to print, verdicts). UserError: cannot tell.
+
+    options: a RunOptions, whose arms become paddle-`impl` and the ruler; renew: store a new baseline instead.
+    """
+    arm = f"paddle-{impl}"
     check_writable(options.out)
     for name in (arm, RULER):
         reason = missing_source(ARMS[name], options)
         if reason:
             raise UserError(f"{name}: {reason}")
-    if options.update:
-        return update(options, argv, console)
+    if renew:
+        return update(options, arm, argv, console)
     if not any(Path(options.out).rglob(BASELINE)):
         raise UserError(f"no {BASELINE} below {options.out}: store one with UPDATE=1 on a version known to be good")
     baseline = []
@@ -228,7 +222,7 @@ def regress(options, argv, console):
         baseline[:] = baseline or comparable_baseline(options, arm, case, conditions)
 
     def measure():
-        return measured(replace(options, arms=[arm, RULER]), argv, narrow=narrow_to_ruler, before=look)[0]
+        return measured(replace(options, arms=(arm, RULER)), argv, narrow=narrow_to_ruler, before=look)[0]
 
     verdicts, runs = decided(measure, lambda rows: judge_stored(arm, baseline, rows))
     console.print(conditions_line(runs[0]), verdict_table(verdicts), stopped_line(runs),

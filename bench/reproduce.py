@@ -18,7 +18,7 @@ from bench.arms import ARMS
 from bench.conditions import Sampler
 from bench.process import Worker, WorkerFailed
 from bench.progress import Progress
-from bench.provenance import machine_name, physical_cores, without_paths
+from bench.provenance import machine_name, without_paths
 from bench.report import (
     busy_notes,
     by_arm,
@@ -31,8 +31,9 @@ from bench.report import (
     provenance_markdown,
 )
 from bench.results import check_writable
-from bench.run import VOCABULARY, Session, make_prompts, run, watched_gpu
+from bench.run import run
 from bench.schema import Row
+from bench.session import VOCABULARY, Session, make_prompts, watched_gpu
 from bench.statistics import ratio_interval, summary
 from core.config import ModelConfig
 from core.errors import UserError
@@ -68,13 +69,12 @@ def later_ms(ms):
 
 def published_rows(options, rows):
     """A row of stage "published" per arm: one after the other, as published; only arms that passed the gate run."""
-    config = ModelConfig.load(options.checkpoint)
-    image = np.asarray(load_image(options.image), np.uint8)
+    config = ModelConfig.load(options.sources.checkpoint)
+    image = np.asarray(load_image(options.case.photograph), np.uint8)
     ids, *_ = make_prompts(options, config)
-    case, threads = rows[0].case, options.threads or physical_cores()
-    made, interrupted = [], rows[0].provenance["rounds"]["interrupted"]
+    case, made, interrupted = rows[0].case, [], rows[0].provenance["rounds"]["interrupted"]
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch, Progress() as progress:
-        session = Session(options, ARMS, image, ids, threads, scratch)
+        session = Session(options, ARMS, image, ids, scratch)
         for arm, stages in by_arm(of_first_case(rows)).items():
             whole, samples = stages["end_to_end"], []
             status, reason, conditions = whole.status, whole.reason, whole.provenance
@@ -102,8 +102,8 @@ def _passes(session, options, config, arm, case):
         worker.wait_ready()
         worker.call("load", **session.load(spec))
         worker.call("prepare", **session.prepare(case))
-        vocabulary = str((Path(options.checkpoint) / VOCABULARY).resolve())
-        passes = worker.call("published", image=str(Path(options.image).resolve()), vocabulary=vocabulary,
+        vocabulary = str((Path(options.sources.checkpoint) / VOCABULARY).resolve())
+        passes = worker.call("published", image=str(Path(options.case.photograph).resolve()), vocabulary=vocabulary,
                              image_start_id=config.image_start_id, passes=WARM_UP + PASSES)["ms"]
     finally:
         worker.close()
@@ -161,9 +161,9 @@ def reproduce(options, argv):
 
     Raises UserError before anything is measured.
     """
-    if not Path(options.exported_fused).is_dir():
-        raise UserError(f"{options.exported_fused} does not exist: run `make export` first")
-    options = replace(options, arms=list(PAIR))
+    if not Path(exported := options.sources.folders["exported_fused"]).is_dir():
+        raise UserError(f"{exported} does not exist: run `make export` first")
+    options = replace(options, arms=PAIR)
     check_writable(options.out)
     with tempfile.TemporaryDirectory(prefix="bench-") as aside:  # the full comparison's rows stay where they are
         _, rows = run(replace(options, out=aside), argv)

@@ -1,111 +1,37 @@
 """One run: check what was asked, let the arms contest, store the rows, tables and plots."""
 
-import os
 import tempfile
 import time
-from dataclasses import dataclass, field, replace
-from itertools import cycle, islice, zip_longest
+from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 
 from bench import card, provenance
 from bench.arms import ARMS, GATE_ARM
-from bench.conditions import Gpu, Sampler
+from bench.conditions import Sampler
 from bench.contest import Contest
 from bench.device_memory import DeviceMemory
-from bench.gate import Judge, half_errors
-from bench.process import Worker, WorkerFailed
 from bench.progress import Progress
 from bench.results import check_writable, store_rows, write_results
 from bench.schema import CASE_STAGES, OPTIONAL, STAGES, Case, Row
+from bench.session import Session, make_prompts, watched_gpu
 from bench.stopping import Stopping, is_warm
-from bench.work import decode_bytes, matrix_shapes, weights_bytes, work
-from core.errors import UserError
+from bench.work import decode_bytes, weights_bytes, work
 from export.checkpoint import open_checkpoint
 from infer.image import load_image
-from infer.prompt import with_image
-from infer.tokenizer import Tokenizer
 
-VOCABULARY = "qwen.tiktoken"
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-KERNEL_LIBRARY = "libqwen_vl_kernels.so"
-CEILINGS = "bench.ceilings:Ceilings"
-COLD_PASSES = 3
 MEMORY_SHARE = 0.8   # of the device that arms loaded together may fill with weights
 
 
-@dataclass
-class Options:
-    """What a run is asked for; the names are those of the command line."""
-
-    checkpoint: str
-    image: str
-    prompt: str
-    out: str
-    exported_native: str = ""
-    exported_fused: str = ""
-    exported_stock: str = ""
-    arms: list = field(default_factory=list)
-    preset: str = ""               # default: the checkpoint folder's name
-    dtype: str = "float32"
-    device: str = "cpu"            # "cpu" | "gpu"
-    batch: int = 1
-    new_tokens: int = 32
-    prompt_tokens: int = 0         # the prompt's text is repeated until it has as many; 0: as it is
-    rounds: int = 200              # the most
-    budget: float = 45             # seconds of rounds, of all arms together
-    warmup: int = 8                # the most passes of an arm; 0: none, and no first run
-    batches: list = field(default_factory=list)    # further cases: these batches with `new_tokens`,
-    lengths: list = field(default_factory=list)    # and these numbers of new tokens with `batch`
-    case_rounds: int = 3
-    case_arms: list = field(default_factory=list)  # arms that measure them; none: all
-    case_budget: float = 0         # seconds of an arm after which it begins no further case; 0: none
-    cold: int = COLD_PASSES        # passes with the L2 cache overwritten before each stage, on a GPU
-    sequential: bool = False       # one arm after the other, although all would fit into memory
-    deadline: float = 0            # seconds after which nothing new is begun; 0: none
-    threads: int = 0               # 0: physical cores
-    python: dict = field(default_factory=dict)        # framework -> interpreter
-    environment: dict = field(default_factory=dict)   # framework -> {variable: value}
-
-
-def make_prompts(options, config):
-    """B equal prompts of token ids with one image each; raises UserError when they do not fit the model.
-
-    A prompt that shall have `options.prompt_tokens` goes on with the tokens of its own text, again and again.
-    """
-    tokenizer = Tokenizer(Path(options.checkpoint) / VOCABULARY, config.image_start_id)
-    ids = tokenizer.encode(with_image(options.prompt, 1))
-    if options.prompt_tokens:
-        text = tokenizer.encode(options.prompt)
-        ids += list(islice(cycle(text), max(0, options.prompt_tokens - len(ids)))) if text else []
-        if len(ids) != options.prompt_tokens:
-            raise UserError(f"--prompt-tokens {options.prompt_tokens}: the prompt has {len(ids)}, and only more can be "
-                            "made of it")
-    total = len(ids) + max(options.new_tokens, *options.lengths, 0)
-    if total > config.max_position_embeddings:
-        raise UserError(f"prompt and new tokens need {total} positions, the model has "
-                        f"{config.max_position_embeddings}: shorten the prompt or lower --new-tokens")
-    return [ids] * options.batch
-
-
-def missing_source(spec, options):
-    """Why an arm has nothing to load, or nothing to run on, or None."""
-    if spec.gpu_only and options.device == "cpu":
-        return f"needs a GPU: {spec.gpu_only}"
-    source = getattr(options, spec.source)
-    if not source:
-        return f"no --{spec.source.replace('_', '-')} given"
-    return None if Path(source).is_dir() else f"{source} does not exist: export it first"
-
-
-def further_cases(case, options):
+def further_cases(case, further):
     """The other cases of a run, each once: every batch at the run's length, every length at the run's batch.
 
     They take turns, so that a budget which ends early has seen some of both.
     """
     made = []
-    for batch, length in zip_longest(options.batches, options.lengths):
+    for batch, length in zip_longest(further.batches, further.lengths):
         made += [replace(case, batch=batch)] if batch else []
         made += [replace(case, new_tokens=length)] if length else []
     return [other for other in dict.fromkeys(made) if other != case]
@@ -145,103 +71,11 @@ def arm_rows(entry, case, conditions, rounds):
     return rows
 
 
-class Session:
-    """What all workers of one run are started and loaded with; `deadline` as in bench.process.Worker."""
-
-    def __init__(self, options, specs, image, ids, threads, scratch, deadline=None):
-        self.options, self.specs, self.ids, self.threads, self.deadline = options, specs, ids, threads, deadline
-        self.scratch = Path(scratch)
-        self.picture = str(self.scratch / "image.npy")
-        np.save(self.picture, image)
-
-    def start(self, framework):
-        """(interpreter, environment) of a framework's workers."""
-        threads = dict.fromkeys(THREAD_VARIABLES, str(self.threads))
-        return (self.options.python[framework],
-                {**threads, **card.counted_as_nvml(), **self.options.environment.get(framework, {})})
-
-    def load(self, spec, **changes):
-        """Arguments of the `load` call."""
-        return {"source": str(Path(getattr(self.options, spec.source)).resolve()), "dtype": self.options.dtype,
-                "device": self.options.device, "threads": self.threads, **spec.options, **changes}
-
-    def prepare(self, case):
-        """Arguments of the `prepare` call."""
-        return {"image": self.picture, "prompts": [self.ids] * case.batch, "new_tokens": case.new_tokens}
-
-    def spawn(self, contest, entries):
-        """Start every arm that has weights; the others leave as skipped."""
-        for entry in entries:
-            spec = self.specs[entry.name]
-            reason = missing_source(spec, self.options)
-            if reason:
-                entry.leave("skipped", reason)
-            else:
-                python, env = self.start(spec.framework)
-                contest.spawn(entry, spec.target, python, {**env, **spec.environment}, spec.root)
-        contest.wait_ready()
-
-    def load_group(self, contest, case):
-        for entry in contest.running:
-            contest.load(entry, self.load(self.specs[entry.name]), self.prepare(case))
-
-    def gate_outputs(self, progress, case, **load):
-        """Outputs of the gate arm, loaded with changed arguments and closed again; None, with a note, if it fails."""
-        spec = self.specs[GATE_ARM]
-        with Contest([f"reference-{load['dtype']}"], self.scratch, progress, self.deadline) as alone:
-            entry, = alone.entries
-            alone.spawn(entry, spec.target, *self.start(spec.framework))
-            alone.wait_ready()
-            if entry.worker:
-                alone.load(entry, self.load(spec, **load), self.prepare(case))
-            outputs = alone.outputs(entry) if entry.worker else None
-        if outputs is None:
-            progress.note(f"{entry.name}: {entry.status}: {entry.reason}")
-        return outputs
-
-    def judge(self, progress, case):
-        """The gate; in half precision its float32 reference runs now, over the same rounded weights."""
-        dtype = self.options.dtype
-        if dtype == "float32":
-            return Judge(dtype, GATE_ARM)
-        reference = self.gate_outputs(progress, case, dtype="float32", rounded_to=dtype)
-        scale = None
-        if reference is not None and GATE_ARM not in self.options.arms:
-            outputs = self.gate_outputs(progress, case, dtype=dtype)
-            scale = None if outputs is None else half_errors(reference, outputs)
-        return Judge(dtype, GATE_ARM, reference, scale)
-
-    def ceilings(self, progress, case, config):
-        """The device's ceilings, see bench.ceilings; {"reason"} if they cannot be measured."""
-        progress.doing("ceilings of the device")
-        operators = self.options.environment.get("paddle", {}).get("QWEN_VL_OPS") or os.environ.get("QWEN_VL_OPS")
-        library = (Path(operators).parent if operators else provenance.ROOT / "build" / "ops" / "gpu") / KERNEL_LIBRARY
-        worker = None
-        try:
-            worker = Worker(CEILINGS, self.start("torch")[0], self.scratch / "ceilings.log", self.start("torch")[1],
-                            deadline=self.deadline)
-            worker.wait_ready()
-            found = worker.call("ceilings", library=str(library.resolve()), dtype=case.dtype,
-                                shapes=matrix_shapes(config, case.batch, case.prompt_tokens))
-        except WorkerFailed as e:
-            found = {"reason": str(e)}
-        finally:
-            if worker:
-                worker.close()
-        return {name: provenance.without_paths(value) if isinstance(value, str) else value
-                for name, value in found.items()}
-
-
-def watched_gpu(options):
-    """The bench.conditions.Gpu that the arms run on, of a run on the CPU the first; UserError if they have several."""
-    return Gpu(environment=card.seen_by(options.environment.values()) if options.device == "gpu" else None)
-
-
 def is_sequential(options, config, arms, memory):
     """Whether arms must hold their weights one after the other: asked for, or too much for the device together."""
-    if options.sequential or options.device != "gpu" or memory.total is None:
-        return options.sequential
-    return arms * weights_bytes(config, options.dtype) / 2**20 > MEMORY_SHARE * memory.total
+    if options.limits.sequential or options.case.device != "gpu" or memory.total is None:
+        return options.limits.sequential
+    return arms * weights_bytes(config, options.case.dtype) / 2**20 > MEMORY_SHARE * memory.total
 
 
 def in_sequence(entries, specs):
@@ -267,32 +101,32 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
     group of arms where there are several, `before` with (case, conditions), the rows' provenance as far as it is known,
     before anything is started: it may raise UserError.
     """
-    deadline = time.monotonic() + options.deadline if options.deadline else None
-    checkpoint = open_checkpoint(options.checkpoint)
-    config = checkpoint.config
-    image = np.asarray(load_image(options.image), np.uint8)
+    asked, sources, limits = options.case, options.sources, options.limits
+    deadline = time.monotonic() + limits.deadline if limits.deadline else None
+    checkpoint = open_checkpoint(sources.checkpoint)
+    config, photograph = checkpoint.config, asked.photograph
+    image = np.asarray(load_image(photograph), np.uint8)
     (ids, *_) = make_prompts(options, config)
-    threads = options.threads or provenance.physical_cores()
     check_writable(options.out)
-    preset = provenance.preset_name(options.preset or Path(options.checkpoint).resolve().name)
-    case = Case(preset, options.dtype, options.device, options.batch, len(ids), options.new_tokens)
-    others = further_cases(case, options)
-    exported = [path for name, path in vars(options).items() if name.startswith("exported_") and Path(path).is_dir()
-                and path]
+    preset = provenance.preset_name(asked.preset or Path(sources.checkpoint).resolve().name)
+    case = Case(preset, asked.dtype, asked.device, asked.batch, len(ids), asked.new_tokens)
+    others = further_cases(case, options.further)
+    exported = [path for name, path in sources.folders.items() if name != "checkpoint" and path
+                and Path(path).is_dir()]
     gpu = watched_gpu(options)
-    conditions = provenance.collect(argv, threads, provenance.checkpoint_identity(checkpoint, exported),
-                                    options.image, gpu)
+    conditions = provenance.collect(argv, sources.cpu_threads,
+                                    provenance.checkpoint_identity(checkpoint, exported), photograph, gpu)
     if before:
         before(case, conditions)
     conditions["work"] = work(case, config)
     conditions["work_of"] = {other.slug: work(other, config) for other in others}
-    rounds = conditions["rounds"] = {"asked": options.rounds, "budget_s": options.budget, "interrupted": False}
-    if memory is None and options.device == "gpu":
-        memory = DeviceMemory(environment=card.seen_by(options.environment.values()))
+    rounds = conditions["rounds"] = {"asked": limits.rounds, "budget_s": limits.budget, "interrupted": False}
+    if memory is None and case.device == "gpu":
+        memory = DeviceMemory(environment=card.seen_by(sources.environment.values()))
     with (tempfile.TemporaryDirectory(prefix="bench-") as scratch, progress or Progress() as shown,
           Sampler(gpu) as sampler, Contest(options.arms, scratch, shown, deadline) as contest):
-        session = Session(options, specs, image, ids, threads, scratch, deadline)
-        if options.device == "gpu":
+        session = Session(options, specs, image, ids, scratch, deadline)
+        if case.device == "gpu":
             conditions["ceilings"] = session.ceilings(shown, case, config)
         judge = session.judge(shown, case)
         session.spawn(contest, contest.entries)
@@ -302,7 +136,7 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
         try:
             for group in groups:
                 contest.group = group
-                stopping = Stopping(options.rounds, options.budget / len(groups), narrow)
+                stopping = Stopping(limits.rounds, limits.budget / len(groups), narrow)
                 measure_group(contest, session, case, others, judge, memory if sequential else None, config, stopping)
                 contest.close_group()
                 if sequential and store:
@@ -319,6 +153,7 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
 
 def measure_group(contest, session, case, others, judge, memory, config, stopping):
     """Everything that the arms of one group do; `memory` watches the device where one arm has it for itself."""
+    limits, further = session.options.limits, session.options.further
     if memory:
         memory.start()
     try:
@@ -326,10 +161,10 @@ def measure_group(contest, session, case, others, judge, memory, config, stoppin
         for entry in contest.running:
             if entry.weights != case.dtype:
                 entry.work = {"weights": entry.weights, "decode_bytes": decode_bytes(config, entry.weights)}
-        if session.options.warmup:
+        if limits.warmup:
             contest.first_run()
         contest.pass_gate(judge)
-        contest.warm_up(session.options.warmup, case.device)
+        contest.warm_up(limits.warmup, case.device)
         contest.measure(stopping)
         contest.peak_memory()
     finally:
@@ -340,21 +175,21 @@ def measure_group(contest, session, case, others, judge, memory, config, stoppin
             entry.counted["device_memory"] = f"use of the whole device, by {memory.source}"
             entry.samples["beyond_weights"] = [used - weights_bytes(config, entry.weights) / 2**20]
     if case.device == "gpu":
-        contest.measure_cold(session.options.cold)
+        contest.measure_cold(limits.cold)
     for other in others:
-        contest.measure_case(other, session.prepare(other), session.options.case_rounds,
-                             session.options.warmup, judge,
-                             session.options.case_arms or session.options.arms, session.options.case_budget)
+        contest.measure_case(other, session.prepare(other), further.case_rounds, limits.warmup, judge,
+                             further.case_arms or session.options.arms, further.case_budget)
 
 
 def results_of(contest, case, conditions, options, judge):
     """(rows, accuracy) of what is there by now."""
-    rows = [row for entry in contest.entries for row in arm_rows(entry, case, conditions, options.case_rounds)]
+    further = options.further
+    rows = [row for entry in contest.entries for row in arm_rows(entry, case, conditions, further.case_rounds)]
     return rows, {
-        "reference": judge.name, "dtype": options.dtype, "scale": judge.scale,
+        "reference": judge.name, "dtype": case.dtype, "scale": judge.scale,
         "arms": {entry.name: entry.accuracy for entry in contest.entries},
         "agreement": {other.slug: {entry.name: entry.cases[other].agreement for entry in contest.entries
-                                   if other in entry.cases} for other in further_cases(case, options)}}
+                                   if other in entry.cases} for other in further_cases(case, further)}}
 
 
 def exit_status(rows):
@@ -364,7 +199,3 @@ def exit_status(rows):
     failed = any(row.status == "failed" for row in rows)
     measured = any(row.samples for row in rows if row.stage == "end_to_end")
     return int(failed or not measured)
-
-
-def default_device():
-    return "gpu" if os.path.exists("/dev/nvidia0") else "cpu"

@@ -8,8 +8,9 @@ import pytest
 
 from bench import card, device_memory
 from bench.conditions import Gpu
-from bench.run import Options, watched_gpu
+from bench.session import watched_gpu
 from core.errors import UserError
+from tests.bench_options import run_options
 
 UUIDS = ["GPU-aaaa0000-0000-0000-0000-000000000000", "GPU-bbbb1111-1111-1111-1111-111111111111",
          "GPU-bbbb2222-2222-2222-2222-222222222222", "GPU-dddd3333-3333-3333-3333-333333333333"]
@@ -110,7 +111,7 @@ def test_arms_count_as_nvml_does(monkeypatch):
 
 def options(torch, paddle):
     added = {"torch": torch, "paddle": paddle}
-    return Options("", "", "", "", device="gpu", environment={
+    return run_options(device="gpu", environment={
         name: {"CUDA_VISIBLE_DEVICES": value} if value else {} for name, value in added.items()})
 
 

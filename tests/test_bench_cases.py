@@ -11,14 +11,15 @@ import pytest
 from bench.arms import ARMS, GATE_ARM, ArmSpec
 from bench.contest import Entry
 from bench.device_memory import DeviceMemory
+from bench.options import FurtherCases
 from bench.report import display_frame, of_first_case
 from bench.results import report
-from bench.run import Options, exit_status, further_cases, in_sequence, run
+from bench.run import exit_status, further_cases, in_sequence, run
 from bench.schema import Case, read_rows
 from bench.work import decode_bytes, weights_bytes, work
 from core.config import ModelConfig
 from export.synthetic import write_checkpoint
-from infer.image import default_image
+from tests.bench_options import run_options
 
 ROOT = Path(__file__).parents[1]
 FAKE = "tests.bench_fake_arm:FakeArm"
@@ -37,9 +38,8 @@ def compete(checkpoint, tmp_path):
         diary = tmp_path / "diary"
         specs = {name: ArmSpec(name, "torch", FAKE, "checkpoint", {"name": name, "diary": str(diary), **options})
                  for name, options in {EAGER: {}, **arms}.items()}
-        options = Options(**{"checkpoint": str(checkpoint), "image": str(default_image()), "prompt": "What is it?",
-                             "out": str(tmp_path / "results"), "arms": list(arms), "new_tokens": 4, "rounds": 2,
-                             "warmup": 0, "python": {"torch": sys.executable}, **changes})
+        options = run_options(**{"checkpoint": checkpoint, "out": str(tmp_path / "results"), "arms": tuple(arms),
+                                 "new_tokens": 4, "rounds": 2, "warmup": 0, **changes})
         folder, rows = run(options, ["bench"], specs=specs, memory=memory)
         return rows, folder, diary.read_text().split() if diary.exists() else []
     return competed
@@ -186,8 +186,8 @@ def test_case_budget_of_an_arm(compete):
 
 def test_batches_and_lengths_take_turns():
     case = Case("tiny", "float32", "cpu", 1, 290, 4)
-    options = Options("", "", "", "", batches=[1, 2, 3], lengths=[4, 8])
-    assert [(other.batch, other.new_tokens) for other in further_cases(case, options)] == [(2, 4), (1, 8), (3, 4)]
+    further = FurtherCases(batches=(1, 2, 3), lengths=(4, 8))
+    assert [(other.batch, other.new_tokens) for other in further_cases(case, further)] == [(2, 4), (1, 8), (3, 4)]
 
 
 def test_gpu_clock_and_cold_passes_are_stages(compete, monkeypatch):

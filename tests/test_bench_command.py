@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import parse, to_options
+from bench.__main__ import asked, parse
 from bench.schema import read_rows
 
 ROOT = Path(__file__).parents[1]
@@ -79,14 +79,14 @@ def test_bad_arguments(args):
 def test_interpreters_and_environment(monkeypatch):
     monkeypatch.setenv("TORCH_PYTHON", "/usr/bin/python-of-torch")
     monkeypatch.delenv("PADDLE_PYTHON", raising=False)
-    options = to_options(parse(["run", "--checkpoint", "x", "--paddle-env", "PYTHONPATH=/a=b", "LD_LIBRARY_PATH=/c:/d",
-                               "--paddle-env", "E=", "--device", "gpu", "--batches", "1,2", "--lengths", "16"]))
-    assert options.python == {"torch": "/usr/bin/python-of-torch", "paddle": sys.executable}
-    assert options.environment == {"torch": {}, "paddle": {"PYTHONPATH": "/a=b", "LD_LIBRARY_PATH": "/c:/d",
-                                                          "E": ""}}
-    assert options.device == "gpu" and "torch-compile" in options.arms
-    assert (options.batches, options.lengths) == ([1, 2], [16])
+    options = asked(parse(["run", "--checkpoint", "x", "--paddle-env", "PYTHONPATH=/a=b", "LD_LIBRARY_PATH=/c:/d",
+                           "--paddle-env", "E=", "--device", "gpu", "--batches", "1,2", "--lengths", "16"]))
+    assert options.sources.python == {"torch": "/usr/bin/python-of-torch", "paddle": sys.executable}
+    assert options.sources.environment == {"torch": {}, "paddle": {"PYTHONPATH": "/a=b", "LD_LIBRARY_PATH": "/c:/d",
+                                                                  "E": ""}}
+    assert options.case.device == "gpu" and "torch-compile" in options.arms
+    assert (options.further.batches, options.further.lengths) == ((1, 2), (16,))
 
 
 def test_compiled_arm_is_no_default_on_the_cpu():
-    assert "torch-compile" not in to_options(parse(["run", "--checkpoint", "x", "--device", "cpu"])).arms
+    assert "torch-compile" not in asked(parse(["run", "--checkpoint", "x", "--device", "cpu"])).arms

@@ -12,12 +12,12 @@ from rich.console import Console
 import bench.git
 from bench import compare as module
 from bench.arms import ARMS
-from bench.compare import CompareOptions, compare, judge_pair
+from bench.compare import compare, judge_pair
 from bench.schema import read_rows
 from bench.versions import PROTOCOL, build, check_out, commit_of, linked
 from core.errors import UserError
 from export.synthetic import write_checkpoint
-from infer.image import default_image
+from tests.bench_options import run_options
 
 
 @pytest.fixture
@@ -126,18 +126,18 @@ def compared(tmp_path, repository, monkeypatch):
     repository({"next": "version"})
     monkeypatch.setattr(module, "build", lambda *args: tmp_path)
     fake = replace(ARMS["paddle-fused"], target="tests.bench_fake_arm:FakeArm")
-    monkeypatch.setattr(module, "version_arms", lambda options, found: {
-        "base": replace(fake, source="exported_base"), "head": replace(fake, source="exported_head", options=head),
-        "base-again": replace(fake, source="exported_base")})
+    monkeypatch.setattr(module, "version_arms", lambda versions, impl, device: {
+        "base": replace(fake, source="base"), "head": replace(fake, source="head", options=head),
+        "base-again": replace(fake, source="base")})
     head = {}
 
     def run(**options):
         head.update(options)
         console = Console(record=True, width=200, quiet=False)
-        found = CompareOptions(checkpoint=str(checkpoint), image=str(default_image()), prompt="What?", new_tokens=3,
-                               out=str(tmp_path / "results"), base="HEAD~1", build=str(tmp_path / "build"), budget=1,
-                               rounds=10, warmup=0, python={"paddle": sys.executable})
-        status = compare(found, ["python", "-m", "bench", "compare"], console)
+        measuring = run_options(checkpoint=checkpoint, new_tokens=3, out=str(tmp_path / "results"), budget=1, rounds=10,
+                                warmup=0, cold=0)
+        status = compare(measuring, ("HEAD~1", "HEAD"), "fused", tmp_path / "build",
+                         ["python", "-m", "bench", "compare"], console)
         stored, = (tmp_path / "results").rglob("*.jsonl")
         return status, read_rows(stored), console.export_text()
     return run

@@ -6,16 +6,15 @@ The outcome depends on the machine's time, so this runs on request only, alone a
 """
 
 import os
-import sys
 from dataclasses import replace
 
 import pytest
 
 from bench.arms import ARMS
-from bench.compare import AGAIN, BASE, HEAD, CompareOptions, narrow_pair
+from bench.compare import AGAIN, BASE, HEAD, ROUNDS, narrow_pair
 from bench.run import measured
 from bench.verdict import PARTS, decided, paired, samples_of, why_invalid
-from infer.image import default_image
+from tests.bench_options import run_options
 
 SHARE = 0.05
 SECONDS = 30   # of rounds; a pass of the tiny preset takes milliseconds
@@ -26,10 +25,9 @@ def test_planted_slowdown_is_found_in_its_stage(exported_tiny, tmp_path):
     spec = replace(ARMS["paddle-fused"], target="tests.bench_slow_arm:SlowArm")
     specs = {name: replace(spec, name=name, options={"share": share})
              for name, share in ((BASE, 0.0), (HEAD, SHARE), (AGAIN, 0.0))}
-    options = CompareOptions(checkpoint=str(exported_tiny.parent / "checkpoint"), image=str(default_image()),
-                             prompt="What is it?", out=str(tmp_path), arms=[BASE, HEAD, AGAIN], preset="tiny",
-                             new_tokens=2, exported_fused=str(exported_tiny), budget=SECONDS, threads=1,
-                             python={"paddle": sys.executable})
+    options = run_options(checkpoint=exported_tiny.parent / "checkpoint", out=str(tmp_path), arms=(BASE, HEAD, AGAIN),
+                          preset="tiny", new_tokens=2, exported_fused=exported_tiny, budget=SECONDS, rounds=ROUNDS,
+                          cold=0, threads=1)
     busy = []
 
     def measure():

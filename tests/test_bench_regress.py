@@ -11,12 +11,13 @@ from rich.console import Console
 
 from bench import regress as module
 from bench.contest import Entry
-from bench.regress import BASELINE, CANNOT_TELL, REGRESSION, RULER, RegressOptions, outcome, regress, told
+from bench.regress import BASELINE, BUDGET, CANNOT_TELL, REGRESSION, ROUNDS, RULER, outcome, regress, told
 from bench.schema import Case, Row
 from bench.stopping import CHECK_EVERY
 from bench.verdict import STAGES, Verdict
 from core.errors import UserError
 from tests.bench_noise import PARTS, Noise
+from tests.bench_options import run_options
 
 TRIALS, SHARE = 20, 0.05
 CASE = Case("small", "float32", "cpu", 1, 316, 32)
@@ -56,7 +57,7 @@ def machine(noise, monkeypatch, tmp_path, measurements):
             measurements.append(options.arms)
             slower = share if left[0] > 0 else 0.0
             left[0] -= 1
-            most = int(options.budget / sum(seconds[arm] for arm in options.arms))
+            most = int(options.limits.budget / sum(seconds[arm] for arm in options.arms))
             workers = noise.passes(np.random.default_rng(next(seeds)), most, workers=len(options.arms),
                                    slow_part=slow_part, share=slower, slow_worker=0)
             arms = dict(zip(options.arms, workers, strict=True))
@@ -67,10 +68,9 @@ def machine(noise, monkeypatch, tmp_path, measurements):
                     for arm in options.arms for stage in STAGES], {}
         monkeypatch.setattr(module, "measured", measured)
         console = Console(record=True, width=400)
-        monkeypatch.setattr(module, "ruler_facts", lambda options: {**now["versions"], "device_name": None})
-        options = RegressOptions(checkpoint=str(out), image="", prompt="", exported_fused=str(out), out=str(out),
-                                 update=update)
-        status = told(lambda: regress(options, ["python", "-m", "bench", "regress"], console), console,
+        monkeypatch.setattr(module, "ruler_facts", lambda sources, device: {**now["versions"], "device_name": None})
+        options = run_options(checkpoint=out, exported_fused=out, out=str(out), budget=BUDGET, rounds=ROUNDS)
+        status = told(lambda: regress(options, "fused", update, ["python", "-m", "bench", "regress"], console), console,
                       tmp_path / "verdict.json")
         return status, console.export_text().strip().splitlines()[-1].strip()
     return run
@@ -210,32 +210,31 @@ def test_a_baseline_that_is_none_is_refused_before_anything_is_measured(machine,
 @pytest.mark.parametrize("update", [False, True])
 def test_an_arm_without_weights_is_refused_before_anything_is_measured(monkeypatch, tmp_path, update):
     monkeypatch.setattr(module, "measured", lambda *_, **__: pytest.fail("measured"))
-    options = RegressOptions(str(tmp_path), "", "", exported_fused="/no/such", out=str(tmp_path), update=update)
+    options = run_options(checkpoint=tmp_path, exported_fused="/no/such", out=str(tmp_path))
     with pytest.raises(UserError, match="/no/such does not exist: export it first"):
-        regress(options, [], Console())
+        regress(options, "fused", update, [], Console())
 
 
 def test_a_baseline_belongs_to_the_card_that_the_ruler_sees(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "ruler_facts", lambda options: {"torch": "2", "device_name": "NVIDIA H200"})
+    monkeypatch.setattr(module, "ruler_facts", lambda sources, device: {"torch": "2", "device_name": "NVIDIA H200"})
     gpu = replace(CASE, device="gpu")
     with pytest.raises(UserError, match=f"no baseline at {tmp_path}/nvidia-h200/{gpu.slug}/"):
-        module.comparable_baseline(RegressOptions("", "", "", str(tmp_path), device="gpu"), ARM, gpu, CONDITIONS)
+        module.comparable_baseline(run_options(out=str(tmp_path), device="gpu"), ARM, gpu, CONDITIONS)
 
 
 def test_the_ruler_tells_its_version(tmp_path):
-    facts = module.ruler_facts(RegressOptions("", "", "", "", python={"torch": os.environ.get("TORCH_PYTHON")
-                                                                      or sys.executable}))
+    python = {"torch": os.environ.get("TORCH_PYTHON") or sys.executable}
+    facts = module.ruler_facts(run_options(python=python).sources, "cpu")
     assert facts["torch"][0].isdigit() and facts["device_name"] is None
 
 
 def test_an_interpreter_without_the_ruler(tmp_path):
-    options = RegressOptions("", "", "", "", python={"torch": sys.executable})
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho 'No module named torch' >&2\nexit 1\n")
     python.chmod(0o755)
     for path, reason in ((python, "No module named torch"), (tmp_path / "none", "No such file")):
         with pytest.raises(UserError, match=reason):
-            module.ruler_facts(replace(options, python={"torch": str(path)}))
+            module.ruler_facts(run_options(python={"torch": str(path)}).sources, "cpu")
 
 
 def test_rounds_end_where_one_of_the_two_has_dropped_out():

@@ -1,18 +1,16 @@
 """The published comparison: the protocol's arithmetic, what is quoted, what the comparison says of itself."""
 
 import json
-import sys
 
 import pytest
 
 from bench import reproduce
 from bench.arms import ArmSpec
 from bench.reproduce import PASSES, PUBLISHED, WARM_UP, later_ms, markdown, table
-from bench.run import Options
 from bench.schema import Case, Row, read_rows
 from core.errors import UserError
 from export.synthetic import write_checkpoint
-from infer.image import default_image
+from tests.bench_options import run_options
 
 CASE = Case("tiny", "float32", "cpu", 1, 290, 8)
 CONDITIONS = {"argv": ["python"], "platform": "Linux", "cpu": "A CPU", "cores": 2, "threads": 2, "load_average": 0.0,
@@ -56,9 +54,8 @@ def test_source_and_flaws_are_named():
 
 
 def options_for(checkpoint, tmp_path, **changes):
-    return Options(**{"checkpoint": str(checkpoint), "image": str(default_image()), "prompt": "What is it?",
-                      "out": str(tmp_path / "results"), "new_tokens": 4, "rounds": 2, "warmup": 0,
-                      "exported_fused": str(checkpoint), "python": {"torch": sys.executable}, **changes})
+    return run_options(**{"checkpoint": checkpoint, "out": str(tmp_path / "results"), "new_tokens": 4, "rounds": 2,
+                          "warmup": 0, "exported_fused": checkpoint, **changes})
 
 
 def test_missing_export_is_found_before_anything_starts(tmp_path):

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import sys
 import time
 
 import pytest
@@ -10,12 +9,12 @@ import pytest
 from bench import process
 from bench.arms import ArmSpec
 from bench.contest import Contest
-from bench.run import Options, exit_status, run
+from bench.run import exit_status, run
 from bench.schema import OPTIONAL, read_rows
 from bench.schema import STAGES as ALL_STAGES
 from core.errors import UserError
 from export.synthetic import write_checkpoint
-from infer.image import default_image
+from tests.bench_options import run_options
 
 FAKE = "tests.bench_fake_arm:FakeArm"
 STAGES = [stage for stage in ALL_STAGES if stage not in OPTIONAL]
@@ -34,9 +33,8 @@ def compete(checkpoint, tmp_path):
         diary = tmp_path / "diary"
         specs = {name: ArmSpec(name, "torch", FAKE, options.pop("source", "checkpoint"),
                                {"name": name, "diary": str(diary), **options}) for name, options in arms.items()}
-        options = Options(**{"checkpoint": str(checkpoint), "image": str(default_image()), "prompt": "What is it?",
-                             "out": str(tmp_path / "results"), "arms": list(arms), "new_tokens": 4, "rounds": 3,
-                             "warmup": 0, "python": {"torch": sys.executable}, **changes})
+        options = run_options(**{"checkpoint": checkpoint, "out": str(tmp_path / "results"), "arms": tuple(arms),
+                                 "new_tokens": 4, "rounds": 3, "warmup": 0, **changes})
         folder, rows = run(options, ARGV, specs=specs, memory=memory)
         return ({(row.arm, row.stage, *([row.case] if row.case != rows[0].case else [])): row for row in rows}, folder,
                 diary.read_text().split() if diary.exists() else [])

@@ -6,21 +6,18 @@ from test_bench_gate import changed, reference  # noqa: F401  a fixture
 
 from bench.arms import ARMS, default_arms
 from bench.gate import Judge, compare, compare_half, half_errors
-from bench.run import Options, missing_source
+from bench.session import missing_source
 from bench.worker import answer
 from core.errors import NotHere, UserError
-
-
-def options(device, **changes):
-    return Options(checkpoint="c", image="i", prompt="p", out="o", device=device, **changes)
+from tests.bench_options import run_options
 
 
 def test_the_arm_is_skipped_with_its_reason(tmp_path):
     spec = ARMS["paddle-stock"]
-    on_cpu = missing_source(spec, options("cpu", exported_stock=str(tmp_path)))
+    on_cpu = missing_source(spec, run_options(device="cpu", exported_stock=tmp_path))
     assert on_cpu.startswith("needs a GPU: Paddle has no CPU")
-    assert "--exported-stock" in missing_source(spec, options("gpu"))
-    assert missing_source(spec, options("gpu", exported_stock=str(tmp_path))) is None
+    assert "--exported-stock" in missing_source(spec, run_options(device="gpu"))
+    assert missing_source(spec, run_options(device="gpu", exported_stock=tmp_path)) is None
     assert "paddle-stock" not in default_arms("cpu") + default_arms("gpu")
 
 

@@ -1,0 +1,151 @@
+"""What the workers of one run are started, loaded and prepared with."""
+
+import os
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+
+from bench import card, provenance
+from bench.arms import GATE_ARM
+from bench.conditions import Gpu
+from bench.contest import Contest
+from bench.gate import Judge, half_errors
+from bench.process import Worker, WorkerFailed
+from bench.work import matrix_shapes
+from core.errors import UserError
+from infer.prompt import with_image
+from infer.tokenizer import Tokenizer
+
+VOCABULARY = "qwen.tiktoken"
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+KERNEL_LIBRARY = "libqwen_vl_kernels.so"
+CEILINGS = "bench.ceilings:Ceilings"
+
+
+def make_prompts(options, config):
+    """B equal prompts of token ids with one image each; raises UserError when they do not fit the model.
+
+    A prompt that shall have `prompt_tokens` goes on with the tokens of its own text, again and again.
+    """
+    case = options.case
+    tokenizer = Tokenizer(Path(options.sources.checkpoint) / VOCABULARY, config.image_start_id)
+    ids = tokenizer.encode(with_image(case.prompt, 1))
+    if case.prompt_tokens:
+        text = tokenizer.encode(case.prompt)
+        ids += list(islice(cycle(text), max(0, case.prompt_tokens - len(ids)))) if text else []
+        if len(ids) != case.prompt_tokens:
+            raise UserError(f"--prompt-tokens {case.prompt_tokens}: the prompt has {len(ids)}, and only more can be "
+                            "made of it")
+    total = len(ids) + max(case.new_tokens, *options.further.lengths, 0)
+    if total > config.max_position_embeddings:
+        raise UserError(f"prompt and new tokens need {total} positions, the model has "
+                        f"{config.max_position_embeddings}: shorten the prompt or lower --new-tokens")
+    return [ids] * case.batch
+
+
+def missing_source(spec, options):
+    """Why an arm has nothing to load, or nothing to run on, or None."""
+    if spec.gpu_only and options.case.device == "cpu":
+        return f"needs a GPU: {spec.gpu_only}"
+    source = options.sources.folders.get(spec.source)
+    if not source:
+        return f"no --{spec.source.replace('_', '-')} given"
+    return None if Path(source).is_dir() else f"{source} does not exist: export it first"
+
+
+class Session:
+    """What all workers of one run are started and loaded with.
+
+    options: a bench.options.RunOptions; specs: {arm: ArmSpec}; image: what every row gets, uint8 [height, width, 3];
+    ids: the prompt's tokens; deadline: as in bench.process.Worker.
+    """
+
+    def __init__(self, options, specs, image, ids, scratch, deadline=None):
+        self.case, self.sources, self.options = options.case, options.sources, options
+        self.specs, self.ids, self.deadline = specs, ids, deadline
+        self.scratch = Path(scratch)
+        self.picture = str(self.scratch / "image.npy")
+        np.save(self.picture, image)
+
+    def start(self, framework):
+        """(interpreter, environment) of a framework's workers."""
+        threads = dict.fromkeys(THREAD_VARIABLES, str(self.sources.cpu_threads))
+        return (self.sources.python[framework],
+                {**threads, **card.counted_as_nvml(), **self.sources.environment.get(framework, {})})
+
+    def load(self, spec, **changes):
+        """Arguments of the `load` call."""
+        return {"source": str(Path(self.sources.folders[spec.source]).resolve()), "dtype": self.case.dtype,
+                "device": self.case.device, "threads": self.sources.cpu_threads, **spec.options, **changes}
+
+    def prepare(self, case):
+        """Arguments of the `prepare` call."""
+        return {"image": self.picture, "prompts": [self.ids] * case.batch, "new_tokens": case.new_tokens}
+
+    def spawn(self, contest, entries):
+        """Start every arm that has weights; the others leave as skipped."""
+        for entry in entries:
+            spec = self.specs[entry.name]
+            reason = missing_source(spec, self.options)
+            if reason:
+                entry.leave("skipped", reason)
+            else:
+                python, env = self.start(spec.framework)
+                contest.spawn(entry, spec.target, python, {**env, **spec.environment}, spec.root)
+        contest.wait_ready()
+
+    def load_group(self, contest, case):
+        for entry in contest.running:
+            contest.load(entry, self.load(self.specs[entry.name]), self.prepare(case))
+
+    def gate_outputs(self, progress, case, **load):
+        """Outputs of the gate arm, loaded with changed arguments and closed again; None, with a note, if it fails."""
+        spec = self.specs[GATE_ARM]
+        with Contest([f"reference-{load['dtype']}"], self.scratch, progress, self.deadline) as alone:
+            entry, = alone.entries
+            alone.spawn(entry, spec.target, *self.start(spec.framework))
+            alone.wait_ready()
+            if entry.worker:
+                alone.load(entry, self.load(spec, **load), self.prepare(case))
+            outputs = alone.outputs(entry) if entry.worker else None
+        if outputs is None:
+            progress.note(f"{entry.name}: {entry.status}: {entry.reason}")
+        return outputs
+
+    def judge(self, progress, case):
+        """The gate; in half precision its float32 reference runs now, over the same rounded weights."""
+        dtype = self.case.dtype
+        if dtype == "float32":
+            return Judge(dtype, GATE_ARM)
+        reference = self.gate_outputs(progress, case, dtype="float32", rounded_to=dtype)
+        scale = None
+        if reference is not None and GATE_ARM not in self.options.arms:
+            outputs = self.gate_outputs(progress, case, dtype=dtype)
+            scale = None if outputs is None else half_errors(reference, outputs)
+        return Judge(dtype, GATE_ARM, reference, scale)
+
+    def ceilings(self, progress, case, config):
+        """The device's ceilings, see bench.ceilings; {"reason"} if they cannot be measured."""
+        progress.doing("ceilings of the device")
+        operators = self.sources.environment.get("paddle", {}).get("QWEN_VL_OPS") or os.environ.get("QWEN_VL_OPS")
+        library = (Path(operators).parent if operators else provenance.ROOT / "build" / "ops" / "gpu") / KERNEL_LIBRARY
+        worker = None
+        try:
+            worker = Worker(CEILINGS, self.start("torch")[0], self.scratch / "ceilings.log", self.start("torch")[1],
+                            deadline=self.deadline)
+            worker.wait_ready()
+            found = worker.call("ceilings", library=str(library.resolve()), dtype=case.dtype,
+                                shapes=matrix_shapes(config, case.batch, case.prompt_tokens))
+        except WorkerFailed as e:
+            found = {"reason": str(e)}
+        finally:
+            if worker:
+                worker.close()
+        return {name: provenance.without_paths(value) if isinstance(value, str) else value
+                for name, value in found.items()}
+
+
+def watched_gpu(options):
+    """The bench.conditions.Gpu that the arms run on, of a run on the CPU the first; UserError if they have several."""
+    return Gpu(environment=card.seen_by(options.sources.environment.values()) if options.case.device == "gpu" else None)
