@@ -6,21 +6,13 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.plots import FONT
+from bench.arms import in_order
+from bench.plots import FONT, arm_style
 from bench.report import arm_state, by_arm, conditions_line, markdown_table, markdown_text
 from bench.statistics import summary
 
-ARM_STYLES = {"torch-eager": ("#D55E00", "o"), "torch-sdpa": ("#E69F00", "s"), "torch-compile": ("#009E73", "^"),
-              "paddle-native": ("#56B4E9", "v"), "paddle-fused": ("#0072B2", "D"), "paddle-stock": ("#CC79A7", "P")}
-SPARE_STYLES = (("#000000", "X"), ("#999999", "*"), ("#882255", "h"))   # of arms that are not named above, in order
 CAPTION_WIDTH = 110
 FIGURES = {"end_to_end": "end to end (ms)", "ttft": "TTFT (ms)", "token": "decode / token (ms)"}
-
-
-def arm_style(arm, arms):
-    """(colour, marker) of one of the `arms` of a picture."""
-    others = [name for name in arms if name not in ARM_STYLES]
-    return ARM_STYLES.get(arm) or SPARE_STYLES[others.index(arm) % len(SPARE_STYLES)]
 
 
 def has_cases(rows):
@@ -80,11 +72,11 @@ def _line_figure(rows, lines, x, y, labels, band=None):
     with matplotlib.rc_context(FONT):
         figure = Figure(figsize=(8, 5), layout="constrained")
         axes = figure.add_subplot()
-        arms = list(dict.fromkeys(line["arm"] for line in lines))
+        arms = in_order(dict.fromkeys(line["arm"] for line in lines))
         for arm in arms:
             points = [(line[x], line[y]) for line in lines if line["arm"] == arm and line[y] is not None]
             if points:
-                colour, marker = arm_style(arm, arms)
+                colour, marker, _ = arm_style(arm, arms)
                 axes.plot(*zip(*points, strict=True), color=colour, marker=marker, label=arm)
                 if band:
                     at, low, high = zip(*((line[x], line[band[0]], line[band[1]]) for line in lines

@@ -16,8 +16,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import mannwhitneyu
 
-from bench.cases import arm_style
-from bench.plots import FONT
+from bench.arms import in_order
+from bench.plots import FONT, arm_style
 from bench.provenance import machine_name
 from bench.report import device_name, markdown_table, markdown_text
 from bench.schema import BENCHMARK, TIMED
@@ -181,8 +181,8 @@ def history_figure(series, machine, case, stage="end_to_end"):
     with matplotlib.rc_context(FONT):
         figure = Figure(figsize=(9, 5), layout="constrained")
         axes = figure.add_subplot()
-        for arm, lines in shown.items():
-            colour, marker = arm_style(arm, shown)
+        for arm in in_order(shown):
+            lines, (colour, marker, _) = shown[arm], arm_style(arm, shown)
             at = [dates.index(line["date"]) for line in lines]
             axes.plot(at, [line["median"] for line in lines], color=colour, marker=marker, label=arm)
             for change in changes_of(lines):

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from bench.arms import BASELINES
+from bench.arms import ARMS, BASELINES, in_order
 from bench.report import LABELS, arm_state, baselines, by_arm, conditions_line, interval_of, shares_of, speed_up_of
 from bench.statistics import summary
 
@@ -15,11 +15,26 @@ STAGE_STYLES = {  # stage -> fill, hatch, text
     "preprocess": ("#E69F00", "//", "black"), "vision": ("#56B4E9", "", "black"),
     "prefill": ("#F0E442", "\\\\", "black"), "decode": ("#0072B2", "", "white")}
 LIMITED = {"vision": "matrix products", "prefill": "matrix products", "token": "memory reads"}   # stage -> its limit
-BASELINE_STYLES = dict(zip(BASELINES, (("#D55E00", "//"), ("#E69F00", ""), ("#009E73", "\\\\")), strict=True))
+ARM_COLOURS = ("#D55E00", "#E69F00", "#009E73", "#56B4E9", "#0072B2", "#CC79A7", "#000000", "#999999", "#882255")
+ARM_MARKERS = "os^vDPX*h"
+ARM_HATCHES = ("//", "", "\\\\", "..", "xx", "--", "++", "oo", "**")
 # no mathematics: a dollar sign in a name is one
 FONT = {"font.size": 11, "text.parse_math": False, "axes.titlesize": 12, "hatch.linewidth": 0.6}
 CAPTION_WIDTH = 130
 NARROWEST_LABELLED = 0.05  # share of the longest bar below which a stage has no room for its figure
+
+
+def arm_style(arm, arms=()):
+    """(colour, marker, hatch) of one of the `arms` of a picture, by its place in the registry; others come after it."""
+    place = in_order({**ARMS, **dict.fromkeys(arms)}).index(arm)
+    turned = (place + place // len(ARM_COLOURS)) % len(ARM_COLOURS)   # a colour that comes again has another marker
+    return ARM_COLOURS[place % len(ARM_COLOURS)], ARM_MARKERS[turned], ARM_HATCHES[turned]
+
+
+def _arms_of(rows):
+    """`by_arm` in the registry's order."""
+    arms = by_arm(rows)
+    return {arm: arms[arm] for arm in in_order(arms)}
 
 
 def _figure(rows, bars):
@@ -41,7 +56,7 @@ def _label_arms(axes, arms):
 
 def stage_figure(rows):
     """Stacked median latency of the stages, a bar per arm; an arm without figures says why."""
-    arms = by_arm(rows)
+    arms = _arms_of(rows)
     figure, axes = _figure(rows, len(arms))
     with matplotlib.rc_context(FONT):
         medians = {stage: np.array([(summary(stages[stage].samples) or {"median": 0})["median"]
@@ -69,14 +84,14 @@ def stage_figure(rows):
 
 def speed_up_figure(rows):
     """Speed-up end to end with its interval against each baseline, and a line at 1x."""
-    arms = by_arm(rows)
+    arms = _arms_of(rows)
     figure, axes = _figure(rows, len(arms))
     shown = baselines(arms) or BASELINES[:1]
     height = 0.72 / len(shown)
     with matplotlib.rc_context(FONT):
         longest = 1.0
         for i, baseline in enumerate(shown):
-            colour, hatch = BASELINE_STYLES[baseline]
+            colour, _, hatch = arm_style(baseline)
             for y, arm in enumerate(arms):
                 factor, at = speed_up_of(arms, arm, baseline), y + (i - (len(shown) - 1) / 2) * height
                 interval = interval_of(arms, arm, baseline)
@@ -102,7 +117,7 @@ def speed_up_figure(rows):
 
 def limit_figure(rows):
     """Share of the device's measured limit that each stage reaches, a bar per arm and stage; None without limits."""
-    shares = {arm: shares_of(stages) for arm, stages in by_arm(rows).items()}
+    shares = {arm: shares_of(stages) for arm, stages in _arms_of(rows).items()}
     stages = [stage for stage in LIMITED if any(stage in share for share in shares.values())]
     if not stages:
         return None

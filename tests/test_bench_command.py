@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from bench import compare, regress
 from bench.__main__ import asked, parse
+from bench.options import Limits
 from bench.schema import read_rows
 
 ROOT = Path(__file__).parents[1]
@@ -90,3 +92,10 @@ def test_interpreters_and_environment(monkeypatch):
 
 def test_compiled_arm_is_no_default_on_the_cpu():
     assert "torch-compile" not in asked(parse(["run", "--checkpoint", "x", "--device", "cpu"])).arms
+
+
+def test_compare_and_regress_have_limits_of_their_own():
+    compared, stored = (asked(parse([*words, "--checkpoint", "x"])).limits
+                        for words in (["compare", "--base", "y"], ["regress"]))
+    assert compared == Limits(budget=compare.BUDGET, rounds=compare.ROUNDS, cold=0)
+    assert stored == Limits(budget=regress.BUDGET, rounds=regress.ROUNDS, cold=0) and compared != stored

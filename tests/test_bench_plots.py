@@ -1,11 +1,13 @@
 """Pictures: units on every axis, machine and case in the caption, limits only where they were measured."""
 
+from dataclasses import replace
+
 import pytest
 
 from bench.arms import ARMS
-from bench.cases import arm_style, length_figure, throughput_figure
+from bench.cases import length_figure, throughput_figure
 from bench.history import Series, history_figure
-from bench.plots import limit_figure, speed_up_figure, stage_figure
+from bench.plots import arm_style, limit_figure, speed_up_figure, stage_figure
 from bench.schema import TIMED, Case, Row
 
 CONDITIONS = {"argv": ["python"], "cpu": "A CPU", "cores": 2, "threads": 2, "versions": {},
@@ -71,9 +73,19 @@ def test_limits_of_rows_with_gaps():
 
 
 def test_every_arm_of_a_picture_looks_different():
-    arms = [*ARMS, "one-more", "another", "a-third"]
-    assert len({arm_style(arm, arms) for arm in arms}) == len(arms)
-    assert arm_style("torch-eager", arms) == arm_style("torch-eager", ["torch-eager"])
+    arms = [*ARMS, *(f"arm {i}" for i in range(40))]
+    styles = [arm_style(arm, arms) for arm in arms]
+    for with_colour in (1, 2):   # marker, hatch
+        assert len({(style[0], style[with_colour]) for style in styles}) == len(arms)
+    assert arm_style("torch-eager", arms) == arm_style("torch-eager")
+
+
+def test_order_of_arms_is_the_registrys():
+    rows = [row for arm in ("of old", *reversed(ARMS)) for row in (replace(row, arm=arm) for row in rows_of()[:7])]
+    for figure in (stage_figure(rows), speed_up_figure(rows)):
+        assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [*ARMS, "of old"]
+    legend, = length_figure(rows).legends
+    assert [label.get_text() for label in legend.get_texts()] == [*ARMS, "of old"]
 
 
 def test_history():

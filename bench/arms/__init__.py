@@ -1,4 +1,8 @@
-"""The arms of the comparison. Each runs in a worker process of its own, with its framework's interpreter."""
+"""The arms of the comparison. Each runs in a worker process of its own, with its framework's interpreter.
+
+A new arm is a file here with a class that fills in bench.arms.base.Arm, and a line in ARMS: the command line, tables,
+plots and the history follow from it.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +15,11 @@ class ArmSpec:
     """How to start an arm: its class, the framework whose interpreter it needs, what its load() takes from the run."""
 
     name: str
-    framework: str            # "torch" | "paddle"
+    framework: str            # whose interpreter and environment it gets: --<framework>-python, --<framework>-env
     target: str               # "module:Class"
     source: str               # the run's option that names its weights: "checkpoint" | "exported_native" | …
     options: dict = field(default_factory=dict)
+    baseline: bool = False    # whether speed-ups are against it as well
     devices: tuple = ("cpu", "gpu")   # where it is among the arms unless they are named
     root: str = str(ROOT)             # the tree whose code runs it
     environment: dict = field(default_factory=dict)   # added to its worker's
@@ -22,16 +27,24 @@ class ArmSpec:
 
 
 ARMS = {spec.name: spec for spec in (
-    ArmSpec("torch-eager", "torch", "bench.arms.torch_arm:TorchArm", "checkpoint", {"attention": "eager"}),
-    ArmSpec("torch-sdpa", "torch", "bench.arms.torch_arm:TorchArm", "checkpoint", {"attention": "sdpa"}),
-    ArmSpec("torch-compile", "torch", "bench.arms.torch_compile_arm:TorchCompileArm", "checkpoint", devices=("gpu",)),
+    ArmSpec("torch-eager", "torch", "bench.arms.torch_arm:TorchArm", "checkpoint", {"attention": "eager"},
+            baseline=True),
+    ArmSpec("torch-sdpa", "torch", "bench.arms.torch_arm:TorchArm", "checkpoint", {"attention": "sdpa"},
+            baseline=True),
+    ArmSpec("torch-compile", "torch", "bench.arms.torch_compile_arm:TorchCompileArm", "checkpoint", devices=("gpu",),
+            baseline=True),
     ArmSpec("paddle-native", "paddle", "bench.arms.paddle_arm:PaddleArm", "exported_native"),
     ArmSpec("paddle-fused", "paddle", "bench.arms.paddle_arm:PaddleArm", "exported_fused"),
     ArmSpec("paddle-stock", "paddle", "bench.arms.stock_arm:StockArm", "exported_stock", devices=(),
             gpu_only="Paddle has no CPU kernels for the stock graph's operators"),
 )}
-BASELINES = ("torch-eager", "torch-sdpa", "torch-compile")   # speed-ups are against these
+BASELINES = tuple(name for name, spec in ARMS.items() if spec.baseline)
 GATE_ARM = "torch-eager"   # in float32 the reference of half-precision runs; its own error there is the scale
+
+
+def in_order(names):
+    """A collection of arms' names in the registry's order; those that it does not have come after, as they are."""
+    return sorted(names, key=[*ARMS, *(name for name in names if name not in ARMS)].index)
 
 
 def default_arms(device):
