@@ -83,7 +83,7 @@ class Library:
         self.check(self.so.qwen_vl_gemm(self.context, ctypes.byref(arguments), self.stream()))
 
     def tile_shape(self, shape, **values):
-        """The product in one of the tile shapes of gemm_hopper.h."""
+        """The product in one of the tile shapes of products/hopper.h."""
         arguments = self.struct("gemm", **values)
         self.check(self.so.qwen_vl_gemm_hopper(ctypes.byref(arguments), shape, self.stream()))
 
