@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.arms import ARMS
-from bench.git import git
+from bench.git import is_changed
 from bench.provenance import WRITTEN_BY_RUNS, machine_name
 from bench.report import conditions_line, device_name, markdown_text
 from bench.results import check_writable
@@ -82,7 +82,7 @@ def compare(options, names, impl, build_folder, argv, console):
     case, sources = options.case, options.sources
     open_checkpoint(sources.checkpoint)
     versions = [check_out(name, build_folder) for name in names]
-    if names[1] == "HEAD" and git("status", "--porcelain", "-uno", "--", ".", *WRITTEN_BY_RUNS):
+    if names[1] == "HEAD" and is_changed(".", *WRITTEN_BY_RUNS, untracked=False):
         console.print("uncommitted changes are not in HEAD and are not measured", markup=False, highlight=False)
     folders = dict(sources.folders)
     checkpoint = linked(sources.checkpoint, Path(build_folder) / "versions" / "checkpoints")

@@ -26,13 +26,24 @@ def git(*args, tree=None):
     return _run(tree, *args)
 
 
-def _run(tree, *args):
+def is_changed(*paths, tree=None, untracked=True):
+    """Whether files below the `paths` (default: all) differ from the commit in the tree; `untracked`: or are new."""
+    return bool(git("status", "--porcelain", f"--untracked-files={'normal' if untracked else 'no'}", "--", *paths,
+                    tree=tree))
+
+
+def _ask(tree, *args):
     try:
-        done = subprocess.run(["git", "-C", str(tree), *args], capture_output=True, text=True, errors="replace",
+        return subprocess.run(["git", "-C", str(tree), *args], capture_output=True, text=True, errors="replace",
                               env={**environment(), "LC_ALL": "C"})
     except OSError as e:
         raise UserError(f"cannot run git ({e.strerror}): apt install git") from None
-    if "dubious ownership" in done.stderr:
+
+
+def _run(tree, *args):
+    done = _ask(tree, *args)
+    if done.returncode and _ask(tree, "rev-parse").returncode and not _ask(tree, "-c", "safe.directory=*",
+                                                                          "rev-parse").returncode:
         raise UserError("git refuses this folder, which belongs to another user: "
                         'git config --global --add safe.directory "$PWD"')
     if done.returncode:

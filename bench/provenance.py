@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from bench.conditions import cpu_mhz, not_available
-from bench.git import ROOT, git
+from bench.git import ROOT, git, is_changed
 from core.errors import UserError
 from core.files import file_hash
 from core.text import shell_line
@@ -91,8 +91,7 @@ def git_state():
     """{"sha", "dirty"} of this repository, what runs write makes nothing dirty; {"sha": None, "dirty": None, "reason"}
     where git does not say."""
     try:
-        changed = git("status", "--porcelain", "--", ".", *WRITTEN_BY_RUNS)
-        return {"sha": git("rev-parse", "HEAD"), "dirty": bool(changed)}
+        return {"sha": git("rev-parse", "HEAD"), "dirty": is_changed(".", *WRITTEN_BY_RUNS)}
     except UserError as e:
         return {"sha": None, "dirty": None, "reason": without_paths(str(e))}
 

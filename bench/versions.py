@@ -1,12 +1,12 @@
 """Two versions of this repository side by side: git worktrees below build/versions, each built by its own Makefile."""
 
+import json
 import os
-import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.git import environment, git
+from bench.git import environment, git, is_changed
 from bench.process import FIRST_PROTOCOL
 from bench.worker import PROTOCOL
 from core.errors import UserError
@@ -51,10 +51,9 @@ def check_out(name, build):
         git("worktree", "add", "--detach", "--force", str(tree), sha)
     if not _holds(tree, sha):
         raise UserError(f"{tree} does not hold {sha[:12]} unchanged: delete it, and run `git worktree prune`")
-    worker = tree / "bench" / "worker.py"
-    text = worker.read_text(encoding="utf-8") if worker.is_file() else ""
-    stated = re.search(r"^PROTOCOL = (\d+)", text, re.MULTILINE)
-    if not text or int(stated[1] if stated else FIRST_PROTOCOL) != PROTOCOL:
+    stated = tree / "bench" / "protocol.json"
+    spoken = json.loads(stated.read_bytes()) if stated.is_file() else FIRST_PROTOCOL
+    if spoken != PROTOCOL or not (tree / "bench" / "worker.py").is_file():
         raise UserError(f"{name} ({sha[:12]}) does not speak worker protocol {PROTOCOL} of this version: choose a "
                         "later BASE=")
     return Version(name, sha, tree)
@@ -80,7 +79,7 @@ def _holds(tree, sha):
         own = git("rev-parse", "--show-toplevel")
         stores = [Path(folder, git("rev-parse", "--git-common-dir", tree=folder)) for folder in (own, tree)]
         return (os.path.samefile(*stores) and git("rev-parse", "HEAD", tree=tree) == sha
-                and not git("status", "--porcelain", "-uno", tree=tree))
+                and not is_changed(tree=tree, untracked=False))
     except UserError:  # of another repository, which may be gone
         return False
 

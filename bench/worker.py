@@ -15,6 +15,7 @@ import signal
 import sys
 import traceback
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +23,8 @@ from bench.loaded import loaded_libraries
 from core.errors import NotHere, UserError
 from infer.tokenizer import Tokenizer
 
-PROTOCOL = 1           # of the calls below; the first answer states it, see bench/process.py
+PROTOCOL = json.loads(Path(__file__).with_name("protocol.json").read_bytes())   # of the calls below; stated there for
+# other versions (bench/versions.py) and in the first answer (bench/process.py)
 PR_SET_PDEATHSIG = 1
 WHEELS = ("numpy", "Pillow", "safetensors", "paddlepaddle", "paddlepaddle-gpu", "torch", "transformers")
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "resourceexhausted",

@@ -9,6 +9,7 @@ from core.text import one_line
 
 OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT, errno.EFBIG, errno.EISDIR,
                   errno.EIO)
+NO = 3   # exit status of a program that was asked a question: no (0: yes, 1: it could not tell)
 
 
 class UserError(Exception):

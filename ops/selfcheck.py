@@ -4,7 +4,7 @@ A Paddle wheel without device code for the card in the machine gives garbage and
 from such a device, so engines on a GPU run this first. It takes about a second. It launches every kernel of ours that
 a model may (tests/gpu/test_selfcheck_gpu.py), whichever way of a matrix product is the fastest here: the model's layers
 are too small for the products' tiles, which are checked by themselves.
-`python -m ops.selfcheck --device gpu` prints every operator's error and ends with 1 if a fused one is wrong.
+`python -m ops.selfcheck --device gpu` prints every operator's error; status core.errors.NO if a fused one is wrong.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import itertools
 import numpy as np
 
 from core.config import QUERIES, ModelConfig, VisionConfig
-from core.errors import NotHere, UserError, run_cli
+from core.errors import NO, NotHere, UserError, run_cli
 from ops import cuda_libraries, e5m7, functional, library
 from ops.framework import import_paddle
 from ops.products import tile_errors
@@ -258,7 +258,7 @@ def main():
     for operator, error in paddle_errors(args.device):
         state = "ok   " if error <= LIMITS["float32"] else "WRONG"
         print(f"{state} Paddle's own {operator} (native graphs only): relative error {error:.1e}")
-    return int(wrong > 0)
+    return NO if wrong else 0
 
 
 if __name__ == "__main__":

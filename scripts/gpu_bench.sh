@@ -35,13 +35,15 @@ timeout 120 "${paddle[@]}" -m ops.selfcheck --device gpu 2>&1 | tee "$out/selfch
     echo "operators are wrong here: the arm that uses them will refuse to run"
 step "checkpoint and graphs of preset $preset in $dtype"
 asked=("${paddle[@]}" -m scripts.gpu_work "$work" --preset "$preset" --dtype "$dtype")
-state=$("${asked[@]}" | tail -n 1)
-echo "$work: $state"
-if [[ $state != held ]]; then
+status=0
+"${asked[@]}" || status=$?
+if ((status == 3)); then  # core.errors.NO
     rm -f "$work/made.json"
     "$torch" -m export.synthetic --preset "$preset" --dtype "$dtype" "$work/checkpoint"
     "${paddle[@]}" -m export all "$work/checkpoint" "$work/exported" --dtype "$dtype" --impl fused
     "${asked[@]}" --record
+elif ((status)); then
+    exit "$status"
 fi
 if [[ ${GPU_TESTS:-yes} != no ]]; then
     step "tests that need a GPU"

@@ -18,13 +18,14 @@ nothing_collected=5                             # pytest's status where a whole 
 failed=()
 mkdir -p "$out"
 
-# NAME COMMAND …: its last line, its output in OUT/NAME.txt.
+# NAME COMMAND …: a line with its counts, its output in OUT/NAME.txt, its report in OUT/NAME.xml.
 run() {
     local name=$1 status=0
     shift
-    "$@" -q -p no:cacheprovider > "$out/$name.txt" 2>&1 || status=$?
+    rm -f "$out/$name.xml"
+    "$@" -q -p no:cacheprovider --junitxml="$out/$name.xml" > "$out/$name.txt" 2>&1 || status=$?
     ((status == 0 || status == nothing_collected)) || failed+=("$name")
-    printf '%-32s %s\n' "$name" "$(grep -E '[0-9]+ (passed|failed|skipped|error)' "$out/$name.txt" | tail -n 1)"
+    printf '%-32s %s\n' "$name" "$("$TORCH_PYTHON" scripts/tests_summary.py "$out/$name.xml" 2>&1)"
 }
 
 for file in $(grep -lF 'pytest.mark.gpu' tests/test_*.py tests/gpu/test_*.py); do

@@ -1,8 +1,8 @@
 """`python -m scripts.gpu_work WORK --preset NAME --dtype TYPE [--record]`: does WORK hold what would be made there?
 
-Prints "held" or "missing: why". WORK/checkpoint and WORK/exported are what a run would make if WORK/made.json, which
---record writes after they were made, says that it was from the same preset and type, sources, operator library and
-Paddle, and if their files are still the same. Nothing is judged by names or times.
+The status is 0 for yes, core.errors.NO for no, and the reason is printed. WORK/checkpoint and WORK/exported are what a
+run would make if WORK/made.json, which --record writes after they were made, says that it was from the same preset and
+type, sources, operator library and Paddle, and if their files are still the same. Nothing is judged by names or times.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import os
 from importlib import metadata
 from pathlib import Path
 
-from core.errors import UserError, run_cli
+from core.errors import NO, UserError, run_cli
 from core.files import atomic_file, file_hash
 from ops import library
 
@@ -78,10 +78,10 @@ def main():
     parser.add_argument("--record", action="store_true", help="checkpoint and graphs have just been made")
     options = parser.parse_args()
     if options.record:
-        write_record(options.work, options.preset, options.dtype)
-    else:
-        why = missing(options.work, options.preset, options.dtype)
-        print(f"missing: {why}" if why else "held")
+        return write_record(options.work, options.preset, options.dtype)
+    why = missing(options.work, options.preset, options.dtype)
+    print(f"{options.work}: {why}" if why else f"{options.work}: held")
+    return NO if why else 0
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ cd "$(dirname "$0")/.."
 verdict=$(mktemp)
 trap 'rm -f "$verdict"' EXIT
 make regress "$@" VERDICT="$verdict"
-status=$(sed -n 's/^ *"status": \([0-9]*\),$/\1/p' "$verdict")
+python=$(command -v "${PADDLE_PYTHON:-.venv/bin/python}" python3 | head -n 1)
+status=$("$python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["status"])' "$verdict" 2> /dev/null)
 if [[ -z $status ]]; then
     echo "cannot tell: make ended before anything was measured" >&2
     status=2

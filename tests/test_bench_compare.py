@@ -60,7 +60,7 @@ def test_unknown_reference(repository):
 def test_version_without_the_worker_protocol_is_too_old(repository, tmp_path):
     with pytest.raises(UserError, match="does not speak worker protocol"):
         check_out("HEAD~1", tmp_path / "build")
-    repository({"bench/worker.py": f"PROTOCOL = {PROTOCOL + 1}\n"})
+    repository({"bench/protocol.json": f"{PROTOCOL + 1}\n"})
     with pytest.raises(UserError, match="does not speak worker protocol"):
         check_out("HEAD", tmp_path / "build")
 

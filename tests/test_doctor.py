@@ -96,7 +96,7 @@ def described(path, **changes):
 
 @pytest.mark.parametrize("selfcheck, reason", [
     ("kill -ILL $$", "the operators' check on the cpu failed (killed by SIGILL): make ops"),
-    ("echo 'WRONG decoder in float32: relative error 1.0'; exit 1", "operators give wrong results on the cpu"),
+    ("echo 'WRONG decoder in float32: relative error 1.0'; exit 3", "operators give wrong results on the cpu"),
     ("echo 'error: cannot load it' >&2; exit 1", "failed (cannot load it): make ops")])
 def test_verdict_follows_from_the_check_of_the_operators(tmp_path, selfcheck, reason):
     python = fake_python(tmp_path / "p", selfcheck)
