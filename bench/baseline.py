@@ -3,17 +3,13 @@
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 from bench.arms import ARMS
 from bench.contest import Contest
 from bench.progress import Progress
 from bench.schema import Case
-from bench.session import VOCABULARY, Session, make_prompts
+from bench.session import VOCABULARY, Session, read_inputs
 from bench.statistics import summary
 from core.errors import UserError
-from export.checkpoint import open_checkpoint
-from infer.image import load_image
 from infer.options import visible
 from infer.tokenizer import Tokenizer
 
@@ -22,17 +18,15 @@ STAGES = ("preprocess", "vision", "prefill", "decode", "token", "end_to_end")
 
 def baseline(options, attention, console):
     """Print the text and the stage times of one pass after one warm-up; UserError when the arm fails."""
-    checkpoint = open_checkpoint(options.sources.checkpoint)
+    checkpoint, image, ids = read_inputs(options)
     if checkpoint.note:
         console.print(checkpoint.note, markup=False, highlight=False, soft_wrap=True)
     config, asked = checkpoint.config, options.case
-    prompts = make_prompts(options, config)
-    image = np.asarray(load_image(asked.photograph), np.uint8)
     name = f"torch-{attention}"
-    case = Case("", asked.dtype, asked.device, asked.batch, len(prompts[0]), asked.new_tokens)
+    case = Case("", asked.dtype, asked.device, asked.batch, len(ids), asked.new_tokens)
     with (tempfile.TemporaryDirectory(prefix="bench-") as scratch, Progress() as progress,
           Contest([name], scratch, progress) as contest):
-        session = Session(options, ARMS, image, prompts[0], scratch)
+        session = Session(options, ARMS, image, ids, scratch)
         session.spawn(contest, contest.entries)
         session.load_group(contest, case)
         entry, = contest.entries

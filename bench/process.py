@@ -75,6 +75,13 @@ class Worker:
             self.close()
             raise
 
+    def __enter__(self):
+        self.wait_ready()
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
     def call(self, name, /, **args):
         """The result of one call in the worker."""
         line, limit = (json.dumps({"call": name, "args": args}) + "\n").encode(), self._limit()

@@ -33,12 +33,10 @@ from bench.report import (
 from bench.results import check_writable
 from bench.run import run
 from bench.schema import Row
-from bench.session import VOCABULARY, Session, make_prompts, watched_gpu
+from bench.session import VOCABULARY, Session, read_inputs, watched_gpu
 from bench.statistics import ratio_interval, summary
-from core.config import ModelConfig
 from core.errors import UserError
 from core.files import atomic_file
-from infer.image import load_image
 
 PAIR = ("torch-eager", "paddle-fused")
 WARM_UP, PASSES = 2, 10
@@ -69,9 +67,7 @@ def later_ms(ms):
 
 def published_rows(options, rows):
     """A row of stage "published" per arm: one after the other, as published; only arms that passed the gate run."""
-    config = ModelConfig.load(options.sources.checkpoint)
-    image = np.asarray(load_image(options.case.photograph), np.uint8)
-    ids, *_ = make_prompts(options, config)
+    checkpoint, image, ids = read_inputs(options)
     case, made, interrupted = rows[0].case, [], rows[0].provenance["rounds"]["interrupted"]
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch, Progress() as progress:
         session = Session(options, ARMS, image, ids, scratch)
@@ -84,7 +80,7 @@ def published_rows(options, rows):
                 progress.doing(f"{arm}: published protocol")
                 try:
                     with Sampler(watched_gpu(options)) as sampler:
-                        samples = _passes(session, options, config, arm, case)
+                        samples = _passes(session, options, checkpoint.config, arm, case)
                     conditions = {**conditions, "during": sampler.summary()}
                 except WorkerFailed as e:
                     status, reason = e.status, str(e)
@@ -97,16 +93,12 @@ def published_rows(options, rows):
 def _passes(session, options, config, arm, case):
     spec = session.specs[arm]
     python, environment = session.start(spec.framework)
-    worker = Worker(spec.target, python, session.scratch / f"{arm}.log", environment)
-    try:
-        worker.wait_ready()
+    with Worker(spec.target, python, session.scratch / f"{arm}.log", environment) as worker:
         worker.call("load", **session.load(spec))
         worker.call("prepare", **session.prepare(case))
         vocabulary = str((Path(options.sources.checkpoint) / VOCABULARY).resolve())
         passes = worker.call("published", image=str(Path(options.case.photograph).resolve()), vocabulary=vocabulary,
                              image_start_id=config.image_start_id, passes=WARM_UP + PASSES)["ms"]
-    finally:
-        worker.close()
     return passes[WARM_UP:]
 
 

@@ -6,8 +6,6 @@ from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
-import numpy as np
-
 from bench import card, provenance
 from bench.arms import ARMS, GATE_ARM
 from bench.conditions import Sampler
@@ -16,11 +14,9 @@ from bench.device_memory import DeviceMemory
 from bench.progress import Progress
 from bench.results import check_writable, store_rows, write_results
 from bench.schema import CASE_STAGES, OPTIONAL, STAGES, Case, Row
-from bench.session import Session, make_prompts, watched_gpu
+from bench.session import Session, read_inputs, watched_gpu
 from bench.stopping import Stopping, is_warm
 from bench.work import decode_bytes, weights_bytes, work
-from export.checkpoint import open_checkpoint
-from infer.image import load_image
 
 MEMORY_SHARE = 0.8   # of the device that arms loaded together may fill with weights
 
@@ -103,10 +99,8 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
     """
     asked, sources, limits = options.case, options.sources, options.limits
     deadline = time.monotonic() + limits.deadline if limits.deadline else None
-    checkpoint = open_checkpoint(sources.checkpoint)
-    config, photograph = checkpoint.config, asked.photograph
-    image = np.asarray(load_image(photograph), np.uint8)
-    (ids, *_) = make_prompts(options, config)
+    checkpoint, image, ids = read_inputs(options)
+    config = checkpoint.config
     check_writable(options.out)
     preset = provenance.preset_name(asked.preset or Path(sources.checkpoint).resolve().name)
     case = Case(preset, asked.dtype, asked.device, asked.batch, len(ids), asked.new_tokens)
@@ -115,7 +109,8 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
                 and Path(path).is_dir()]
     gpu = watched_gpu(options)
     conditions = provenance.collect(argv, sources.cpu_threads,
-                                    provenance.checkpoint_identity(checkpoint, exported), photograph, gpu)
+                                    provenance.checkpoint_identity(checkpoint, exported), asked.photograph,
+                                    gpu)
     if before:
         before(case, conditions)
     conditions["work"] = work(case, config)

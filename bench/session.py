@@ -14,6 +14,8 @@ from bench.gate import Judge, half_errors
 from bench.process import Worker, WorkerFailed
 from bench.work import matrix_shapes
 from core.errors import UserError
+from export.checkpoint import open_checkpoint
+from infer.image import load_image
 from infer.prompt import with_image
 from infer.tokenizer import Tokenizer
 
@@ -23,12 +25,14 @@ KERNEL_LIBRARY = "libqwen_vl_kernels.so"
 CEILINGS = "bench.ceilings:Ceilings"
 
 
-def make_prompts(options, config):
-    """B equal prompts of token ids with one image each; raises UserError when they do not fit the model.
+def read_inputs(options):
+    """(checkpoint, image, token ids) of what every row gets: an export.checkpoint.Checkpoint, uint8
+    [height, width, 3], and a prompt with one image; raises UserError for what cannot be read or does not fit the model.
 
     A prompt that shall have `prompt_tokens` goes on with the tokens of its own text, again and again.
     """
-    case = options.case
+    case, checkpoint = options.case, open_checkpoint(options.sources.checkpoint)
+    config, image = checkpoint.config, np.asarray(load_image(case.photograph), np.uint8)
     tokenizer = Tokenizer(Path(options.sources.checkpoint) / VOCABULARY, config.image_start_id)
     ids = tokenizer.encode(with_image(case.prompt, 1))
     if case.prompt_tokens:
@@ -41,7 +45,7 @@ def make_prompts(options, config):
     if total > config.max_position_embeddings:
         raise UserError(f"prompt and new tokens need {total} positions, the model has "
                         f"{config.max_position_embeddings}: shorten the prompt or lower --new-tokens")
-    return [ids] * case.batch
+    return checkpoint, image, ids
 
 
 def missing_source(spec, options):
@@ -130,20 +134,15 @@ class Session:
         progress.doing("ceilings of the device")
         operators = self.sources.environment.get("paddle", {}).get("QWEN_VL_OPS") or os.environ.get("QWEN_VL_OPS")
         library = (Path(operators).parent if operators else provenance.ROOT / "build" / "ops" / "gpu") / KERNEL_LIBRARY
-        worker = None
+        python, env = self.start("torch")
         try:
-            worker = Worker(CEILINGS, self.start("torch")[0], self.scratch / "ceilings.log", self.start("torch")[1],
-                            deadline=self.deadline)
-            worker.wait_ready()
-            found = worker.call("ceilings", library=str(library.resolve()), dtype=case.dtype,
-                                shapes=matrix_shapes(config, case.batch, case.prompt_tokens))
+            with Worker(CEILINGS, python, self.scratch / "ceilings.log", env, deadline=self.deadline) as worker:
+                ceilings = worker.call("ceilings", library=str(library.resolve()), dtype=case.dtype,
+                                       shapes=matrix_shapes(config, case.batch, case.prompt_tokens))
         except WorkerFailed as e:
-            found = {"reason": str(e)}
-        finally:
-            if worker:
-                worker.close()
+            ceilings = {"reason": str(e)}
         return {name: provenance.without_paths(value) if isinstance(value, str) else value
-                for name, value in found.items()}
+                for name, value in ceilings.items()}
 
 
 def watched_gpu(options):

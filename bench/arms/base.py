@@ -182,6 +182,26 @@ class Arm(abc.ABC):
     def generate(self, started):
         """From what `start` returned: greedy, no stop token, `new_tokens` per row: a Generation."""
 
+    def generate_stepwise(self, prefill, first_token, step, tokens):
+        """The Generation of an arm that is driven step by step: `prefill` and `step` launch work, `first_token` and
+        `tokens` (which returns them all) wait for it."""
+        self.begin("prefill")
+        prefill()
+        self.end("prefill")
+        first_token()
+        times, launches = [time.perf_counter()], []
+        self.begin("decode")
+        for _ in range(self.new_tokens - 1):
+            self.begin("step")
+            start = time.perf_counter()
+            step()
+            times.append(time.perf_counter())
+            self.end("step")
+            launches.append(times[-1] - start)
+        self.end("decode")
+        made, last = tokens(), time.perf_counter()
+        return Generation(made, times[0], last, *((None, launches) if self.on_gpu else (times, None)))
+
     @abc.abstractmethod
     def greedy_logits(self, started):
         """The same generation with logits: (tokens [B][n], logits float32 [B, n, V], None if the arm keeps them)."""

@@ -1,10 +1,8 @@
 """The arms paddle-native and paddle-fused: infer.engine on an exported folder."""
 
-import time
-
 import numpy as np
 
-from bench.arms.base import Arm, Generation, peak_resident_mib
+from bench.arms.base import Arm, peak_resident_mib
 from core.errors import UserError
 from infer.engine import Engine, to_float32
 from ops.framework import import_paddle
@@ -12,47 +10,61 @@ from ops.framework import import_paddle
 paddle = import_paddle()
 
 
-class PaddleArm(Arm):
+class ExportedArm(Arm):
+    """What the arms on exported graphs of Paddle's have in common; `Engine` loads the folder."""
+
+    Engine = None
+
     def open(self, source, dtype, device, threads):
-        self.device = device
-        self.engine = Engine(source, device=device)  # takes its threads from OMP_NUM_THREADS, which the run sets
+        self.engine = self.Engine(source, device)  # takes its threads from OMP_NUM_THREADS, which the run sets
         if self.engine.dtype != dtype:
             raise UserError(f"{source} was exported as {self.engine.dtype}: export it with DTYPE={dtype}")
-        self.weights = self.engine.weights
 
     @property
     def image_size(self):
         return self.engine.config.visual.image_size
 
-    def preprocess(self, images):
-        return self.engine.preprocess(images)
-
     def vision(self, pixels):
         return self.engine.vision(pixels)
+
+    def to_numpy(self, features):
+        return to_float32(features)
+
+    def synchronize(self):
+        self.engine.synchronize()
+
+    def release(self):
+        if self.on_gpu:
+            paddle.device.cuda.empty_cache()
+
+    def versions(self):
+        versions = {"paddle": paddle.__version__}
+        if self.on_gpu:
+            versions |= {"cuda": paddle.version.cuda(), "cudnn": paddle.version.cudnn(),
+                         "device_name": paddle.device.cuda.get_device_name()}
+        return versions
+
+    def peak_memory(self):
+        if self.on_gpu:
+            return paddle.device.cuda.max_memory_reserved() / 2**20, "device memory reserved by paddle"
+        return peak_resident_mib(), "resident memory of the process"
+
+
+class PaddleArm(ExportedArm):
+    Engine = Engine
+
+    def open(self, *args):
+        super().open(*args)
+        self.weights = self.engine.weights
+
+    def preprocess(self, images):
+        return self.engine.preprocess(images)
 
     def start(self, features):
         return self.engine.start(self.prompts, features, max_new_tokens=self.new_tokens)
 
     def generate(self, run):
-        self.begin("prefill")
-        run.prefill()
-        self.end("prefill")
-        run.tokens()
-        times, launches = [time.perf_counter()], []
-        self.begin("decode")
-        for _ in range(self.new_tokens - 1):
-            self.begin("step")
-            start = time.perf_counter()
-            run.step()
-            times.append(time.perf_counter())
-            self.end("step")
-            launches.append(times[-1] - start)
-        self.end("decode")
-        tokens = run.tokens()
-        last = time.perf_counter()
-        if self.device == "cpu":
-            return Generation(tokens, times[0], last, times)
-        return Generation(tokens, times[0], last, None, launches)  # steps were only launched
+        return self.generate_stepwise(run.prefill, run.tokens, run.step, run.tokens)
 
     def greedy_logits(self, run):
         run.prefill()
@@ -62,30 +74,8 @@ class PaddleArm(Arm):
             logits.append(run.logits()[:, -1])
         return run.tokens(), np.stack(logits, 1)
 
-    def to_numpy(self, features):
-        return to_float32(features)
-
-    def synchronize(self):
-        self.engine.synchronize()
-
     def stream(self):
         return paddle.device.cuda.current_stream().cuda_stream
 
-    def release(self):
-        if self.device == "gpu":
-            paddle.device.cuda.empty_cache()
-
     def renew_caches(self):
         self.engine.replace_caches(paddle.rand)
-
-    def versions(self):
-        found = {"paddle": paddle.__version__}
-        if self.device == "gpu":
-            found |= {"cuda": paddle.version.cuda(), "cudnn": paddle.version.cudnn(),
-                      "device_name": paddle.device.cuda.get_device_name()}
-        return found
-
-    def peak_memory(self):
-        if self.device == "gpu":
-            return paddle.device.cuda.max_memory_reserved() / 2**20, "device memory reserved by paddle"
-        return peak_resident_mib(), "resident memory of the process"

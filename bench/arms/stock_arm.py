@@ -1,26 +1,12 @@
 """The arm paddle-stock: paddlenlp's own language graph, which runs a whole generation in one call."""
 
-from bench.arms.base import Arm, Generation
-from core.errors import UserError
-from infer.engine import to_float32
+from bench.arms.base import Generation
+from bench.arms.paddle_arm import ExportedArm
 from infer.stock import StockEngine
-from ops.framework import import_paddle
-
-paddle = import_paddle()
 
 
-class StockArm(Arm):
-    def open(self, source, dtype, device, threads):
-        self.engine = StockEngine(source, device)
-        if self.engine.dtype != dtype:
-            raise UserError(f"{source} was exported as {self.engine.dtype}: export it with DTYPE={dtype}")
-
-    @property
-    def image_size(self):
-        return self.engine.config.visual.image_size
-
-    def vision(self, pixels):
-        return self.engine.vision(pixels)
+class StockArm(ExportedArm):
+    Engine = StockEngine
 
     def generate(self, features):
         tokens, times = self.engine.generate(self.prompts, features, self.new_tokens)
@@ -30,21 +16,7 @@ class StockArm(Arm):
         """The graph keeps its logits: the gate compares what there is."""
         return self.engine.generate(self.prompts, features, self.new_tokens)[0].tolist(), None
 
-    def to_numpy(self, features):
-        return to_float32(features)
-
-    def synchronize(self):
-        self.engine.synchronize()
-
-    def release(self):
-        paddle.device.cuda.empty_cache()
-
     def versions(self):
         import paddlenlp_ops
 
-        return {"paddle": paddle.__version__, "paddlenlp_ops": paddlenlp_ops.__version__,
-                "cuda": paddle.version.cuda(), "cudnn": paddle.version.cudnn(),
-                "device_name": paddle.device.cuda.get_device_name()}
-
-    def peak_memory(self):
-        return paddle.device.cuda.max_memory_reserved() / 2**20, "device memory reserved by paddle"
+        return {**super().versions(), "paddlenlp_ops": paddlenlp_ops.__version__}

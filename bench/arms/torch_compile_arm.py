@@ -1,10 +1,7 @@
 """The arm torch-compile: compiled blocks, a static KV cache, CUDA graphs, tokens read behind."""
 
-import time
-
 import torch
 
-from bench.arms.base import Generation
 from bench.arms.torch_arm import TorchArm
 from bench.torch_model.static import Captured, StaticGenerator, compile_blocks, compile_options
 
@@ -37,26 +34,8 @@ class TorchCompileArm(TorchArm):
 
     @torch.no_grad()
     def generate(self, generator):
-        launches = []
-        self.begin("prefill")
-        generator.prefill()
-        self.end("prefill")
-        generator.next.tolist()
-        times = [time.perf_counter()]
-        self.begin("decode")
-        for _ in range(self.new_tokens - 1):
-            self.begin("step")
-            start = time.perf_counter()
-            generator.decode()
-            times.append(time.perf_counter())
-            self.end("step")
-            launches.append(times[-1] - start)
-        self.end("decode")
-        tokens = generator.generated.tolist()
-        last = time.perf_counter()
-        if self.device.type == "cpu":
-            return Generation(tokens, times[0], last, times)
-        return Generation(tokens, times[0], last, None, launches)
+        return self.generate_stepwise(generator.prefill, generator.next.tolist, lambda: generator.decode(),
+                                      generator.generated.tolist)  # there is no `decode` for one token
 
     @torch.no_grad()
     def greedy_logits(self, generator):
