@@ -67,7 +67,7 @@ def parse(argv):
     return parser.parse_args(argv)
 
 
-def asked(args):
+def options_of(args):
     """The RunOptions of a command that measures; UserError for what nothing here can compute."""
     options = read(RunOptions, args, sources=Sources.read(args))
     if options.case.device == "cpu" and options.case.dtype != "float32":
@@ -94,9 +94,10 @@ def main(argv=None):
         return 0
     arguments = ["python", "-m", "bench", *argv]
     if args.command == "regress":
-        return regress.told(lambda: regress.regress(asked(args), args.impl, args.update, arguments, console), console,
-                            args.verdict)
-    options = asked(args)
+        def judge():
+            return regress.regress(options_of(args), args.impl, args.update, arguments, console)
+        return regress.report_outcome(judge, console, args.verdict)
+    options = options_of(args)
     if args.command == "baseline":
         return baseline(options, args.attention, console)
     if args.command == "reproduce":

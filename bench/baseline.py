@@ -21,9 +21,9 @@ def baseline(options, attention, console):
     checkpoint, image, ids = read_inputs(options)
     if checkpoint.note:
         console.print(checkpoint.note, markup=False, highlight=False, soft_wrap=True)
-    config, asked = checkpoint.config, options.case
+    config, case_options = checkpoint.config, options.case
     name = f"torch-{attention}"
-    case = Case("", asked.dtype, asked.device, asked.batch, len(ids), asked.new_tokens)
+    case = Case("", case_options.dtype, case_options.device, case_options.batch, len(ids), case_options.new_tokens)
     with (tempfile.TemporaryDirectory(prefix="bench-") as scratch, Progress() as progress,
           Contest([name], scratch, progress) as contest):
         session = Session(options, ARMS, image, ids, scratch)

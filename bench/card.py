@@ -37,11 +37,11 @@ def seen_by(environments):
 
     Raises UserError where the frameworks would not run on the same card.
     """
-    seen = [{**os.environ, **counted_as_nvml(), **added} for added in environments or [{}]]
-    if len({(each.get(VISIBLE), each[ORDER]) for each in seen}) > 1:
+    merged = [{**os.environ, **counted_as_nvml(), **added} for added in environments or [{}]]
+    if len({(each.get(VISIBLE), each[ORDER]) for each in merged}) > 1:
         raise UserError(f"the frameworks would run on different cards: set {VISIBLE} and {ORDER} for the whole "
                         "command, or the same in --torch-env and --paddle-env")
-    return seen[0]
+    return merged[0]
 
 
 def first_named(environment=None):
@@ -60,10 +60,10 @@ def first_named(environment=None):
 
 def only_match(name, uuids):
     """The position of the one UUID that begins with `name`."""
-    found = [position for position, uuid in enumerate(uuids) if uuid.startswith(name)]
-    if len(found) != 1:
-        raise NoCard(f"{len(found)} cards have a UUID that begins as {VISIBLE} says")
-    return found[0]
+    matches = [position for position, uuid in enumerate(uuids) if uuid.startswith(name)]
+    if len(matches) != 1:
+        raise NoCard(f"{len(matches)} cards have a UUID that begins as {VISIBLE} says")
+    return matches[0]
 
 
 def find(nvml, environment=None):
@@ -98,17 +98,17 @@ def _is_divided(nvml, handle):
         return False
 
 
-def _instance_of(nvml, whole):
+def _instance_of(nvml, card_handle):
     """The one MIG instance of a card."""
-    found = []
-    for i in range(nvml.nvmlDeviceGetMaxMigDeviceCount(whole)):
+    instances = []
+    for i in range(nvml.nvmlDeviceGetMaxMigDeviceCount(card_handle)):
         try:
-            found.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(whole, i))
+            instances.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(card_handle, i))
         except nvml.NVMLError:
             continue
-    if len(found) != 1:
-        raise NoCard(f"the card has {len(found)} MIG instances: name one in {VISIBLE}")
-    return found[0]
+    if len(instances) != 1:
+        raise NoCard(f"the card has {len(instances)} MIG instances: name one in {VISIBLE}")
+    return instances[0]
 
 
 def text(value):

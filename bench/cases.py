@@ -38,9 +38,9 @@ def case_lines(rows):
             line |= {f"{stage}_ms": _median(stages, stage) for stage in FIGURES}
             figures = summary(stages["end_to_end"].samples) if line["end_to_end_ms"] is not None else None
             line |= {f"end_to_end_{name}_ms": figures[name] if figures else None for name in ("min", "p90")}
-            whole, token = line["end_to_end_ms"], line["token_ms"]
-            line["tokens_per_s"] = case.batch * case.new_tokens / whole * 1e3 if whole else None
-            line["decode_tokens_per_s"] = case.batch / token * 1e3 if token else None
+            end_to_end_ms, token_ms = line["end_to_end_ms"], line["token_ms"]
+            line["tokens_per_s"] = case.batch * case.new_tokens / end_to_end_ms * 1e3 if end_to_end_ms else None
+            line["decode_tokens_per_s"] = case.batch / token_ms * 1e3 if token_ms else None
             line["compile_ms"] = _median(stages, "compile")
             lines.append(line)
     return lines
@@ -79,9 +79,9 @@ def _line_figure(rows, lines, x, y, labels, band=None):
                 colour, marker, _ = arm_style(arm, arms)
                 axes.plot(*zip(*points, strict=True), color=colour, marker=marker, label=arm)
                 if band:
-                    at, low, high = zip(*((line[x], line[band[0]], line[band[1]]) for line in lines
+                    xs, low, high = zip(*((line[x], line[band[0]], line[band[1]]) for line in lines
                                           if line["arm"] == arm and line[y] is not None), strict=True)
-                    axes.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
+                    axes.fill_between(xs, low, high, color=colour, alpha=0.2, linewidth=0)
         axes.set_xlabel(labels[0])
         axes.set_ylabel(labels[1])
         axes.set_ylim(bottom=0)

@@ -69,15 +69,15 @@ class Ceilings:
     def ceilings(self, library, dtype, shapes):
         """{"read_bytes_per_s", "read_way", "<part>_flop_per_s" for every part of `shapes`} with "<name>_reason" in
         the place of what could not be measured."""
-        found = {}
+        ceilings = {}
         try:
-            found["read_bytes_per_s"], found["read_way"] = read_rate(library)
+            ceilings["read_bytes_per_s"], ceilings["read_way"] = read_rate(library)
         except (OSError, AttributeError, RuntimeError, AssertionError) as e:
-            found["read_reason"] = str(e).split("\n")[0]
+            ceilings["read_reason"] = str(e).split("\n")[0]
         torch.cuda.empty_cache()
         for part, products in shapes.items():
             try:
-                found[f"{part}_flop_per_s"] = matrix_rate(products, getattr(torch, dtype))
+                ceilings[f"{part}_flop_per_s"] = matrix_rate(products, getattr(torch, dtype))
             except (RuntimeError, AssertionError) as e:  # torch without CUDA asserts
-                found[f"{part}_reason"] = str(e).split("\n")[0]
-        return found
+                ceilings[f"{part}_reason"] = str(e).split("\n")[0]
+        return ceilings

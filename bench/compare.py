@@ -122,6 +122,6 @@ def compare(options, names, impl, build_folder, argv, console):
 
 def stopped_line(runs):
     """Why the rounds of each run ended."""
-    ended = [rows[0].provenance["rounds"] for rows in runs]
-    return "; ".join(f"{'re-run' if i else 'run'}: {found['done']} rounds, ended by {found['stopped']}"
-                     for i, found in enumerate(ended))
+    rounds_of_runs = [rows[0].provenance["rounds"] for rows in runs]
+    return "; ".join(f"{'re-run' if i else 'run'}: {rounds['done']} rounds, ended by {rounds['stopped']}"
+                     for i, rounds in enumerate(rounds_of_runs))

@@ -95,9 +95,9 @@ class Gpu:
 def cpu_mhz():
     """Mean clock of the cores in MHz, or why it is not known."""
     with contextlib.suppress(OSError, RuntimeError, AttributeError):
-        found = psutil.cpu_freq()
-        if found and found.current:
-            return found.current
+        frequency = psutil.cpu_freq()
+        if frequency and frequency.current:
+            return frequency.current
     return not_available("this kernel does not tell the clock")
 
 
@@ -108,10 +108,10 @@ def busy_seconds():
     own, this = 0.0, psutil.Process()
     for process in [this, *this.children(recursive=True)]:
         with contextlib.suppress(psutil.Error):
-            spent = process.cpu_times()
-            own += spent.user + spent.system
+            process_times = process.cpu_times()
+            own += process_times.user + process_times.system
             if process == this:  # children that have ended
-                own += spent.children_user + spent.children_system
+                own += process_times.children_user + process_times.children_system
     return busy, own
 
 
@@ -169,15 +169,15 @@ class Sampler(contextlib.AbstractContextManager):
         if not self.done.is_set():
             self._look()
         looks = list(self.looks)
-        made = {"looks": len(looks), **{name: spread([look[name] for look in looks])
-                                        for name in ("load_average", "cpu_mhz")},
-                "others_cores": spread([look["others"] for look in looks if "others" in look])}
+        figures = {"looks": len(looks),
+                   **{name: spread([look[name] for look in looks]) for name in ("load_average", "cpu_mhz")},
+                   "others_cores": spread([look["others"] for look in looks if "others" in look])}
         if self.gpu.fault or not looks:
-            return {**made, "gpu": self.gpu.fault or not_available("no sample was taken")}
+            return {**figures, "gpu": self.gpu.fault or not_available("no sample was taken")}
         gpu = {name: spread([look[name] for look in looks])
                for name in ("sm_mhz", "memory_mhz", "temperature_c", "power_w")}
-        seen = [look["events"] for look in looks if not isinstance(look["events"], str)]
-        gpu["events"] = {name: sum(name in events for events in seen) / len(seen) for name in EVENT_REASONS.values()
-                         if any(name in events for events in seen)} if seen else looks[0]["events"]
-        gpu["throttled"] = any(name in gpu["events"] for name in THROTTLING) if seen else None
-        return {**made, "gpu": gpu}
+        events = [look["events"] for look in looks if not isinstance(look["events"], str)]
+        gpu["events"] = {name: sum(name in names for names in events) / len(events) for name in EVENT_REASONS.values()
+                         if any(name in names for names in events)} if events else looks[0]["events"]
+        gpu["throttled"] = any(name in gpu["events"] for name in THROTTLING) if events else None
+        return {**figures, "gpu": gpu}

@@ -146,10 +146,10 @@ class Contest:
         """What the gate compares of an arm, None after it has dropped out."""
         self.progress.doing(f"{entry.name}: accuracy")
         path = self.scratch / f"{entry.name}.npz"
-        made = entry.call("outputs", path=str(path))
+        libraries = entry.call("outputs", path=str(path))
         if not entry.worker:
             return None
-        entry.versions |= made or {}
+        entry.versions |= libraries or {}
         with np.load(path, allow_pickle=False) as stored:
             outputs = dict(stored)
         path.unlink()
@@ -186,9 +186,9 @@ class Contest:
         """The first pass of every arm, which is reported apart; the gate comes after it."""
         for entry in self.running:
             self.progress.doing(f"{entry.name}: first run")
-            made = entry.call("measure")
-            if made:
-                entry.samples["first_run"] = made["stages"]["end_to_end"]
+            result = entry.call("measure")
+            if result:
+                entry.samples["first_run"] = result["stages"]["end_to_end"]
 
     def warm_up(self, most, device):
         """Passes of each arm until it is warm (bench.stopping.is_warm), `most` at most."""
@@ -253,9 +253,9 @@ class Contest:
         """
         for entry in (entry for entry in self.running if entry.name in names):
             entry.cases[case] = result = CaseResult()
-            spent = budget and entry.case_seconds > budget
-            if self.late or spent:
-                result.status, result.reason = "skipped", OUT_OF_CASE_TIME if spent else OUT_OF_TIME
+            over_budget = budget and entry.case_seconds > budget
+            if self.late or over_budget:
+                result.status, result.reason = "skipped", OUT_OF_CASE_TIME if over_budget else OUT_OF_TIME
                 continue
             self.progress.doing(f"{entry.name}: batch {case.batch}, {case.new_tokens} new tokens")
             begin = time.monotonic()

@@ -39,8 +39,8 @@ def read_with_command(environment=None):
                             "--format=csv,noheader,nounits"], capture_output=True, text=True, check=True,
                            timeout=20).stdout.splitlines()
     cards = [[field.strip() for field in line.split(",")] for line in lines]
-    at = int(name) if card.NUMBER.fullmatch(name) else card.only_match(name, [uuid for uuid, *_ in cards])
-    _, divided, used, total = cards[at]
+    position = int(name) if card.NUMBER.fullmatch(name) else card.only_match(name, [uuid for uuid, *_ in cards])
+    _, divided, used, total = cards[position]
     if divided == "Enabled":
         raise card.NoCard("nvidia-smi does not tell a MIG instance's memory")
     return float(used), float(total)
@@ -55,11 +55,11 @@ class DeviceMemory:
             self.read, self.source, self.seconds = (functools.partial(read_with_command, environment), "nvidia-smi",
                                                     COMMAND_SECONDS)
         self.total = None
-        found = self._look()
-        if found is None:
+        reading = self._look()
+        if reading is None:
             self.source = None
         else:
-            self.total = found[1]
+            self.total = reading[1]
         self.thread = None
 
     def _look(self):
@@ -68,18 +68,18 @@ class DeviceMemory:
         return None
 
     def start(self):
-        found = self._look() if self.source else None
-        self.baseline = self.peak = found[0] if found else None
+        reading = self._look() if self.source else None
+        self.baseline = self.peak = reading[0] if reading else None
         self.done = threading.Event()
-        if found:
+        if reading:
             self.thread = threading.Thread(target=self._sample, daemon=True)
             self.thread.start()
 
     def _sample(self):
         while not self.done.wait(self.seconds):
-            found = self._look()
-            if found:
-                self.peak = max(self.peak, found[0])
+            reading = self._look()
+            if reading:
+                self.peak = max(self.peak, reading[0])
 
     def stop(self):
         """Largest use since start() above that at start(), MiB; None where it is not known."""
@@ -87,7 +87,7 @@ class DeviceMemory:
         if self.thread:
             self.thread.join()
             self.thread = None
-        found = self._look() if self.source else None
+        reading = self._look() if self.source else None
         if self.peak is None:
             return None
-        return max(self.peak, found[0] if found else 0) - self.baseline
+        return max(self.peak, reading[0] if reading else 0) - self.baseline

@@ -32,13 +32,13 @@ def to_bencher(rows):
 
     A measure's unit belongs to the project there, so it is part of the measure's slug.
     """
-    made = {}
+    metrics = {}
     for row, figures in measured(rows):
         measure = f"{row.stage}-{row.unit}".replace("_", "-").lower()
-        made.setdefault(f"{row.case.slug}/{row.arm}", {})[measure] = {
+        metrics.setdefault(f"{row.case.slug}/{row.arm}", {})[measure] = {
             "value": figures["median"], "lower_value": figures["min"],
             "upper_value": max(figures["p90"], figures["median"])}
-    return made
+    return metrics
 
 
 def to_frame(rows):

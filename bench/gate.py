@@ -37,25 +37,25 @@ def _shape_fault(reference, candidate):
 
 def _compared(reference, candidate):
     """(first differing step per row, {output: what of it to compare}): a step's logits see the tokens before it."""
-    parted = first_differences(candidate["tokens"], reference["tokens"])
-    same_input = np.arange(reference["tokens"].shape[1])[None, :] <= parted[:, None]
+    differs_at = first_differences(candidate["tokens"], reference["tokens"])
+    same_input = np.arange(reference["tokens"].shape[1])[None, :] <= differs_at[:, None]
     parts = {"image_features": slice(None), "logits": same_input}
-    return parted, {name: part for name, part in parts.items() if name in candidate}
+    return differs_at, {name: part for name, part in parts.items() if name in candidate}
 
 
-def _tokens(reference, candidate, parted, undecided):
+def _tokens(reference, candidate, differs_at, undecided_gap):
     """({"equal", "compared", "ties"}, faults): tokens that part where the gap is at most `undecided` are ties."""
     steps = reference["tokens"].shape[1]
     ties, faults = [], []
-    for row in np.flatnonzero(parted < steps):
-        step = int(parted[row])
+    for row in np.flatnonzero(differs_at < steps):
+        step = int(differs_at[row])
         gap = top_gap(reference["logits"][row, step])
-        if gap <= undecided:
+        if gap <= undecided_gap:
             ties.append({"row": int(row), "step": step, "gap": gap})
         else:
             faults.append(f"token {step} of row {row} is {candidate['tokens'][row, step]}, "
                           f"in the reference {reference['tokens'][row, step]}")
-    return {"equal": bool((parted == steps).all()), "compared": int(np.minimum(parted + 1, steps).sum()),
+    return {"equal": bool((differs_at == steps).all()), "compared": int(np.minimum(differs_at + 1, steps).sum()),
             "ties": ties}, faults
 
 
@@ -71,14 +71,14 @@ def compare(reference, candidate):
     if fault:
         return {"passed": False, "reason": fault}
     faults, result = [], {}
-    parted, where = _compared(reference, candidate)
+    differs_at, where = _compared(reference, candidate)
     for name, part in where.items():
         worst = float(np.abs(candidate[name][part] - reference[name][part]).max())
         limit = limit_of(name, reference[name])
         result[name] = {"max_abs_difference": worst, "limit": limit}
         if not worst <= limit:  # also catches NaN
             faults.append(f"{name} differ by {worst:.3g}, limit {limit:.3g}")
-    result["tokens"], others = _tokens(reference, candidate, parted, 2 * limit_of("logits", reference["logits"]))
+    result["tokens"], others = _tokens(reference, candidate, differs_at, 2 * limit_of("logits", reference["logits"]))
     faults += others
     return {"passed": not faults, "reason": "; ".join(faults), **result}
 
@@ -116,8 +116,8 @@ def compare_half(reference, candidate, scale):
         result[name] = {"relative_error": errors[name], "limit": limit}
         if not errors[name] <= limit:  # also catches NaN
             faults.append(f"{name} are off by {errors[name]:.3g}, limit {limit:.3g}")
-    parted, _ = _compared(reference, candidate)
-    result["tokens"], others = _tokens(reference, candidate, parted, 2 * scale["largest_logit_error"])
+    differs_at, _ = _compared(reference, candidate)
+    result["tokens"], others = _tokens(reference, candidate, differs_at, 2 * scale["largest_logit_error"])
     faults += others
     largest = {name: error for name, error in errors.items() if name == "largest_logit_error"}
     return {"passed": not faults, "reason": "; ".join(faults), **result, **largest}
@@ -156,9 +156,11 @@ class Judge:
         """
         steps = min(len(gate_tokens), len(tokens[0]))
         expected = np.array([gate_tokens[:steps]] * len(tokens))
-        parted = first_differences(np.array([row[:steps] for row in tokens]), expected)
-        undecided = None if self.half else 2 * limit_of("logits", self.reference["logits"])
-        wrong = [row for row in np.flatnonzero(parted < steps)
-                 if undecided is not None and top_gap(self.reference["logits"][0, parted[row]]) > undecided]
-        reason = f"row {wrong[0]} parts from the single row at token {parted[wrong[0]]}" if wrong else ""
-        return {"agreement": float(parted.mean() / steps), "passed": not wrong, "reason": reason}
+        differs_at = first_differences(np.array([row[:steps] for row in tokens]), expected)
+        undecided_gap = None if self.half else 2 * limit_of("logits", self.reference["logits"])
+        wrong_rows = [row for row in np.flatnonzero(differs_at < steps) if undecided_gap is not None
+                      and top_gap(self.reference["logits"][0, differs_at[row]]) > undecided_gap]
+        reason = ""
+        if wrong_rows:
+            reason = f"row {wrong_rows[0]} parts from the single row at token {differs_at[wrong_rows[0]]}"
+        return {"agreement": float(differs_at.mean() / steps), "passed": not wrong_rows, "reason": reason}

@@ -8,12 +8,13 @@ from core.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 # Of git's variables those that say how it runs; all others, as hooks have them, say which repository, index or paths.
-KEPT = ("GIT_CONFIG", "GIT_EXEC_PATH", "GIT_SSH", "GIT_SSL", "GIT_ASKPASS", "GIT_TERMINAL_PROMPT")
+SETTINGS = ("GIT_CONFIG", "GIT_EXEC_PATH", "GIT_SSH", "GIT_SSL", "GIT_ASKPASS", "GIT_TERMINAL_PROMPT")
 
 
 def environment():
     """This process's environment without what points git at a repository."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name.startswith(KEPT)}
+    return {name: value for name, value in os.environ.items()
+            if not name.startswith("GIT_") or name.startswith(SETTINGS)}
 
 
 def git(*args, tree=None):

@@ -119,11 +119,11 @@ def change_points(values):
     places = range(AROUND, len(values) - AROUND + 1)
     if not places:
         return []
-    at = min(places, key=lambda i: _deviations(values[:i]) + _deviations(values[i:]))
-    p = mannwhitneyu(values[:at], values[at:]).pvalue
-    if p * len(places) >= ALPHA or abs(np.median(values[at:]) / np.median(values[:at]) - 1) <= EFFECT:
+    change = min(places, key=lambda i: _deviations(values[:i]) + _deviations(values[i:]))
+    p = mannwhitneyu(values[:change], values[change:]).pvalue
+    if p * len(places) >= ALPHA or abs(np.median(values[change:]) / np.median(values[:change]) - 1) <= EFFECT:
         return []
-    return [*change_points(values[:at]), at, *(at + i for i in change_points(values[at:]))]
+    return [*change_points(values[:change]), change, *(change + i for i in change_points(values[change:]))]
 
 
 def _deviations(values):
@@ -131,16 +131,20 @@ def _deviations(values):
 
 
 def changes_of(lines):
-    """One dict per change of a series: date, sha, medians before and after (of the stretches between changes)."""
+    """One dict per change of a series: run (its index), date, sha, medians before and after.
+
+    The medians are those of the stretches between changes.
+    """
     values = [line["median"] for line in lines]
     points = change_points(values)
     edges = [0, *points, len(values)]
-    made = []
-    for i, at in enumerate(points, 1):
+    changes = []
+    for i, point in enumerate(points, 1):
         before, after = (float(np.median(values[a:b])) for a, b in
                          ((edges[i - 1], edges[i]), (edges[i], edges[i + 1])))
-        made.append({"at": at, "date": lines[at]["date"], "sha": lines[at]["sha"], "before": before, "after": after})
-    return made
+        changes.append({"run": point, "date": lines[point]["date"], "sha": lines[point]["sha"], "before": before,
+                        "after": after})
+    return changes
 
 
 def _short(line):
@@ -175,21 +179,22 @@ def history_markdown(series, others=0):
 
 def history_figure(series, machine, case, stage="end_to_end"):
     """Medians of one stage over the runs of one machine and case, a line per arm, dashed where it changed."""
-    shown = {key.arm: lines for key, lines in series.items()
-             if (key.machine, key.case, key.stage) == (machine, case, stage)}
-    dates = sorted({line["date"] for lines in shown.values() for line in lines})
+    lines_of_arm = {key.arm: lines for key, lines in series.items()
+                    if (key.machine, key.case, key.stage) == (machine, case, stage)}
+    dates = sorted({line["date"] for lines in lines_of_arm.values() for line in lines})
     with matplotlib.rc_context(FONT):
         figure = Figure(figsize=(9, 5), layout="constrained")
         axes = figure.add_subplot()
-        for arm in in_order(shown):
-            lines, (colour, marker, _) = shown[arm], arm_style(arm, shown)
-            at = [dates.index(line["date"]) for line in lines]
-            axes.plot(at, [line["median"] for line in lines], color=colour, marker=marker, label=arm)
+        for arm in in_order(lines_of_arm):
+            lines, (colour, marker, _) = lines_of_arm[arm], arm_style(arm, lines_of_arm)
+            xs = [dates.index(line["date"]) for line in lines]
+            axes.plot(xs, [line["median"] for line in lines], color=colour, marker=marker, label=arm)
             for change in changes_of(lines):
-                axes.axvline(at[change["at"]] - 0.5, color=colour, linestyle="--", linewidth=1)
+                axes.axvline(xs[change["run"]] - 0.5, color=colour, linestyle="--", linewidth=1)
         every = max(1, -(-len(dates) // 12))
-        named = {line["date"]: f"{line['date'][:10]}\n{_short(line)}" for lines in shown.values() for line in lines}
-        axes.set_xticks(range(0, len(dates), every), [named[date] for date in dates[::every]], fontsize=8)
+        labels = {line["date"]: f"{line['date'][:10]}\n{_short(line)}"
+                  for lines in lines_of_arm.values() for line in lines}
+        axes.set_xticks(range(0, len(dates), every), [labels[date] for date in dates[::every]], fontsize=8)
         axes.set_xlabel("run (date, git); dashed: a change of the arm in that colour")
         axes.set_ylabel(f"{stage.replace('_', ' ')} (ms), median; lower is better")
         axes.set_ylim(bottom=0)
@@ -210,10 +215,10 @@ def write_history(out):
     text, written = history_markdown(series, others), [Path(out) / "history.md"]
     with atomic_file(written[0], "w") as f:
         f.write(text)
-    shown = {(key.machine, key.case) for key, runs in series.items() if len(runs) > 1}
+    with_picture = {(key.machine, key.case) for key, runs in series.items() if len(runs) > 1}
     for machine, case in dict.fromkeys((key.machine, key.case) for key in series):
         picture = Path(out) / machine / case / "history.png"
-        if (machine, case) not in shown:
+        if (machine, case) not in with_picture:
             picture.unlink(missing_ok=True)
             continue
         written.append(picture)

@@ -72,14 +72,14 @@ def loaded_libraries(maps="/proc/self/maps", ask=True):
     """
     with open(maps, encoding="utf-8", errors="replace") as f:
         paths = {line.split(maxsplit=5)[5].strip() for line in f if line.count("/")}
-    found = {}
+    libraries = {}
     for path in sorted(paths):
-        known = family_of(path)
-        if not known:
+        family_and_version = family_of(path)
+        if not family_and_version:
             continue
-        family, version = known
+        family, version = family_and_version
         if ask and family in ASK:
             with contextlib.suppress(OSError, AttributeError):  # not every part of a family answers
                 version = ASK[family](ctypes.CDLL(path)) or version
-        found.setdefault(family, {})[Path(path).name] = version or "unknown"
-    return found
+        libraries.setdefault(family, {})[Path(path).name] = version or "unknown"
+    return libraries

@@ -86,32 +86,32 @@ def speed_up_figure(rows):
     """Speed-up end to end with its interval against each baseline, and a line at 1x."""
     arms = _arms_of(rows)
     figure, axes = _figure(rows, len(arms))
-    shown = baselines(arms) or BASELINES[:1]
-    height = 0.72 / len(shown)
+    references = baselines(arms) or BASELINES[:1]
+    height = 0.72 / len(references)
     with matplotlib.rc_context(FONT):
         longest = 1.0
-        for i, baseline in enumerate(shown):
+        for i, baseline in enumerate(references):
             colour, _, hatch = arm_style(baseline)
             for y, arm in enumerate(arms):
-                factor, at = speed_up_of(arms, arm, baseline), y + (i - (len(shown) - 1) / 2) * height
+                factor, bar_y = speed_up_of(arms, arm, baseline), y + (i - (len(references) - 1) / 2) * height
                 interval = interval_of(arms, arm, baseline)
                 end = 0
                 if isinstance(factor, float):
                     end = max(factor, interval[1] if interval else 0)
                     longest = max(longest, end)
-                    axes.barh(at, factor, height=height, color=colour, hatch=hatch, edgecolor="white")
+                    axes.barh(bar_y, factor, height=height, color=colour, hatch=hatch, edgecolor="white")
                 if interval:
-                    axes.errorbar(factor, at, xerr=[[max(0, factor - interval[0])], [max(0, interval[1] - factor)]],
+                    axes.errorbar(factor, bar_y, xerr=[[max(0, factor - interval[0])], [max(0, interval[1] - factor)]],
                                   color="black", capsize=3, linewidth=1.2, zorder=4)
                 text = f" {factor:.2f}x" if isinstance(factor, float) else f" {textwrap.shorten(factor or '-', 60)}"
-                axes.text(end + 0.01 * longest, at, text, va="center", ha="left", fontsize=10,
+                axes.text(end + 0.01 * longest, bar_y, text, va="center", ha="left", fontsize=10,
                           bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5}, zorder=3)
             axes.barh([0], [0], color=colour, hatch=hatch, edgecolor="white", label=f"against {baseline}")
         axes.axvline(1, color="black", linewidth=1.2, linestyle="--")
         axes.set_xlim(0, longest * 1.14)
         _label_arms(axes, list(arms))
         axes.set_xlabel("speed-up end to end (x, ratio of medians, 95 % interval); higher is better; dashed: 1x")
-        figure.legend(loc="outside upper left", ncols=len(shown), frameon=False)
+        figure.legend(loc="outside upper left", ncols=len(references), frameon=False)
     return figure
 
 
@@ -127,10 +127,10 @@ def limit_figure(rows):
     with matplotlib.rc_context(FONT):
         for i, stage in enumerate(stages):
             colour, hatch, _ = STAGE_STYLES[styles[stage]]
-            at = [y + (i - (len(stages) - 1) / 2) * height for y in range(len(shares))]
+            bar_ys = [y + (i - (len(stages) - 1) / 2) * height for y in range(len(shares))]
             values = [100 * share.get(stage, 0) for share in shares.values()]
-            bars = axes.barh(at, values, height=height, color=colour, hatch=hatch, edgecolor="#555555", linewidth=0.5,
-                             label=f"{LABELS[stage]} ({LIMITED[stage]})")
+            bars = axes.barh(bar_ys, values, height=height, color=colour, hatch=hatch, edgecolor="#555555",
+                             linewidth=0.5, label=f"{LABELS[stage]} ({LIMITED[stage]})")
             axes.bar_label(bars, [f" {value:.0f} %" if value else " -" for value in values], fontsize=10)
         axes.axvline(100, color="black", linewidth=1.2, linestyle="--")
         axes.set_xlim(0, 1.1 * max(100, *(100 * value for share in shares.values() for value in share.values())))

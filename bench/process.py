@@ -67,9 +67,9 @@ class Worker:
     def wait_ready(self):
         """Wait until the framework is imported; before the first call."""
         try:
-            spoken = self._answer(self._limit()).get("protocol", FIRST_PROTOCOL)
-            if spoken != PROTOCOL:
-                raise WorkerFailed(f"the worker speaks protocol {spoken}, this version {PROTOCOL}: run both from the "
+            protocol = self._answer(self._limit()).get("protocol", FIRST_PROTOCOL)
+            if protocol != PROTOCOL:
+                raise WorkerFailed(f"the worker speaks protocol {protocol}, this version {PROTOCOL}: run both from the "
                                    "same version of the repository")
         except WorkerFailed:
             self.close()
@@ -103,9 +103,9 @@ class Worker:
             selector.register(pipe, event)
             ready = selector.select(max(0, limit - time.monotonic()))
         if not ready:
-            late = self.deadline is not None and limit >= self.deadline
+            past_deadline = self.deadline is not None and limit >= self.deadline
             self.close()
-            raise WorkerFailed("no answer by the deadline of the run: it was ended" if late else
+            raise WorkerFailed("no answer by the deadline of the run: it was ended" if past_deadline else
                                f"no answer in {self.timeout} s: it was ended")
 
     def _answer(self, limit):

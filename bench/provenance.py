@@ -53,25 +53,25 @@ def portable(argv):
 
     Prompts are kept as they are.
     """
-    made, option = [], "path"
+    words, option = [], "path"
     for word in argv:
         name, equals, value = word.partition("=")
         if option == "prompt" or name == "PROMPT":
-            made.append(word)
+            words.append(word)
         elif equals and re.fullmatch(r"[\w-]+", name):
-            made.append(f"{name}={portable_path(value, name.lstrip('-').lower())}")
+            words.append(f"{name}={portable_path(value, name.lstrip('-').lower())}")
         else:
-            made.append(portable_path(word, option))
+            words.append(portable_path(word, option))
         option = word[2:] if word.startswith("--") and not equals else option if option.endswith("env") else "path"
-    return made
+    return words
 
 
 def without_paths(text):
     """A reason without the places of this machine: of an absolute path the end, or what follows the repository's."""
-    def shown(match):
+    def shortened(match):
         path = Path(match[0])
         return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else f"…/{path.name}"
-    return re.sub(r"(?<![\w.…>])/[^\s/:'\"(),;]+(?:/[^\s/:'\"(),;]+)+", shown, text)
+    return re.sub(r"(?<![\w.…>])/[^\s/:'\"(),;]+(?:/[^\s/:'\"(),;]+)+", shortened, text)
 
 
 def asked_for(argv):
@@ -107,14 +107,14 @@ def checkpoint_identity(checkpoint, exported_dirs):
     for folder in exported_dirs:
         for path in sorted(Path(folder).glob("*/manifest.json")):
             try:
-                exports[str(path.parent)] = made = json.loads(path.read_text(encoding="utf-8"))
-                hashes[str(path.parent)] = made["checkpoint"]["hash"]
+                exports[str(path.parent)] = manifest = json.loads(path.read_text(encoding="utf-8"))
+                hashes[str(path.parent)] = manifest["checkpoint"]["hash"]
             except (OSError, ValueError, KeyError, TypeError):
                 raise UserError(f"{path} is no manifest of an export: delete {path.parent}, then run make "
                                 "again") from None
     if len(set(hashes.values())) > 1:
         own = hashes[str(checkpoint.path)]
-        remedies = dict.fromkeys(export_again(checkpoint.path, folder, made) for folder, made in exports.items()
+        remedies = dict.fromkeys(export_again(checkpoint.path, folder, manifest) for folder, manifest in exports.items()
                                  if hashes[folder] != own)
         raise UserError(f"{', '.join(hashes)} hold different weights: run {' and '.join(remedies)}")
     config = json.loads((checkpoint.path / "config.json").read_text(encoding="utf-8"))

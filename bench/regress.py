@@ -99,13 +99,13 @@ def ruler_facts(sources, device):
     python = sources.python["torch"]
     environment = {**os.environ, **card.counted_as_nvml(), **sources.environment.get("torch", {})}
     try:
-        asked = subprocess.run([python, "-P", "-c", ASK_RULER, device], env=environment, capture_output=True, text=True,
-                               errors="replace", timeout=IMPORT_SECONDS)
-        return json.loads(asked.stdout)
+        done = subprocess.run([python, "-P", "-c", ASK_RULER, device], env=environment, capture_output=True, text=True,
+                              errors="replace", timeout=IMPORT_SECONDS)
+        return json.loads(done.stdout)
     except (OSError, subprocess.TimeoutExpired) as e:
         fault = str(e)
     except ValueError:
-        fault = (asked.stderr.strip().splitlines() or [f"status {asked.returncode}"])[-1][:300]
+        fault = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1][:300]
     raise UserError(f"{RULER} cannot run in {python} ({fault}): give TORCH_PYTHON=")
 
 
@@ -115,9 +115,9 @@ def read_baseline(path):
         raise UserError(f"no baseline at {path}: store one with UPDATE=1 on a version that is known to be good")
     rows = read_rows(path, RENEW)
     for row in rows:
-        for name, found, here in (("schema", row.schema, SCHEMA), ("benchmark version", row.benchmark, BENCHMARK)):
-            if found != here:
-                raise UserError(f"{path} is of {name} {found}, this version measures {here}: {RENEW}")
+        for name, stored, current in (("schema", row.schema, SCHEMA), ("benchmark version", row.benchmark, BENCHMARK)):
+            if stored != current:
+                raise UserError(f"{path} is of {name} {stored}, this version measures {current}: {RENEW}")
     return rows
 
 
@@ -143,9 +143,9 @@ def check_same_conditions(baseline, arm, case, conditions):
 
 def check_same_ruler(baseline, torch):
     """Raise UserError unless the baseline's ruler ran on this version of torch."""
-    for found in (row.provenance["versions"].get("torch") for row in baseline if row.arm == RULER):
-        if found != torch:
-            raise UserError(f"the baseline's {RULER} ran on torch {found}, now {torch}: {RENEW}")
+    for version in (row.provenance["versions"].get("torch") for row in baseline if row.arm == RULER):
+        if version != torch:
+            raise UserError(f"the baseline's {RULER} ran on torch {version}, now {torch}: {RENEW}")
 
 
 def comparable_baseline(options, arm, case, conditions):
@@ -190,14 +190,15 @@ def update(options, arm, argv, console):
 
 def outcome(verdicts):
     """(exit status, one line) of verdicts against the baseline."""
-    worse = slower(verdicts)
-    if worse:
-        found = {verdict.stage: verdict.change for verdict in verdicts}
-        return REGRESSION, "regression: " + ", ".join(f"{stage} {100 * found[stage]:+.1f} %" for stage in worse)
-    unknown = [verdict for verdict in verdicts if verdict.verdict in ("ambiguous", "insufficient", "invalid")]
-    if unknown:
-        stages = ", ".join(f"{verdict.stage} {verdict.verdict}" for verdict in unknown)
-        return CANNOT_TELL, f"cannot tell: {unknown[0].reason or stages}"
+    slower_stages = slower(verdicts)
+    if slower_stages:
+        changes = {verdict.stage: verdict.change for verdict in verdicts}
+        texts = [f"{stage} {100 * changes[stage]:+.1f} %" for stage in slower_stages]
+        return REGRESSION, f"regression: {', '.join(texts)}"
+    undecided = [verdict for verdict in verdicts if verdict.verdict in ("ambiguous", "insufficient", "invalid")]
+    if undecided:
+        stages = ", ".join(f"{verdict.stage} {verdict.verdict}" for verdict in undecided)
+        return CANNOT_TELL, f"cannot tell: {undecided[0].reason or stages}"
     return 0, "no regression"
 
 
@@ -218,11 +219,11 @@ def regress(options, impl, renew, argv, console):
         raise UserError(f"no {BASELINE} below {options.out}: store one with UPDATE=1 on a version known to be good")
     baseline = []
 
-    def look(case, conditions):
+    def check_baseline(case, conditions):
         baseline[:] = baseline or comparable_baseline(options, arm, case, conditions)
 
     def measure():
-        return measured(replace(options, arms=(arm, RULER)), argv, narrow=narrow_to_ruler, before=look)[0]
+        return measured(replace(options, arms=(arm, RULER)), argv, narrow=narrow_to_ruler, before=check_baseline)[0]
 
     verdicts, runs = decided(measure, lambda rows: judge_stored(arm, baseline, rows))
     console.print(conditions_line(runs[0]), verdict_table(verdicts), stopped_line(runs),
@@ -232,7 +233,7 @@ def regress(options, impl, renew, argv, console):
     return *outcome(verdicts), verdicts
 
 
-def told(judge, console, path=""):
+def report_outcome(judge, console, path=""):
     """The exit status of judge(), which returns what `regress` does: its line printed last, all of it in file `path`.
 
     Whatever goes wrong is "cannot tell", never the status of a regression.

@@ -68,12 +68,12 @@ def later_ms(ms):
 def published_rows(options, rows):
     """A row of stage "published" per arm: one after the other, as published; only arms that passed the gate run."""
     checkpoint, image, ids = read_inputs(options)
-    case, made, interrupted = rows[0].case, [], rows[0].provenance["rounds"]["interrupted"]
+    case, published, interrupted = rows[0].case, [], rows[0].provenance["rounds"]["interrupted"]
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch, Progress() as progress:
         session = Session(options, ARMS, image, ids, scratch)
         for arm, stages in by_arm(of_first_case(rows)).items():
-            whole, samples = stages["end_to_end"], []
-            status, reason, conditions = whole.status, whole.reason, whole.provenance
+            end_to_end, samples = stages["end_to_end"], []
+            status, reason, conditions = end_to_end.status, end_to_end.reason, end_to_end.provenance
             if status == "ok" and interrupted:
                 status, reason = "skipped", INTERRUPTED
             if status == "ok":
@@ -86,8 +86,8 @@ def published_rows(options, rows):
                     status, reason = e.status, str(e)
                 except KeyboardInterrupt:
                     status, reason, interrupted = "skipped", INTERRUPTED, True
-            made.append(Row(arm, "published", status, without_paths(reason), samples, case, conditions))
-    return made
+            published.append(Row(arm, "published", status, without_paths(reason), samples, case, conditions))
+    return published
 
 
 def _passes(session, options, config, arm, case):
@@ -118,9 +118,9 @@ def table(rows):
             ("this benchmark here: median end to end", "end_to_end", lambda ms: summary(ms)["median"])):
         values = [float(figure(ms)) if ms else None for ms in samples[stage]]
         ratio = f"{values[0] / values[1]:.3f}x" if None not in values else "-"
-        found = ratio_interval(*samples[stage]) if stage == "end_to_end" and ratio != "-" else None
-        if found and found[1] is not None:
-            ratio += f" [{found[1]:.3f}..{found[2]:.3f}]"
+        interval = ratio_interval(*samples[stage]) if stage == "end_to_end" and ratio != "-" else None
+        if interval and interval[1] is not None:
+            ratio += f" [{interval[1]:.3f}..{interval[2]:.3f}]"
         lines[name] = _line(values, ratio)
     return pd.DataFrame.from_dict(lines, orient="index", columns=[f"{PAIR[0]} (ms)", f"{PAIR[1]} (ms)", "ratio"])
 

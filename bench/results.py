@@ -95,10 +95,10 @@ def write_results(out, rows, accuracy):
 
 def report(results_dir):
     """Make the tables and plots of every case below a folder again; yields (folder, rows). UserError if none."""
-    found = sorted(Path(results_dir).rglob("rows.jsonl"))
-    if not found:
+    paths = sorted(Path(results_dir).rglob("rows.jsonl"))
+    if not paths:
         raise UserError(f"no rows.jsonl below {results_dir}: run the benchmark first, or name its OUT= folder")
-    for path in found:
+    for path in paths:
         rows = read_rows(path)
         write_report(path.parent, rows)
         yield path.parent, rows

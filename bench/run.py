@@ -26,16 +26,16 @@ def further_cases(case, further):
 
     They take turns, so that a budget which ends early has seen some of both.
     """
-    made = []
+    cases = []
     for batch, length in zip_longest(further.batches, further.lengths):
-        made += [replace(case, batch=batch)] if batch else []
-        made += [replace(case, new_tokens=length)] if length else []
-    return [other for other in dict.fromkeys(made) if other != case]
+        cases += [replace(case, batch=batch)] if batch else []
+        cases += [replace(case, new_tokens=length)] if length else []
+    return [other for other in dict.fromkeys(cases) if other != case]
 
 
-def rounds_of(result, case, asked, done, interrupted):
+def rounds_of(result, case, requested, done, interrupted):
     """What provenance says about an arm's rounds in one case."""
-    return {**asked, "done": done, "warmup": len(result.warmup), "warm": is_warm(result.warmup, case.device),
+    return {**requested, "done": done, "warmup": len(result.warmup), "warm": is_warm(result.warmup, case.device),
             "stopped": result.stopped, "interrupted": interrupted}
 
 
@@ -44,18 +44,19 @@ def arm_rows(entry, case, conditions, rounds):
 
     An arm that dropped out keeps the samples it has.
     """
-    asked = conditions["rounds"]
-    interrupted = asked["interrupted"]
+    requested = conditions["rounds"]
+    interrupted = requested["interrupted"]
     conditions = {**conditions, "versions": entry.versions,
-                  "rounds": rounds_of(entry, case, asked, entry.rounds, interrupted)}
+                  "rounds": rounds_of(entry, case, requested, entry.rounds, interrupted)}
     rows = []
-    for at, result, stages in ((case, entry, STAGES), *((at, made, CASE_STAGES) for at, made in entry.cases.items())):
-        if at != case:
-            made_rounds = rounds_of(result, at, {"asked": rounds}, len(result.samples.get("end_to_end", [])), False)
-            conditions = {**conditions, "rounds": made_rounds, "work": conditions["work_of"][at.slug]}
+    for row_case, result in {case: entry, **entry.cases}.items():
+        if row_case != case:
+            done = len(result.samples.get("end_to_end", []))
+            conditions = {**conditions, "rounds": rounds_of(result, row_case, {"asked": rounds}, done, False),
+                          "work": conditions["work_of"][row_case.slug]}
         stored = {key: value for key, value in conditions.items() if key != "work_of"}
         stored["work"] = {**conditions["work"], **entry.work}
-        for stage in stages:
+        for stage in STAGES if row_case == case else CASE_STAGES:
             samples = result.samples.get(stage, [])
             if stage in OPTIONAL and not samples:
                 continue
@@ -63,7 +64,7 @@ def arm_rows(entry, case, conditions, rounds):
             if status == "ok" and not samples:
                 status, reason = "skipped", "nothing to measure"  # a decode of one token has no steps
             reason = provenance.without_paths(reason)
-            rows.append(Row(entry.name, stage, status, reason, samples, at, stored, entry.counted.get(stage, "")))
+            rows.append(Row(entry.name, stage, status, reason, samples, row_case, stored, entry.counted.get(stage, "")))
     return rows
 
 
@@ -97,19 +98,19 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
     group of arms where there are several, `before` with (case, conditions), the rows' provenance as far as it is known,
     before anything is started: it may raise UserError.
     """
-    asked, sources, limits = options.case, options.sources, options.limits
+    case_options, sources, limits = options.case, options.sources, options.limits
     deadline = time.monotonic() + limits.deadline if limits.deadline else None
     checkpoint, image, ids = read_inputs(options)
     config = checkpoint.config
     check_writable(options.out)
-    preset = provenance.preset_name(asked.preset or Path(sources.checkpoint).resolve().name)
-    case = Case(preset, asked.dtype, asked.device, asked.batch, len(ids), asked.new_tokens)
+    preset = provenance.preset_name(case_options.preset or Path(sources.checkpoint).resolve().name)
+    case = Case(preset, case_options.dtype, case_options.device, case_options.batch, len(ids), case_options.new_tokens)
     others = further_cases(case, options.further)
     exported = [path for name, path in sources.folders.items() if name != "checkpoint" and path
                 and Path(path).is_dir()]
     gpu = watched_gpu(options)
     conditions = provenance.collect(argv, sources.cpu_threads,
-                                    provenance.checkpoint_identity(checkpoint, exported), asked.photograph,
+                                    provenance.checkpoint_identity(checkpoint, exported), case_options.photograph,
                                     gpu)
     if before:
         before(case, conditions)
@@ -118,12 +119,12 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
     rounds = conditions["rounds"] = {"asked": limits.rounds, "budget_s": limits.budget, "interrupted": False}
     if memory is None and case.device == "gpu":
         memory = DeviceMemory(environment=card.seen_by(sources.environment.values()))
-    with (tempfile.TemporaryDirectory(prefix="bench-") as scratch, progress or Progress() as shown,
-          Sampler(gpu) as sampler, Contest(options.arms, scratch, shown, deadline) as contest):
+    with (tempfile.TemporaryDirectory(prefix="bench-") as scratch, progress or Progress() as progress,
+          Sampler(gpu) as sampler, Contest(options.arms, scratch, progress, deadline) as contest):
         session = Session(options, specs, image, ids, scratch, deadline)
         if case.device == "gpu":
-            conditions["ceilings"] = session.ceilings(shown, case, config)
-        judge = session.judge(shown, case)
+            conditions["ceilings"] = session.ceilings(progress, case, config)
+        judge = session.judge(progress, case)
         session.spawn(contest, contest.entries)
         started = [entry for entry in contest.entries if entry.worker]
         sequential = conditions["sequential"] = is_sequential(options, config, len(started), memory)
@@ -138,10 +139,10 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
                     store(options.out, *results_of(contest, case, conditions, options, judge))
         except KeyboardInterrupt:
             rounds["interrupted"] = True
-            shown.note("interrupted: keeping what was measured")
+            progress.note("interrupted: keeping what was measured")
         for entry in contest.entries:
             if entry.status != "ok":
-                shown.note(f"{entry.name}: {entry.status}: {entry.reason}")
+                progress.note(f"{entry.name}: {entry.status}: {entry.reason}")
         conditions["during"] = sampler.summary()
         return results_of(contest, case, conditions, options, judge)
 
@@ -163,12 +164,12 @@ def measure_group(contest, session, case, others, judge, memory, config, stoppin
         contest.measure(stopping)
         contest.peak_memory()
     finally:
-        used = memory.stop() if memory else None
-    if used is not None:
+        peak_mib = memory.stop() if memory else None
+    if peak_mib is not None:
         for entry in contest.running:
-            entry.samples["device_memory"] = [used]
+            entry.samples["device_memory"] = [peak_mib]
             entry.counted["device_memory"] = f"use of the whole device, by {memory.source}"
-            entry.samples["beyond_weights"] = [used - weights_bytes(config, entry.weights) / 2**20]
+            entry.samples["beyond_weights"] = [peak_mib - weights_bytes(config, entry.weights) / 2**20]
     if case.device == "gpu":
         contest.measure_cold(limits.cold)
     for other in others:

@@ -26,9 +26,9 @@ def speed_up(baseline, samples):
 
 def _bootstrap(data, statistic, **options):
     """(low, high) of the percentile bootstrap; `statistic` takes samples on its last axis."""
-    found = stats.bootstrap(data, statistic, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, method="percentile",
-                            rng=np.random.default_rng(SEED), **options).confidence_interval
-    return float(found.low), float(found.high)
+    interval = stats.bootstrap(data, statistic, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, method="percentile",
+                               rng=np.random.default_rng(SEED), **options).confidence_interval
+    return float(interval.low), float(interval.high)
 
 
 def ratio_interval(baseline, samples):
@@ -47,8 +47,8 @@ def median_half_width(samples):
     if len(samples) < 2:
         return np.inf
     median = float(np.median(samples))
-    found = stats.quantile_test(samples, q=median, p=0.5).confidence_interval(CONFIDENCE)
-    width = (found.high - found.low) / 2 / median
+    interval = stats.quantile_test(samples, q=median, p=0.5).confidence_interval(CONFIDENCE)
+    width = (interval.high - interval.low) / 2 / median
     return float(width) if np.isfinite(width) else np.inf
 
 

@@ -98,10 +98,10 @@ def invalid(verdicts, reason):
 
 def confirm(first, second):
     """The first run's verdicts after a re-run: what it called slower stays so only if the re-run says the same."""
-    again = {verdict.stage: verdict.verdict for verdict in second}
-    return [verdict if verdict.verdict != "slower" or again.get(verdict.stage) == "slower" else
+    rerun = {verdict.stage: verdict.verdict for verdict in second}
+    return [verdict if verdict.verdict != "slower" or rerun.get(verdict.stage) == "slower" else
             replace(verdict, verdict="ambiguous",
-                    reason=f"slower, which a re-run did not confirm: {again.get(verdict.stage, 'not made')}")
+                    reason=f"slower, which a re-run did not confirm: {rerun.get(verdict.stage, 'not made')}")
             for verdict in first]
 
 

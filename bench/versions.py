@@ -51,9 +51,9 @@ def check_out(name, build):
         git("worktree", "add", "--detach", "--force", str(tree), sha)
     if not _holds(tree, sha):
         raise UserError(f"{tree} does not hold {sha[:12]} unchanged: delete it, and run `git worktree prune`")
-    stated = tree / "bench" / "protocol.json"
-    spoken = json.loads(stated.read_bytes()) if stated.is_file() else FIRST_PROTOCOL
-    if spoken != PROTOCOL or not (tree / "bench" / "worker.py").is_file():
+    protocol_file = tree / "bench" / "protocol.json"
+    protocol = json.loads(protocol_file.read_bytes()) if protocol_file.is_file() else FIRST_PROTOCOL
+    if protocol != PROTOCOL or not (tree / "bench" / "worker.py").is_file():
         raise UserError(f"{name} ({sha[:12]}) does not speak worker protocol {PROTOCOL} of this version: choose a "
                         "later BASE=")
     return Version(name, sha, tree)
@@ -67,9 +67,9 @@ def linked(checkpoint, folder):
     """
     files = checkpoint_files(checkpoint)
     place = Path(folder).resolve() / identity(hashes(files, {})[0])
-    with atomic_dir(place) as made:
+    with atomic_dir(place) as links:
         for name, path in files.items():
-            (made / name).symlink_to(path.resolve())
+            (links / name).symlink_to(path.resolve())
     return place
 
 

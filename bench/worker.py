@@ -38,13 +38,13 @@ def is_out_of_memory(error):
 
 def installed_versions():
     """Versions of the wheels that this interpreter has, by importlib.metadata."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in WHEELS:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 class Server:
@@ -93,9 +93,9 @@ def answer(function, args):
         traceback.print_exc()
         lines = str(e).split("\n")
         reason = next((line.strip() for line in lines if line.strip()), "") or type(e).__name__
-        named = reason if isinstance(e, UserError) else f"{type(e).__name__}: {reason}"
+        text = reason if isinstance(e, UserError) else f"{type(e).__name__}: {reason}"
         status = "oom" if is_out_of_memory(e) else "skipped" if isinstance(e, NotHere) else "failed"
-        return {"ok": False, "status": status, "reason": named[:500]}
+        return {"ok": False, "status": status, "reason": text[:500]}
 
 
 def serve(target, requests, answers):
@@ -104,9 +104,9 @@ def serve(target, requests, answers):
         answers.write(json.dumps(reply) + "\n")
         answers.flush()
 
-    made = answer(lambda: Server(target), {})
-    server = made.pop("result", None)
-    send({**made, "protocol": PROTOCOL})
+    ready = answer(lambda: Server(target), {})
+    server = ready.pop("result", None)
+    send({**ready, "protocol": PROTOCOL})
     if server is None:
         return
     for line in requests:

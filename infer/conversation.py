@@ -40,39 +40,39 @@ class Conversation:
         """
         tokenizer, config = self._model.tokenizer, self._model.config
         files, first = images_of(text, images), len(self.files) + 1
-        named = [{"image": f"{first + i}.jpg"} for i in range(len(files))] if images else []
-        query = from_list_format([*named, {"text": text}], self._label, first)
+        named_images = [{"image": f"{first + i}.jpg"} for i in range(len(files))] if images else []
+        query = from_list_format([*named_images, {"text": text}], self._label, first)
         ids = self.context(query)
         # Pictures of the turns before that fit into the window.
-        kept = min(max(len(image_spans(ids, config.image_start_id)) - len(files), 0), len(self.files))
+        kept_pictures = min(max(len(image_spans(ids, config.image_start_id)) - len(files), 0), len(self.files))
         room = max(1, config.max_position_embeddings - len(ids))
         settings = self._model.settings(
             min(MAX_NEW_TOKENS, room) if max_new_tokens is None else max_new_tokens,
             Sampling(temperature, top_p, top_k, repetition_penalty, min_new_tokens, seed), stop,
             (tokenizer.im_end, tokenizer.im_start, tokenizer.end_of_text))
-        check_prompt(ids, kept + len(files), settings.max_new_tokens, config)
+        check_prompt(ids, kept_pictures + len(files), settings.max_new_tokens, config)
         pictures = self._model.open_pictures(files, images)
 
         clock = self._model.clock()
         features = self._model.encode(pictures, clock)
-        shown = [*self._features[len(self._features) - kept:], *features]
-        said = []
+        shown_features = [*self._features[len(self._features) - kept_pictures:], *features]
+        pieces = []
 
         def listen(piece):
-            said.append(piece)
+            pieces.append(piece)
             if stream is not None:
                 stream(piece)
 
         def remember():
             # An image tag of the model's own has no picture, and must not be taken for one in the next turn.
-            self.history.append((query, re.sub(r"<(?=(/?img|imgpad)>)", "< ", "".join(said)).strip()))
+            self.history.append((query, re.sub(r"<(?=(/?img|imgpad)>)", "< ", "".join(pieces)).strip()))
             self.files += files
             self._features += features
 
         try:
-            answer = self._model.respond(ids, shown, settings, listen, clock, self._cache)
+            answer = self._model.respond(ids, shown_features, settings, listen, clock, self._cache)
         except KeyboardInterrupt:
-            if said:
+            if pieces:
                 remember()
             raise
         remember()

@@ -77,8 +77,8 @@ def _fitted(canvas, label, font, room):
     """The label, printable and cut so that it is at most `room` pixels wide; "" when nothing fits."""
     label = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in label)
     text = label[:MAX_LABEL]
-    for kept in range(len(text), 0, -1):
-        cut = text[:kept] if kept == len(label) else text[:kept].rstrip() + "…"
+    for length in range(len(text), 0, -1):
+        cut = text[:length] if length == len(label) else text[:length].rstrip() + "…"
         if canvas.textlength(cut, font=font) + 8 <= room:
             return cut
     return ""

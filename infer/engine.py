@@ -143,18 +143,18 @@ class Engine:
 
     def replace_caches(self, make):
         """Make the KV caches that are kept anew: `make(shape)` returns a tensor, whatever it holds."""
-        for batch, held in self._caches.items():
-            self._caches[batch] = [make(cache.shape).astype(cache.dtype) for cache in held]
+        for batch, tensors in self._caches.items():
+            self._caches[batch] = [make(cache.shape).astype(cache.dtype) for cache in tensors]
 
     def _cache(self, batch, slots):
         """The two KV caches for a batch, kept between generations."""
         config = self.config
-        held = self._caches.get(batch)
-        if held is None or held[0].shape[3] < slots:
+        tensors = self._caches.get(batch)
+        if tensors is None or tensors[0].shape[3] < slots:
             self._caches.clear()
             shape = [config.num_hidden_layers, batch, config.num_attention_heads, slots, config.kv_channels]
-            self._caches[batch] = held = [self._make_cache(shape) for _ in range(2)]
-        return held
+            self._caches[batch] = tensors = [self._make_cache(shape) for _ in range(2)]
+        return tensors
 
 
 def to_float32(tensor):

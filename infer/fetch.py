@@ -111,19 +111,19 @@ class _CheckedNetwork(httpcore.NetworkBackend):
 
     def _resolved(self, host, port):
         """Addresses of a host name, at least one. The system's resolver has no time limit, so a thread waits for it."""
-        found = []
+        addresses = []
 
         def look_up():
             with contextlib.suppress(OSError, ValueError):  # ValueError: no host can have such a name
-                found.extend(dict.fromkeys(self._resolve(host, port)))
+                addresses.extend(dict.fromkeys(self._resolve(host, port)))
 
         thread = threading.Thread(target=look_up, daemon=True)
         thread.start()
         thread.join(self._deadline.left())
         self._deadline.left()
-        if not found:
+        if not addresses:
             raise httpcore.ConnectError("no such host")
-        return found
+        return addresses
 
 
 def _checked(url):
@@ -179,7 +179,7 @@ def fetch(url, resolve=addresses_of, allowed=is_public, ssl_context=None, max_by
     checked with `ssl_context`, by default against certifi's authorities (or SSL_CERT_FILE).
     """
     deadline = _Deadline(seconds)
-    shown = _shown(url)
+    printable_url = _shown(url)
     network = _CheckedNetwork(deadline, resolve, allowed)
     try:
         target = _checked(url)
@@ -191,13 +191,13 @@ def fetch(url, resolve=addresses_of, allowed=is_public, ssl_context=None, max_by
                     break
                 target = _checked(target.join(headers.get(b"location", b"").decode("latin-1")))
             else:
-                raise UserError(f"{shown} redirects more than {MAX_REDIRECTS} times")
+                raise UserError(f"{printable_url} redirects more than {MAX_REDIRECTS} times")
     except UserError as e:
-        raise UserError(f"cannot download {shown}: {e}") from None
+        raise UserError(f"cannot download {printable_url}: {e}") from None
     except (_TooLate, httpcore.TimeoutException):
-        raise UserError(f"cannot download {shown}: it takes longer than {seconds:g} s") from None
+        raise UserError(f"cannot download {printable_url}: it takes longer than {seconds:g} s") from None
     except (httpx.InvalidURL, httpcore.NetworkError, httpcore.ProtocolError, OSError, ValueError) as e:
-        raise UserError(f"cannot download {shown}: {_shown(str(e) or type(e).__name__)}") from None
+        raise UserError(f"cannot download {printable_url}: {_shown(str(e) or type(e).__name__)}") from None
     if status != 200:
-        raise UserError(f"cannot download {shown}: the server answers {status}")
+        raise UserError(f"cannot download {printable_url}: the server answers {status}")
     return body

@@ -36,33 +36,33 @@ def parse(text):
     with no more than spaces, commas and semicolons between; others have no label. What is malformed is left out and
     described in `problems`, a list of texts; boxes whose corners are in another order are described and kept.
     """
-    found = _Parser()
+    parser = _Parser()
     end, opened = 0, None
     for tag in TAG.finditer(text):
         closing, kind = tag[1] == "/", tag[2]
         if opened is None:
             if text[end:tag.start()].strip(BETWEEN):
-                found.forget_label()
+                parser.forget_label()
             if closing:
-                found.problems.append(f"</{kind}> without <{kind}> at character {tag.start()}")
+                parser.problems.append(f"</{kind}> without <{kind}> at character {tag.start()}")
             else:
                 opened = tag
         elif closing and kind == opened[2]:
             content, opened = text[opened.end():tag.start()], None
             if kind == "ref":
-                found.take_label(content)
+                parser.take_label(content)
             else:
-                found.take_region(kind, content)
+                parser.take_region(kind, content)
         else:
-            found.not_closed(opened)
+            parser.not_closed(opened)
             opened = None if closing else tag
         end = tag.end()
     if opened is not None:
-        found.not_closed(opened)
-    found.forget_label()
-    if len(found.regions) > MAX_REGIONS:
-        found.problems.append(f"only the first {MAX_REGIONS} of {len(found.regions)} regions are used")
-    return found.regions[:MAX_REGIONS], found.problems
+        parser.not_closed(opened)
+    parser.forget_label()
+    if len(parser.regions) > MAX_REGIONS:
+        parser.problems.append(f"only the first {MAX_REGIONS} of {len(parser.regions)} regions are used")
+    return parser.regions[:MAX_REGIONS], parser.problems
 
 
 class _Parser:
@@ -86,12 +86,12 @@ class _Parser:
 
     def take_region(self, kind, content):
         self._used = True
-        found = POINTS[kind].fullmatch(content)
-        if not found:
+        match = POINTS[kind].fullmatch(content)
+        if not match:
             shape = ",".join(f"(x{i},y{i})" for i in range(1, CORNERS[kind] + 1))
             self.problems.append(f"<{kind}> holds {_quoted(content)} instead of {shape}")
             return
-        numbers = [int(digits) for digits in found.groups()]
+        numbers = [int(digits) for digits in match.groups()]
         points = tuple(zip(numbers[::2], numbers[1::2]))
         if max(numbers) > SCALE:
             self.problems.append(f"<{kind}> {_quoted(content)} lies outside the image: coordinates end at {SCALE}")

@@ -143,17 +143,17 @@ def _without_texts(file):
     file.seek(0)
     if signature != PNG_SIGNATURE:
         return file
-    kept = io.BytesIO()
-    kept.write(file.read(len(signature)))
+    stripped = io.BytesIO()
+    stripped.write(file.read(len(signature)))
     while len(header := file.read(8)) == 8:  # of a chunk: bytes of its content, kind; a checksum follows the content
         length, kind = struct.unpack(">I4s", header)
         end = min(file.tell() + length + 4, size)
         if kind not in PNG_SKIPPED:
-            kept.write(header)
-            kept.write(file.read(end - file.tell()))
+            stripped.write(header)
+            stripped.write(file.read(end - file.tell()))
         file.seek(end)
-    kept.seek(0)
-    return kept
+    stripped.seek(0)
+    return stripped
 
 
 def to_rgb(image):

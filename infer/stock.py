@@ -148,9 +148,9 @@ class StockEngine:
         """
         paddle = self._paddle
         values = features.astype("float32").numpy()
-        made = graph_inputs(self.config, prompts, values, max_new_tokens, end, self.dtype)
+        inputs = graph_inputs(self.config, prompts, values, max_new_tokens, end, self.dtype)
         tensors = [paddle.to_tensor(array) if kind is None else paddle.to_tensor(array).astype(kind)
-                   for array, kind in made]
+                   for array, kind in inputs]
         shape = [2, len(prompts), self.config.num_attention_heads, self.config.max_position_embeddings,
                  self.config.kv_channels]
         tensors += [paddle.zeros(shape, self.dtype) for _ in range(self.config.num_hidden_layers)]

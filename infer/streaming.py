@@ -21,8 +21,8 @@ class TextStream:
         closed = max((n for n, i in enumerate(self._held) if i == self._tokenizer.image_end), default=-1) + 1
         opened = next((n for n, i in enumerate(self._held) if i == self._tokenizer.image_start and n >= closed),
                       len(self._held))
-        whole, self._held = self._held[:opened], self._held[opened:]
-        return self._decoder.decode(self._tokenizer.decode_bytes(whole))
+        complete, self._held = self._held[:opened], self._held[opened:]
+        return self._decoder.decode(self._tokenizer.decode_bytes(complete))
 
     def end(self):
         """What was held back when no more ids come."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench import compare, regress
-from bench.__main__ import asked, parse
+from bench.__main__ import options_of, parse
 from bench.options import Limits
 from bench.schema import read_rows
 
@@ -81,8 +81,8 @@ def test_bad_arguments(args):
 def test_interpreters_and_environment(monkeypatch):
     monkeypatch.setenv("TORCH_PYTHON", "/usr/bin/python-of-torch")
     monkeypatch.delenv("PADDLE_PYTHON", raising=False)
-    options = asked(parse(["run", "--checkpoint", "x", "--paddle-env", "PYTHONPATH=/a=b", "LD_LIBRARY_PATH=/c:/d",
-                           "--paddle-env", "E=", "--device", "gpu", "--batches", "1,2", "--lengths", "16"]))
+    options = options_of(parse(["run", "--checkpoint", "x", "--paddle-env", "PYTHONPATH=/a=b", "LD_LIBRARY_PATH=/c:/d",
+                                "--paddle-env", "E=", "--device", "gpu", "--batches", "1,2", "--lengths", "16"]))
     assert options.sources.python == {"torch": "/usr/bin/python-of-torch", "paddle": sys.executable}
     assert options.sources.environment == {"torch": {}, "paddle": {"PYTHONPATH": "/a=b", "LD_LIBRARY_PATH": "/c:/d",
                                                                   "E": ""}}
@@ -91,11 +91,11 @@ def test_interpreters_and_environment(monkeypatch):
 
 
 def test_compiled_arm_is_no_default_on_the_cpu():
-    assert "torch-compile" not in asked(parse(["run", "--checkpoint", "x", "--device", "cpu"])).arms
+    assert "torch-compile" not in options_of(parse(["run", "--checkpoint", "x", "--device", "cpu"])).arms
 
 
 def test_compare_and_regress_have_limits_of_their_own():
-    compared, stored = (asked(parse([*words, "--checkpoint", "x"])).limits
+    compared, stored = (options_of(parse([*words, "--checkpoint", "x"])).limits
                         for words in (["compare", "--base", "y"], ["regress"]))
     assert compared == Limits(budget=compare.BUDGET, rounds=compare.ROUNDS, cold=0)
     assert stored == Limits(budget=regress.BUDGET, rounds=regress.ROUNDS, cold=0) and compared != stored

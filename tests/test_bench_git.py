@@ -77,7 +77,7 @@ def test_worktree_and_shallow_clone_know_their_commit(here, tmp_path, monkeypatc
 def test_repository_of_another_user(here, monkeypatch):
     commit(here)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
-    monkeypatch.setattr(git, "KEPT", (*git.KEPT, "GIT_TEST_"))  # git's own way to try it without a second user
+    monkeypatch.setattr(git, "SETTINGS", (*git.SETTINGS, "GIT_TEST_"))  # git's own way to try it without a second user
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     with pytest.raises(UserError, match="another user: git config --global --add safe.directory"):
         git.git("rev-parse", "HEAD")

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bench import regress as module
 from bench.contest import Entry
-from bench.regress import BASELINE, BUDGET, CANNOT_TELL, REGRESSION, ROUNDS, RULER, outcome, regress, told
+from bench.regress import BASELINE, BUDGET, CANNOT_TELL, REGRESSION, ROUNDS, RULER, outcome, regress, report_outcome
 from bench.schema import Case, Row
 from bench.stopping import CHECK_EVERY
 from bench.verdict import STAGES, Verdict
@@ -70,8 +70,8 @@ def machine(noise, monkeypatch, tmp_path, measurements):
         console = Console(record=True, width=400)
         monkeypatch.setattr(module, "ruler_facts", lambda sources, device: {**now["versions"], "device_name": None})
         options = run_options(checkpoint=out, exported_fused=out, out=str(out), budget=BUDGET, rounds=ROUNDS)
-        status = told(lambda: regress(options, "fused", update, ["python", "-m", "bench", "regress"], console), console,
-                      tmp_path / "verdict.json")
+        status = report_outcome(lambda: regress(options, "fused", update, ["bench", "regress"], console), console,
+                                tmp_path / "verdict.json")
         return status, console.export_text().strip().splitlines()[-1].strip()
     return run
 
@@ -96,9 +96,9 @@ def test_regression_is_confirmed(machine, verdict):
     machine(update=True)
     status, line = machine(slow_part="decode", share=0.12)
     assert status == REGRESSION and line.startswith("regression: decode +")
-    told = verdict()
-    assert told["schema"] == 1 and told["status"] == REGRESSION and told["line"] == line
-    assert {found["stage"]: found["verdict"] for found in told["verdicts"]}["decode"] == "slower"
+    stored = verdict()
+    assert stored["schema"] == 1 and stored["status"] == REGRESSION and stored["line"] == line
+    assert {judged["stage"]: judged["verdict"] for judged in stored["verdicts"]}["decode"] == "slower"
 
 
 def test_planted_slowdown_is_a_regression_in_its_stage(machine, tmp_path):
@@ -127,7 +127,7 @@ def test_what_goes_wrong_is_never_a_regression(tmp_path, fault, line):
         raise fault
     console = Console(record=True, width=400)
     path = tmp_path / "verdict.json"
-    assert told(judge, console, path) == CANNOT_TELL and console.export_text().strip() == line
+    assert report_outcome(judge, console, path) == CANNOT_TELL and console.export_text().strip() == line
     assert json.loads(path.read_text()) == {"schema": 1, "status": CANNOT_TELL, "line": line, "verdicts": []}
 
 

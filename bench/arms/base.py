@@ -62,8 +62,8 @@ class Arm(abc.ABC):
         of arms that have them."""
         features = self.vision(self.preprocess(self.images))
         tokens, logits = self.greedy_logits(self.start(features))
-        made = {"image_features": self.to_numpy(features), "tokens": np.array(tokens, np.int64)}
-        return made if logits is None else {**made, "logits": logits}
+        outputs = {"image_features": self.to_numpy(features), "tokens": np.array(tokens, np.int64)}
+        return outputs if logits is None else {**outputs, "logits": logits}
 
     def measure(self, cold=False):
         """One pass from the decoded image to the last token: {"stages": {stage: [ms]}, "tokens"}.
@@ -199,8 +199,8 @@ class Arm(abc.ABC):
             self.end("step")
             launches.append(times[-1] - start)
         self.end("decode")
-        made, last = tokens(), time.perf_counter()
-        return Generation(made, times[0], last, *((None, launches) if self.on_gpu else (times, None)))
+        all_tokens, last = tokens(), time.perf_counter()
+        return Generation(all_tokens, times[0], last, *((None, launches) if self.on_gpu else (times, None)))
 
     @abc.abstractmethod
     def greedy_logits(self, started):

@@ -93,12 +93,12 @@ class TorchArm(Arm):
             torch.cuda.empty_cache()
 
     def versions(self):
-        found = {"torch": torch.__version__, "transformers": transformers.__version__,
-                 "linked": linked_libraries(torch.__config__.show())}
+        versions = {"torch": torch.__version__, "transformers": transformers.__version__,
+                    "linked": linked_libraries(torch.__config__.show())}
         if self.device.type == "cuda":
-            found |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version()),
-                      "device_name": torch.cuda.get_device_name()}
-        return found
+            versions |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version()),
+                         "device_name": torch.cuda.get_device_name()}
+        return versions
 
     def peak_memory(self):
         if self.device.type == "cuda":
