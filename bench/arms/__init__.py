@@ -49,4 +49,4 @@ def in_order(names):
 
 def default_arms(device):
     """Names of the arms that a run on "cpu" or "gpu" has unless told otherwise."""
-    return [name for name, spec in ARMS.items() if device in spec.devices]
+    return tuple(name for name, spec in ARMS.items() if device in spec.devices)
