@@ -12,8 +12,8 @@ CHECKPOINT_FILES = ("*.json", "*.tiktoken", "*.safetensors", "*.bin", "*.pdparam
 
 def checkpoint_files(folder):
     """{name: path} of the files of a checkpoint folder, sorted by name; links are followed."""
-    found = {path.name: path for pattern in CHECKPOINT_FILES for path in Path(folder).glob(pattern) if path.is_file()}
-    return dict(sorted(found.items()))
+    files = {path.name: path for pattern in CHECKPOINT_FILES for path in Path(folder).glob(pattern) if path.is_file()}
+    return dict(sorted(files.items()))
 
 
 def facts(path):
@@ -33,15 +33,15 @@ def hashes(files, seen):
 
     seen: {absolute path: {"facts", "hash"}}; a file whose facts stand there is not read.
     """
-    now = {}
+    entries = {}
     for path in files.values():
         absolute, current = os.path.abspath(path), facts(path)
-        known = seen.get(absolute, {})
-        now[absolute] = known if known.get("facts") == current else {"facts": current, "hash": file_hash(path)}
-    return {name: now[os.path.abspath(path)]["hash"] for name, path in files.items()}, now
+        entry = seen.get(absolute, {})
+        entries[absolute] = entry if entry.get("facts") == current else {"facts": current, "hash": file_hash(path)}
+    return {name: entries[os.path.abspath(path)]["hash"] for name, path in files.items()}, entries
 
 
-def identity(named):
+def identity(hash_of_file):
     """One hash over {name: hash}."""
-    return xxhash.xxh3_128("".join(f"{hash_}  {name}\n" for name, hash_ in sorted(named.items())).encode(
+    return xxhash.xxh3_128("".join(f"{hash_}  {name}\n" for name, hash_ in sorted(hash_of_file.items())).encode(
         errors="surrogateescape")).hexdigest()

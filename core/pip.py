@@ -16,10 +16,10 @@ REMOVED = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON")
 def run(command, *arguments, **options):
     """subprocess.run of `pip command arguments` in this interpreter's environment, with these options."""
     env = {name: value for name, value in os.environ.items() if name not in REMOVED} | OFF
-    here = []
+    place = []
     if command == "install" and sys.prefix != sys.base_prefix:  # else a distribution may have its own idea of a prefix
-        here = ["--target", "", "--prefix", sys.prefix, "--root", "/"]
-    return subprocess.run([sys.executable, "-m", "pip", command, "--disable-pip-version-check", *here, *arguments],
+        place = ["--target", "", "--prefix", sys.prefix, "--root", "/"]
+    return subprocess.run([sys.executable, "-m", "pip", command, "--disable-pip-version-check", *place, *arguments],
                           env=env, **options)
 
 

@@ -41,7 +41,7 @@ def escaped_texts(value):
 
 def reread(text):
     """`text` with the bytes of it that Python could not decode, and kept, read as UTF-8; what is none as U+FFFD."""
-    return re.sub(f"[{FIRST_BYTE}-{LAST_BYTE}]+", lambda found: found[0].encode("utf-8", "surrogateescape").decode(
+    return re.sub(f"[{FIRST_BYTE}-{LAST_BYTE}]+", lambda match: match[0].encode("utf-8", "surrogateescape").decode(
         "utf-8", "replace"), text)
 
 

@@ -50,15 +50,15 @@ def _language(config):
     hidden, mlp = config.hidden_size, config.mlp_width
     yield Parameter("transformer.wte.weight", (config.vocab_size, hidden))
     for layer in range(config.num_hidden_layers):
-        at = f"transformer.h.{layer}."
-        yield Parameter(at + "ln_1.weight", (hidden,))
-        yield Parameter(at + "attn.c_attn.weight", (3 * hidden, hidden), linear=True)
-        yield Parameter(at + "attn.c_attn.bias", (3 * hidden,))
-        yield Parameter(at + "attn.c_proj.weight", (hidden, hidden), linear=True)
-        yield Parameter(at + "ln_2.weight", (hidden,))
-        yield Parameter(at + "mlp.w1.weight", (mlp, hidden), linear=True)
-        yield Parameter(at + "mlp.w2.weight", (mlp, hidden), linear=True)
-        yield Parameter(at + "mlp.c_proj.weight", (hidden, mlp), linear=True)
+        prefix = f"transformer.h.{layer}."
+        yield Parameter(prefix + "ln_1.weight", (hidden,))
+        yield Parameter(prefix + "attn.c_attn.weight", (3 * hidden, hidden), linear=True)
+        yield Parameter(prefix + "attn.c_attn.bias", (3 * hidden,))
+        yield Parameter(prefix + "attn.c_proj.weight", (hidden, hidden), linear=True)
+        yield Parameter(prefix + "ln_2.weight", (hidden,))
+        yield Parameter(prefix + "mlp.w1.weight", (mlp, hidden), linear=True)
+        yield Parameter(prefix + "mlp.w2.weight", (mlp, hidden), linear=True)
+        yield Parameter(prefix + "mlp.c_proj.weight", (hidden, mlp), linear=True)
     yield Parameter("transformer.ln_f.weight", (hidden,))
     yield Parameter("lm_head.weight", (config.vocab_size, hidden), linear=True)
 
@@ -80,13 +80,13 @@ def _vision(config):
     yield Parameter("transformer.visual.positional_embedding", (POSITIONS, width))
     yield from _norm("transformer.visual.ln_pre", width)
     for layer in range(v.layers):
-        at = f"transformer.visual.transformer.resblocks.{layer}."
-        yield from _norm(at + "ln_1", width)
-        yield from _linear(at + "attn.in_proj", 3 * width, width)
-        yield from _linear(at + "attn.out_proj", width, width)
-        yield from _norm(at + "ln_2", width)
-        yield from _linear(at + "mlp.c_fc", v.mlp_width, width)
-        yield from _linear(at + "mlp.c_proj", width, v.mlp_width)
+        prefix = f"transformer.visual.transformer.resblocks.{layer}."
+        yield from _norm(prefix + "ln_1", width)
+        yield from _linear(prefix + "attn.in_proj", 3 * width, width)
+        yield from _linear(prefix + "attn.out_proj", width, width)
+        yield from _norm(prefix + "ln_2", width)
+        yield from _linear(prefix + "mlp.c_fc", v.mlp_width, width)
+        yield from _linear(prefix + "mlp.c_proj", width, v.mlp_width)
     pool = "transformer.visual.attn_pool."
     yield Parameter(pool + "query", (QUERIES, e))
     yield Parameter(pool + "pos_embed", (QUERIES, e))
@@ -109,8 +109,8 @@ def converted_name(paddle_name):
     return paddle_name
 
 
-def listed(found):
+def listed(names):
     """The first names of a list, safe to print, and how many more there are."""
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     # ascii(): a name may hold what would steer a terminal
-    return ", ".join(ascii(text[:200])[1:-1] for text in found[:SHOWN]) + more
+    return ", ".join(ascii(text[:200])[1:-1] for text in names[:SHOWN]) + more

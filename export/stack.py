@@ -91,11 +91,11 @@ def _vision_encoder(config, role, layers, tensors, copied, computed, read):
         yield from computed(fold.resize_positions(read(name), v.grid), name)
     else:
         for layer in layers:
-            at = f"transformer.visual.transformer.resblocks.{layer}."
+            prefix = f"transformer.visual.transformer.resblocks.{layer}."
             if role in VISION_LAYERS:
-                yield from copied(at + VISION_LAYERS[role])
+                yield from copied(prefix + VISION_LAYERS[role])
                 continue
-            name = at + role.replace("qkv_", "attn.in_proj.")
+            name = prefix + role.replace("qkv_", "attn.in_proj.")
             for part in fold.split_heads(tensors[name].read(), v.heads):
                 yield part, tensors[name].dtype, name
 

@@ -77,11 +77,11 @@ def write_weights(path, config, seed, dtype):
         def fill(p, first):
             count = min(CHUNK, math.prod(p.shape) - first)
             values = _chunk(p, config, seed, dtype, first, count, quantiles)
-            at = start + entries[p.name]["data_offsets"][0] + first * item
+            position = start + entries[p.name]["data_offsets"][0] + first * item
             view = memoryview(values).cast("B")
             while view:
-                written = os.pwrite(file, view, at)
-                view, at = view[written:], at + written
+                written = os.pwrite(file, view, position)
+                view, position = view[written:], position + written
             return values.nbytes
 
         with (ThreadPoolExecutor(max_workers=min(32, os.cpu_count() or 1)) as pool,

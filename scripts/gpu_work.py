@@ -25,8 +25,8 @@ PADDLE = ("paddlepaddle", "paddlepaddle-gpu")
 def wanted(preset, dtype):
     """What checkpoint and graphs would be made from now."""
     files = sorted(file for folder in SOURCES for kind in ("py", "json") for file in (ROOT / folder).rglob(f"*.{kind}"))
-    installed = {found.metadata["Name"]: found.version for found in metadata.distributions()
-                 if found.metadata["Name"] in PADDLE}
+    installed = {package.metadata["Name"]: package.version for package in metadata.distributions()
+                 if package.metadata["Name"] in PADDLE}
     return {"preset": preset, "dtype": dtype, "operators": file_hash(library.path()), "paddle": installed,
             "sources": {str(file.relative_to(ROOT)): file_hash(file) for file in files}}
 
@@ -46,14 +46,14 @@ def missing(work, preset, dtype):
     try:
         if record.stat().st_size > MAX_RECORD_BYTES:
             raise ValueError
-        made = json.loads(record.read_bytes())
+        recorded = json.loads(record.read_bytes())
     except (OSError, ValueError, RecursionError):
         return f"there is no record {record} of what was made"
     now = wanted(preset, dtype)
     for name, value in now.items():
-        if not isinstance(made, dict) or made.get(name) != value:
+        if not isinstance(recorded, dict) or recorded.get(name) != value:
             return f"it was made with another value of {name}"
-    return "" if made.get("files") == contents(work) else "its files have changed since they were made"
+    return "" if recorded.get("files") == contents(work) else "its files have changed since they were made"
 
 
 def _is_synthetic(config):

@@ -27,13 +27,14 @@ def stamp(path, target=None, checkpoint=None, settings=(), files=()):
     """
     path = Path(path)
     seen_path = path.with_name(path.name + ".seen")
-    found = {str(file): file for name in files for file in _inside(Path(name))}
+    file_of_name = {str(file): file for name in files for file in _inside(Path(name))}
     if checkpoint is not None:
-        found.update(checkpoint_files(checkpoint))
-    there = {name: file for name, file in found.items() if file.is_file()}
+        file_of_name.update(checkpoint_files(checkpoint))
+    existing = {name: file for name, file in file_of_name.items() if file.is_file()}
     seen = _read_seen(seen_path)
-    named, now_seen = hashes(there, seen)
-    content = "".join(f"{line}\n" for line in [*settings, *(f"{named.get(name, ABSENT)}  {name}" for name in found)])
+    hash_of_name, now_seen = hashes(existing, seen)
+    lines = [*settings, *(f"{hash_of_name.get(name, ABSENT)}  {name}" for name in file_of_name)]
+    content = "".join(f"{line}\n" for line in lines)
     if checkpoint is not None and now_seen != seen:
         with atomic_file(seen_path, "w") as f:
             json.dump(now_seen, f, indent=1)

@@ -31,32 +31,32 @@ def check(folder, converted, exported, dtype=None, hashes=False):
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"no checkpoint folder {folder}: CKPT= must be a Qwen-VL checkpoint folder")
-    found = Findings()
+    findings = Findings()
     foreign = plain.foreign(folder)
     for fault in foreign or plain.unsupported(folder):
-        found.problem(fault)
+        findings.problem(fault)
     if not foreign:
-        _check_files(folder, Path(converted), Path(exported), dtype, hashes, found)
-    if found.problems:
-        found.next(f"mend the above, then: make check {_typed(folder)}")
-    return found
+        _check_files(folder, Path(converted), Path(exported), dtype, hashes, findings)
+    if findings.problems:
+        findings.next(f"mend the above, then: make check {_typed(folder)}")
+    return findings
 
 
-def _check_files(folder, converted, exported, dtype, hashes, found):
-    pointers = files.pointers(folder, found)
-    config = files.config(folder, pointers, found)
-    tensors = files.weights(folder, config, pointers, found)
-    files.vocabulary(folder, config, pointers, found)
-    files.hashes(folder, pointers, hashes, found)
-    if left := download.unfinished(folder):
-        found.note(f"unfinished downloads lie there: {listed(left)}")
+def _check_files(folder, converted, exported, dtype, hashes, findings):
+    pointers = files.pointers(folder, findings)
+    config = files.config(folder, pointers, findings)
+    tensors = files.weights(folder, config, pointers, findings)
+    files.vocabulary(folder, config, pointers, findings)
+    files.hashes(folder, pointers, hashes, findings)
+    if unfinished := download.unfinished(folder):
+        findings.note(f"unfinished downloads lie there: {listed(unfinished)}")
     if tensors:
         half = _half(tensors)
         dtype = dtype or (half if GPU.exists() else "float32")
-        _disk(config, tensors, dtype, converted, exported, found)
-        _memory(tensors, found)
-    if not found.problems:
-        _next_steps(folder, config, dtype, half, found)
+        _disk(config, tensors, dtype, converted, exported, findings)
+        _memory(tensors, findings)
+    if not findings.problems:
+        _next_steps(folder, config, dtype, half, findings)
 
 
 def _half(tensors):
@@ -65,46 +65,47 @@ def _half(tensors):
     return stored[0][0] if stored else "float16"
 
 
-def _disk(config, tensors, dtype, converted, exported, found):
+def _disk(config, tensors, dtype, converted, exported, findings):
     weights, graphs = needs.converted_bytes(tensors), needs.graph_bytes(config, dtype)
     wanted = [(converted / WEIGHTS, weights), *_graph_files(exported, "fused", dtype, graphs)]
     lacking = needs.lacking_disk(wanted)
     for folder, needed, free in lacking:
-        found.problem(f"disk: conversion and export write {needed / GB:.1f} GB, {folder} has {free / GB:.1f} GB free: "
-                      "free some space, or set BUILD= to another disk")
+        findings.problem(f"disk: conversion and export write {needed / GB:.1f} GB, {folder} has {free / GB:.1f} GB "
+                         "free: free some space, or set BUILD= to another disk")
     if not lacking:
-        found.ok(f"disk: conversion writes {weights / GB:.1f} GB, export {sum(graphs.values()) / GB:.1f} GB in {dtype}")
+        findings.ok(f"disk: conversion writes {weights / GB:.1f} GB, export {sum(graphs.values()) / GB:.1f} GB in "
+                    f"{dtype}")
         for folder, needed, free in needs.lacking_disk([*wanted, *_graph_files(exported, "native", dtype, graphs)]):
-            found.note(f"disk: with the native graphs of the benchmark it is {needed / GB:.1f} GB, {free / GB:.1f} GB "
-                       f"are free in {folder}: use ARMS= to leave paddle-native out")
+            findings.note(f"disk: with the native graphs of the benchmark it is {needed / GB:.1f} GB, {free / GB:.1f} "
+                          f"GB are free in {folder}: use ARMS= to leave paddle-native out")
 
 
-def _memory(tensors, found):
+def _memory(tensors, findings):
     _, available = memory()
     making = needs.making_bytes(tensors)
     text = f"memory: conversion and export take up to {making / GB:.1f} GB"
     if available and making > available:
-        found.problem(f"{text}, {available / GB:.1f} GB are available: stop other programs")
+        findings.problem(f"{text}, {available / GB:.1f} GB are available: stop other programs")
     else:
-        found.ok(text)
+        findings.ok(text)
 
 
-def _next_steps(folder, config, dtype, half, found):
+def _next_steps(folder, config, dtype, half, findings):
     """The commands to go on with, on this machine if it can run the model."""
     _, available = memory()
     running = needs.running_bytes(config, dtype)
     if dtype != "float32":
-        found.note(f"running in {dtype} takes {running / GB:.1f} GB of GPU memory")
+        findings.note(f"running in {dtype} takes {running / GB:.1f} GB of GPU memory")
     elif available and running > available:
-        found.note(f"running in float32 takes {running / GB:.1f} GB of memory, {available / GB:.1f} GB are available; "
-                   f"on a GPU {half} takes {needs.running_bytes(config, half) / GB:.1f} GB")
-        found.next(f"on a machine with such a GPU: make bench {_typed(folder)} DTYPE={half} DEVICE=gpu")
+        findings.note(f"running in float32 takes {running / GB:.1f} GB of memory, {available / GB:.1f} GB are "
+                      f"available; on a GPU {half} takes {needs.running_bytes(config, half) / GB:.1f} GB")
+        findings.next(f"on a machine with such a GPU: make bench {_typed(folder)} DTYPE={half} DEVICE=gpu")
         return
     else:
-        found.note(f"running in float32 takes {running / GB:.1f} GB of memory")
+        findings.note(f"running in float32 takes {running / GB:.1f} GB of memory")
     options = f"{_typed(folder)} DTYPE={dtype}{' DEVICE=gpu' if dtype != 'float32' else ''}"
-    found.next(f"make infer {options} IMAGE=photo.jpg")
-    found.next(f"make bench {options}")
+    findings.next(f"make infer {options} IMAGE=photo.jpg")
+    findings.next(f"make bench {options}")
 
 
 def _typed(folder):
@@ -124,10 +125,10 @@ def main():
     parser.add_argument("--dtype", choices=sorted(STORAGE), help="default: what suits this machine")
     parser.add_argument("--hashes", action="store_true", help="compare large files with their hashes as well")
     options = parser.parse_args()
-    found = check(options.checkpoint, options.converted, options.exported, options.dtype, options.hashes)
-    for kind, text in found.lines:
+    findings = check(options.checkpoint, options.converted, options.exported, options.dtype, options.hashes)
+    for kind, text in findings.lines:
         print(f"{kind:8} {text}")
-    return 1 if found.problems else 0
+    return 1 if findings.problems else 0
 
 
 if __name__ == "__main__":

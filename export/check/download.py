@@ -16,7 +16,7 @@ BLOCK = 1 << 20
 def unfinished(folder):
     """Names of files that a download program has not finished, sorted."""
     places = (folder, folder / METADATA)
-    return sorted({found.name for place in places for pattern in UNFINISHED for found in place.glob(pattern)})
+    return sorted({file.name for place in places for pattern in UNFINISHED for file in place.glob(pattern)})
 
 
 def published_hashes(folder):

@@ -51,12 +51,12 @@ class _Reader:
             raise UserError(f"{self.source.path} is truncated inside its pickle")
         if self._spent > MAX_STRUCTURE_BYTES or self._pieces > MAX_PIECES:
             raise UserError(f"{self.source.path} holds far more structure than a checkpoint: not a file of tensors")
-        at = self.position - self._window_at
-        if not 0 <= at <= len(self._window) - length:
+        first = self.position - self._window_at
+        if not 0 <= first <= len(self._window) - length:
             want = min(max(length, 1 << 16), self.end - self.position)
-            self._window, self._window_at, at = self.source.read(self.position, want).tobytes(), self.position, 0
+            self._window, self._window_at, first = self.source.read(self.position, want).tobytes(), self.position, 0
         self.position += length
-        return self._window[at:at + length]
+        return self._window[first:first + length]
 
     def readline(self):
         line = bytearray()
