@@ -99,19 +99,22 @@ def find_weights(folder):
 
     None when it has no weights at all. Raises UserError when an index and a whole file contradict each other.
     """
-    there = [(folder / name, read) for name, read in FORMATS if os.path.lexists(folder / name)]
-    whole = [file.name for file, _ in there if file.suffix != ".json"]
-    if there and whole and there[0][0].suffix == ".json" and not plain.pointers(folder, [there[0][0].name])[0]:
-        _refuse_stale(there[0][0], whole)
-    return there[0] if there else None
+    candidates = [(folder / name, read) for name, read in FORMATS if os.path.lexists(folder / name)]
+    whole_files = [file.name for file, _ in candidates if file.suffix != ".json"]
+    if not candidates:
+        return None
+    first, _ = candidates[0]
+    if whole_files and first.suffix == ".json" and not plain.pointers(folder, [first.name])[0]:
+        _refuse_stale(first, whole_files)
+    return candidates[0]
 
 
-def _refuse_stale(index, whole):
+def _refuse_stale(index, whole_files):
     """Raise UserError unless shards are what `index` names, all of them there, and no file of its format is whole."""
     shards = set(sharded.places(index).values())
     absent = [shard for shard in shards if not os.path.lexists(index.parent / shard)]
     own = index.name.removesuffix(".index.json")
-    other = own if own in whole else whole[0] if absent else None
+    other = own if own in whole_files else whole_files[0] if absent else None
     if other and shards != {other}:
         remedy = f"download its files, then delete {other}" if absent else f"delete {other} to use its files"
         raise UserError(f"{index} names {len(shards)} other files, {len(absent)} of them missing, and {other} lies "

@@ -55,20 +55,20 @@ def unsupported(folder):
 
 
 def _adapter(folder, config):
-    there = [name for name in ADAPTER_FILES if (folder / name).exists()]
-    if not there:
+    adapters = [name for name in ADAPTER_FILES if (folder / name).exists()]
+    if not adapters:
         return ""
     kind = small_json(folder / ADAPTER_FILES[0]).get("peft_type")
     kind = f" ({ascii(kind[:20])[1:-1]})" if isinstance(kind, str) else ""
-    merged = f"; if its weights are merged already, move {' and '.join(there)} out of the folder" if config else ""
+    merged = f"; if its weights are merged already, move {' and '.join(adapters)} out of the folder" if config else ""
     return f"{folder} holds an adapter of peft{kind}, which is no whole model: {MERGE}{merged}"
 
 
 def _quantised(folder, config):
-    told = config.get("quantization_config")
-    if told is not None:
-        told = told if isinstance(told, dict) else {}
-        method = str(told.get("quant_method") or ("bitsandbytes" if "bnb_4bit_quant_type" in told else "some method"))
+    entry = config.get("quantization_config")
+    if entry is not None:
+        entry = entry if isinstance(entry, dict) else {}
+        method = str(entry.get("quant_method") or ("bitsandbytes" if "bnb_4bit_quant_type" in entry else "some method"))
         return (f"{folder}/config.json says that the weights are quantised ({ascii(method[:40])[1:-1]}): {DEQUANTISE} "
                 "(weights that are dequantised already: take quantization_config out of config.json)")
     for name, method in QUANTISED_BY.items():
@@ -116,10 +116,10 @@ def prefix(where, names):
     name stands before some of them only, or inside them.
     """
     for method, pattern in QUANTISED_NAMES:
-        if found := [name for name in names if re.search(pattern, name)]:
-            raise UserError(f"{where} holds quantised weights ({method}: {listed(found[:1])}): {DEQUANTISE}")
-    if found := [name for name in names if ADAPTER_NAMES.search(name)]:
-        raise UserError(f"{where} holds an adapter of peft that is not merged ({listed(found[:1])}): {MERGE}")
+        if matching := [name for name in names if re.search(pattern, name)]:
+            raise UserError(f"{where} holds quantised weights ({method}: {listed(matching[:1])}): {DEQUANTISE}")
+    if matching := [name for name in names if ADAPTER_NAMES.search(name)]:
+        raise UserError(f"{where} holds an adapter of peft that is not merged ({listed(matching[:1])}): {MERGE}")
     begun = {name: match[1] for name in names if (match := PREFIX.match(name))}
     for name, start in begun.items():
         for part in name.removeprefix(start).split("."):

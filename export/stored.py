@@ -177,10 +177,10 @@ class StoredTensor:
             yield self.read()
             return
         step = max(1, BLOCK_BYTES // max(1, math.prod(self.shape[1:]) * self.item_bytes))
-        whole = None if self.in_order else self.read()
+        all_rows = None if self.in_order else self.read()
         for first in range(0, self.shape[0], step):
             last = min(first + step, self.shape[0])
-            yield self.rows(first, last) if self.in_order else np.ascontiguousarray(whole[first:last])
+            yield self.rows(first, last) if self.in_order else np.ascontiguousarray(all_rows[first:last])
 
 
 def contiguous_strides(shape):
