@@ -25,6 +25,7 @@ from bench.verdict import (
 )
 from bench.versions import build, check_out, linked, operators
 from core.files import atomic_file
+from core.text import plural
 from export.checkpoint import open_checkpoint
 
 BASE, HEAD, AGAIN = "base", "head", "base-again"
@@ -136,5 +137,5 @@ def compare(options, argv, console):
 def stopped_line(runs):
     """Why the rounds of each run ended."""
     ended = [rows[0].provenance["rounds"] for rows in runs]
-    return "; ".join(f"{'re-run' if i else 'run'}: {found['done']} rounds, ended by {found['stopped']}"
+    return "; ".join(f"{'re-run' if i else 'run'}: {plural(found['done'], 'round')}, ended by {found['stopped']}"
                      for i, found in enumerate(ended))

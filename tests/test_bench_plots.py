@@ -1,5 +1,7 @@
 """Pictures: units on every axis, machine and case in the caption, limits only where they were measured."""
 
+from dataclasses import replace
+
 import pytest
 
 from bench.arms import ARMS
@@ -46,6 +48,11 @@ def test_speed_up_has_an_interval_and_a_line_at_one():
     axes = figure.axes[0]
     assert any(list(line.get_xdata()) == [1, 1] for line in axes.lines)
     assert any(type(made).__name__ == "ErrorbarContainer" for made in axes.containers)
+
+
+def test_no_interval_is_promised_where_there_is_none():
+    figure = speed_up_figure([replace(row, samples=row.samples[:1]) for row in rows_of()])
+    assert "2.00x" in words(figure) and "interval" not in words(figure)
 
 
 def test_limits():
