@@ -172,8 +172,8 @@ def publish(results_dir, readme=None):
     for folder, rows in cases:
         if not has_enough_rounds(rows):
             made = plural(max(rounds_made(rows).values(), default=0), "round")
-            yield (f"not in {Path(readme).name}: {folder} has {made}, {ROUNDS_AT_LEAST} are needed: measure it again with "
-                   "a larger BUDGET= or ROUNDS=")
+            yield (f"not in {Path(readme).name}: {folder} has {made}, {ROUNDS_AT_LEAST} are needed: measure it again "
+                   "with a larger BUDGET= or ROUNDS=")
     if shown:
         text = Path(readme).read_text(encoding="utf-8")
         with atomic_file(readme, "w") as f:

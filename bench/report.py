@@ -316,14 +316,15 @@ def again_markdown(rows):
 def busy_notes(rows):
     """That other programs took part of the machine before or while this was measured, if they did."""
     conditions, lines = rows[0].provenance, []
-    load, cores, advice = conditions["load_average"], conditions["cores"], "measure again on an idle machine before " \
-        "trusting differences."
+    load, cores = conditions["load_average"], conditions["cores"]
+    advice = "measure again on an idle machine before trusting differences."
     if load > BUSY * cores:
-        lines.append(f"Other programs were busy when this began (load average {load:.1f} on {plural(cores, 'core')}): {advice}")
+        lines.append(f"Other programs were busy when this began (load average {load:.1f} on {plural(cores, 'core')}): "
+                     f"{advice}")
     others = [row.provenance.get("during", {}).get("others_cores") for row in rows]
     used = max((found["median"] for found in others if isinstance(found, dict)), default=0)
     if used > OTHERS * cores:
-        lines.append(f"Other programs used {used:.1f} of {cores} cores while this was measured: {advice}")
+        lines.append(f"Other programs used {used:.1f} of {plural(cores, 'core')} while this was measured: {advice}")
     return lines
 
 

@@ -11,6 +11,8 @@ import xxhash
 from core.config import ModelConfig
 from core.errors import UserError
 from core.files import file_hash
+from core.ranks import VOCABULARY, read_ranks
+from core.text import plural
 from export import names, plain
 from export.dtypes import STORAGE
 from export.names import listed
@@ -21,7 +23,7 @@ CONVERSION = "conversion.json"  # beside converted weights: what they were made 
 FORMATS = (("model.safetensors.index.json", safetensors.read), ("model.safetensors", safetensors.read),
            ("pytorch_model.bin.index.json", torch_bin.read), ("pytorch_model.bin", torch_bin.read),
            (WEIGHTS, pdparams.read))
-TOKENIZER_FILES = ("qwen.tiktoken", "tokenizer_config.json", "generation_config.json")
+TOKENIZER_FILES = (VOCABULARY, "tokenizer_config.json", "generation_config.json")
 MAX_CONVERSION_BYTES = 1 << 16
 EXPECTED = ("model.safetensors, pytorch_model.bin or model_state.pdparams (the first two also in shards with their "
             "index)")
@@ -46,6 +48,11 @@ class Checkpoint:
     def synthetic(self):
         """Whether config.json says that the weights are random."""
         return "synthetic" in json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+
+    def check_vocabulary(self):
+        """Raise UserError where the vocabulary is damaged or another model's; without one only text cannot be used."""
+        if (self.path / VOCABULARY).exists():
+            read_ranks(self.path / VOCABULARY, self.config.image_start_id)
 
     def hash(self):
         """What identifies the weights: xxh3-128 over the hashes of the files that hold them, in order of their names.
@@ -114,7 +121,7 @@ def _refuse_stale(index, whole):
     other = own if own in whole else whole[0] if absent else None
     if other and shards != {other}:
         remedy = f"download its files, then delete {other}" if absent else f"delete {other} to use its files"
-        raise UserError(f"{index} names {len(shards)} other files, {len(absent)} of them missing, and {other} lies "
+        raise UserError(f"{index} names {plural(len(shards), 'other file')}, {len(absent)} missing, and {other} lies "
                         f"beside it: delete the stale index to use {other}, or {remedy}")
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from core.config import ModelConfig
 from core.errors import UserError, run_cli
 from core.machine import memory
-from core.text import escaped, one_line
+from core.text import escaped, one_line, plural
 from ops import compiler, cuda_libraries, target
 from ops.build import source_version
 from ops.weights import parameter_shapes
@@ -57,8 +57,8 @@ def cpu():
     model = re.search(r"model name\s*:\s*(.*)", info)
     cores = {block for block in re.findall(r"physical id\s*:\s*(\d+).*?core id\s*:\s*(\d+)", info, re.DOTALL)}
     vector = next((name for name in ("avx512f", "avx2", "avx") if re.search(rf"\b{name}\b", info)), "no AVX")
-    return (f"{model.group(1) if model else platform.machine()}, {len(cores) or '?'} cores, "
-            f"{len(os.sched_getaffinity(0))} threads usable, {vector}")
+    return (f"{model.group(1) if model else platform.machine()}, {plural(len(cores) or '?', 'core')}, "
+            f"{plural(len(os.sched_getaffinity(0)), 'thread')} usable, {vector}")
 
 
 def gpus():
