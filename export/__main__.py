@@ -27,8 +27,7 @@ def export(graphs, source, out, dtype="float32", impl="fused"):
     """
     folders = {graph: output_folder(Path(out) / graph, [MANIFEST]) for graph in graphs}
     checkpoint = open_checkpoint(source)
-    if "language" in graphs:
-        checkpoint.check_vocabulary()
+    checkpoint.check_contents()
     if checkpoint.note:
         print(checkpoint.note, flush=True)
     identity = {"hash": checkpoint.hash(), "synthetic": checkpoint.synthetic}

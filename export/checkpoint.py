@@ -16,6 +16,7 @@ from core.text import plural
 from export import names, plain
 from export.dtypes import STORAGE
 from export.names import listed
+from export.progress import progress
 from export.readers import pdparams, safetensors, sharded, torch_bin
 
 WEIGHTS = "model_state.pdparams"
@@ -49,10 +50,24 @@ class Checkpoint:
         """Whether config.json says that the weights are random."""
         return "synthetic" in json.loads((self.path / "config.json").read_text(encoding="utf-8"))
 
-    def check_vocabulary(self):
-        """Raise UserError where the vocabulary is damaged or another model's; without one only text cannot be used."""
+    def check_contents(self):
+        """Raise UserError for damage that only reading shows: in the vocabulary, or in weights with checksums.
+
+        The vocabulary may be missing, then text cannot be used. The files of torch.save have checksums.
+        """
         if (self.path / VOCABULARY).exists():
             read_ranks(self.path / VOCABULARY, self.config.image_start_id)
+        sources = {tensor.source for tensor in self.tensors.values() if tensor.source.checksums}
+        if not sources:
+            return
+        with progress("check", sum(length for source in sources for _, length in source.checksums)) as advance:
+            wrong = {source: source.differing(advance) for source in sorted(sources, key=lambda source: source.path)}
+        for source, places in wrong.items():
+            if places:
+                damaged = [tensor.name for tensor in self.tensors.values() if tensor.source is source
+                           and any(begin <= tensor.offset < begin + length for begin, length in places)]
+                raise UserError(f"{source.path} is damaged: the checksum (CRC-32) of {listed(damaged) or 'an entry'} "
+                                "is another than when it was saved: download the file again")
 
     def hash(self):
         """What identifies the weights: xxh3-128 over the hashes of the files that hold them, in order of their names.

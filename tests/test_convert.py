@@ -59,7 +59,8 @@ def test_converting_again_changes_nothing(tmp_path):
 @pytest.mark.parametrize("damage, words", [
     (lambda text: text[:len(text) // 2] + b"*\n", "line .*not a token in base64 and its rank"),
     (lambda text: text.partition(b"\n")[2], "ranks are not 0 to"),
-    (lambda text: b"".join(text.splitlines(keepends=True)[:-3]), "cut off, or another model's"), (lambda _: b"", "damaged"),
+    (lambda text: b"".join(text.splitlines(keepends=True)[:-3]), "cut off, or another model's"),
+    (lambda _: b"", "damaged"),
 ])
 def test_a_damaged_vocabulary_is_refused_before_anything_is_written(tmp_path, damage, words):
     folder = copy_golden(tmp_path / "checkpoint")
