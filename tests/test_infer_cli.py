@@ -101,6 +101,11 @@ def test_sampling_out_of_range(refused, option, name):
     refused(f"{name}=.* is out of range", "--prompt", "x", option, "-1")
 
 
+@pytest.mark.parametrize("option, value", [("--temperature", 1), ("--repetition-penalty", 2), ("--min-new-tokens", 1)])
+def test_native_graphs_take_the_likeliest_token_alone(refused, native_manifest, option, value):
+    refused("IMPL=native take the likeliest token", "--prompt", "x", option, value, exported=native_manifest)
+
+
 def test_unclosed_image_tag(refused):
     refused("unclosed image tag", "--prompt", "<img>a.png")
 
