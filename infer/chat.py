@@ -1,6 +1,5 @@
 """Chat on a terminal: `python -m infer.chat --exported DIR [--system TEXT]`."""
 
-import argparse
 import contextlib
 import os
 import re
@@ -8,7 +7,7 @@ import shlex
 import sys
 from urllib.parse import unquote
 
-from core.errors import UserError, run_cli
+from core.errors import ArgumentParser, UserError, run_cli
 from core.terminal import require_reader
 from core.text import escaped
 from infer.image import load_image
@@ -110,7 +109,7 @@ class Terminal:
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m infer.chat", description=__doc__)
+    parser = ArgumentParser(prog="python -m infer.chat", description=__doc__)
     parser.add_argument("--system", default=SYSTEM, help=f"text that the conversation begins with ({SYSTEM!r})")
     parser.add_argument("--max-new-tokens", type=int, help="of an answer (default: 512, or what there is room for)")
     parser.add_argument("--max-window", type=int, default=MAX_WINDOW,
