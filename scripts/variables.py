@@ -76,13 +76,14 @@ def fault(values, goals, inherited=(), root=ROOT, typed=()):
         problem = _not_plain(values[name]) if values.get(name) else name != "OUT" and name in values and "is empty"
         if problem:
             return f"{said(name)} {problem}"
+    for name, known in CHOICES.items():
+        value = values.get(name, known[0])
+        if value not in known and not (goals <= ANYWHERE and PLAIN.fullmatch(value)):
+            return f"{said(name)} is unknown, use one of: {' '.join(known)}"
     if goals <= ANYWHERE:
         return None
     if not PLAIN.fullmatch(root):
         return f"this repository lies in {ascii(root)[1:-1]}, a path that {PLAIN_ALONE}: move it to another folder"
-    for name, known in CHOICES.items():
-        if values.get(name, known[0]) not in known:
-            return f"{said(name)} is unknown, use one of: {' '.join(known)}"
     if goals & COMPUTING and (problem := _no_device(values.get("DEVICE", "auto"), values.get("DTYPE", "float32"))):
         return problem
     for goal in sorted(goals & set(NEEDED)):

@@ -53,6 +53,14 @@ def test_error_is_one_line_and_a_status(exported_tiny):
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("module", ["infer", "infer.chat"])
+def test_an_option_that_cannot_be_read_is_one_line(exported_tiny, module):
+    done = subprocess.run([sys.executable, "-m", module, "--exported", exported_tiny, "--top-k", "a\nb"],
+                          capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: --top-k: invalid int value: 'a\\nb'\n"
+
+
 def test_benchmark_question_is_the_default():
     assert cli.question(None, []) == (BENCHMARK_PROMPT, [default_image()])
     assert cli.question(None, ["a.png"]) == (BENCHMARK_PROMPT, ["a.png"])

@@ -77,6 +77,7 @@ def test_values_of_no_use_to_the_goal_are_left_alone():
     values = {"IMAGE": "registry/app:1", "CASES": "~", "CKPT": "~/A"}
     assert fault(values, ["report"]) is None
     assert fault({"PRESET": "foo"}, ["help"]) is None
+    assert "PRESET=a:b is unknown" in fault({"PRESET": "a:b"}, ["help"])  # a part of the names of targets
 
 
 def test_addresses_are_no_files():
