@@ -16,7 +16,7 @@ from bench.report import show
 from bench.reproduce import reproduce
 from bench.results import report
 from bench.run import Options, default_device, exit_status, run
-from core.errors import UserError, run_cli
+from core.errors import ArgumentParser, UserError, run_cli
 from infer.image import default_image
 from infer.prompt import BENCHMARK_PROMPT
 
@@ -52,7 +52,7 @@ def assignment(text):
 
 def parse(argv):
     """Command line -> namespace; argparse exits with status 2 on a bad one."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser = ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--checkpoint", required=True, help="Hugging Face checkpoint folder")
