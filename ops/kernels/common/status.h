@@ -23,6 +23,16 @@ enum QwenVlWait {
     QWEN_VL_WAITS,
 };
 
+#ifdef __CUDACC__
+#define QWEN_VL_BOTH_SIDES __host__ __device__
+#else
+#define QWEN_VL_BOTH_SIDES
+#endif
+// What a kernel reports of a wait that it gave up; never 0.
+QWEN_VL_BOTH_SIDES inline uint64_t qwen_vl_wait_report(unsigned block, unsigned thread) {
+    return static_cast<uint64_t>(1) << 63 | static_cast<uint64_t>(block) << 16 | (thread & 0xffffu);
+}
+
 #ifdef __cplusplus
 extern "C" {
 #endif

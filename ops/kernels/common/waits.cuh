@@ -41,12 +41,9 @@ __device__ inline void begin_waits(volatile uint64_t* words) {
     given_up().words = words;
 }
 
-// Reports the wait as a word that is never 0: bit 63, the block from bit 16 on, the thread below.
 __device__ inline void give_up(Wait wait) {
     GivenUp& block = given_up();
-    if (!block.now) {
-        block.words[static_cast<int>(wait)] = 1ull << 63 | static_cast<uint64_t>(blockIdx.x) << 16 | (threadIdx.x & 0xffffu);
-    }
+    if (!block.now) block.words[static_cast<int>(wait)] = qwen_vl_wait_report(blockIdx.x, threadIdx.x);
     block.now = 1;
 }
 
