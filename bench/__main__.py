@@ -1,6 +1,5 @@
 """Command line: `python -m bench run | report | baseline | history | reproduce | compare | regress`."""
 
-import argparse
 import sys
 from dataclasses import replace
 
@@ -16,14 +15,14 @@ from bench.report import show
 from bench.reproduce import reproduce
 from bench.results import report
 from bench.run import exit_status, run
-from core.errors import UserError, run_cli
+from core.errors import ArgumentParser, UserError, run_cli
 
 CASE = ("image", "prompt", "prompt_tokens", "new_tokens", "dtype", "device")   # options of the case in every command
 
 
 def parse(argv):
     """Command line -> namespace; argparse exits with status 2 on a bad one."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser = ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
     measured = commands.add_parser("run", help="gate and measure the arms, write results")

@@ -25,6 +25,7 @@ from bench.verdict import (
 )
 from bench.versions import build, check_out, linked, operators
 from core.files import atomic_file
+from core.text import plural
 from export.checkpoint import open_checkpoint
 
 BASE, HEAD, AGAIN = "base", "head", "base-again"
@@ -123,5 +124,5 @@ def compare(options, names, impl, build_folder, argv, console):
 def stopped_line(runs):
     """Why the rounds of each run ended."""
     rounds_of_runs = [rows[0].provenance["rounds"] for rows in runs]
-    return "; ".join(f"{'re-run' if i else 'run'}: {rounds['done']} rounds, ended by {rounds['stopped']}"
+    return "; ".join(f"{'re-run' if i else 'run'}: {plural(rounds['done'], 'round')}, ended by {rounds['stopped']}"
                      for i, rounds in enumerate(rounds_of_runs))

@@ -6,7 +6,7 @@ All times and memory are better when smaller. Only rows with status ok are expor
 import pandas as pd
 
 from bench.statistics import summary
-from core.text import escaped
+from core.text import escaped, plural
 
 
 def measured(rows):
@@ -19,7 +19,7 @@ def to_action_benchmark(rows):
     entries = []
     for row, figures in measured(rows):
         conditions = row.provenance
-        extra = [f"median of {figures['n']}", f"{conditions['cpu']}, {conditions['threads']} threads",
+        extra = [f"median of {figures['n']}", f"{conditions['cpu']}, {plural(conditions['threads'], 'thread')}",
                  f"git {conditions.get('git', {}).get('sha')}", conditions.get("repro", "")]
         entries.append({"name": escaped(f"{row.case.slug}/{row.arm}/{row.stage}"), "unit": row.unit,
                         "value": figures["median"], "range": f"{figures['min']:.6g} to {figures['p90']:.6g}",

@@ -25,6 +25,7 @@ from bench.statistics import summary
 from core import json_lines
 from core.errors import UserError
 from core.files import atomic_file
+from core.text import plural
 
 FILE = "history.jsonl"
 HISTORY = 1       # schema of a line
@@ -157,7 +158,7 @@ def history_markdown(series, others=0):
              f"{100 * EFFECT:.0f} % (Mann-Whitney, Bonferroni, {ALPHA}; at least {AROUND} runs on both sides). "
              "`+`: with uncommitted changes."]
     if others:
-        parts.append(f"{others} lines of other benchmark versions are left out.")
+        parts.append(f"Left out: {plural(others, 'line')} of other benchmark versions.")
     for machine, case in dict.fromkeys((key.machine, key.case) for key in series):
         texts, index = [], []
         for key, lines in series.items():

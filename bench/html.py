@@ -12,17 +12,20 @@ from bench.report import (
     again_markdown,
     conditions_line,
     display_frame,
+    has_enough_rounds,
     markdown_table,
     markdown_text,
     notes,
     of_first_case,
     provenance_notes,
     repro_of,
+    rounds_made,
 )
 from bench.schema import read_rows
+from bench.stopping import ROUNDS_AT_LEAST
 from core.errors import UserError
 from core.files import atomic_file
-from core.text import shell_line
+from core.text import plural, shell_line
 
 RESULTS, README = ROOT / "results", ROOT / "README.md"
 PAGE = "report.html"
@@ -144,9 +147,10 @@ def with_block(text, block, name="README.md"):
 
 
 def publish(results_dir, readme=None):
-    """Write the HTML page into a results folder, and README.md if that is the repository's own; yields the paths.
+    """Write the HTML page into a results folder, and README.md if that is the repository's own.
 
-    `readme` is another file to write the figures into.
+    `readme` is another file to write the figures into. README.md has only the runs with enough rounds. Yields the paths
+    written, and a line for each run that README.md has not.
     """
     results_dir = Path(results_dir)
     cases = cases_of(results_dir)
@@ -162,8 +166,16 @@ def publish(results_dir, readme=None):
     yield results_dir / PAGE
     if readme is None and results_dir.resolve() == RESULTS:
         readme = README
-    if readme:
+    if not readme:
+        return
+    shown = [(folder, rows) for folder, rows in cases if has_enough_rounds(rows)]
+    for folder, rows in cases:
+        if not has_enough_rounds(rows):
+            made = plural(max(rounds_made(rows).values(), default=0), "round")
+            yield (f"not in {Path(readme).name}: {folder} has {made}, {ROUNDS_AT_LEAST} are needed: measure it again "
+                   "with a larger BUDGET= or ROUNDS=")
+    if shown:
         text = Path(readme).read_text(encoding="utf-8")
         with atomic_file(readme, "w") as f:
-            f.write(with_block(text, readme_block(cases, Path(readme).parent), Path(readme).name))
+            f.write(with_block(text, readme_block(shown, Path(readme).parent), Path(readme).name))
         yield Path(readme)

@@ -7,7 +7,17 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bench.arms import ARMS, BASELINES, in_order
-from bench.report import LABELS, arm_state, baselines, by_arm, conditions_line, interval_of, shares_of, speed_up_of
+from bench.report import (
+    LABELS,
+    arm_state,
+    baselines,
+    by_arm,
+    conditions_line,
+    has_intervals,
+    interval_of,
+    shares_of,
+    speed_up_of,
+)
 from bench.statistics import summary
 
 # Okabe and Ito's palette keeps its differences in every kind of colour blindness; hatches keep them in grey print.
@@ -110,7 +120,8 @@ def speed_up_figure(rows):
         axes.axvline(1, color="black", linewidth=1.2, linestyle="--")
         axes.set_xlim(0, longest * 1.14)
         _label_arms(axes, list(arms))
-        axes.set_xlabel("speed-up end to end (x, ratio of medians, 95 % interval); higher is better; dashed: 1x")
+        interval = ", 95 % interval" if has_intervals(rows) else ""
+        axes.set_xlabel(f"speed-up end to end (x, ratio of medians{interval}); higher is better; dashed: 1x")
         figure.legend(loc="outside upper left", ncols=len(references), frameon=False)
     return figure
 

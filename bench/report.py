@@ -9,8 +9,8 @@ from rich.text import Text
 from bench.arms import BASELINES
 from bench.schema import COLD_STAGES, GPU_STAGES, OPTIONAL, STAGES
 from bench.statistics import ratio_interval, speed_up, summary
-from bench.stopping import NARROW
-from core.text import shell_line
+from bench.stopping import NARROW, ROUNDS_AT_LEAST
+from core.text import plural, shell_line
 
 LABELS = {"preprocess": "preprocess", "vision": "vision", "prefill": "prefill", "ttft": "TTFT",
           "token": "decode / token", "published": "published protocol", "end_to_end": "end to end",
@@ -71,6 +71,12 @@ def interval_of(arms, arm, baseline):
         return None
     _, low, high = ratio_interval(arms[baseline]["end_to_end"].samples, arms[arm]["end_to_end"].samples)
     return None if low is None else (low, high)
+
+
+def has_intervals(rows):
+    """Whether any speed-up of the rows of one case has an interval."""
+    arms = by_arm(rows)
+    return any(interval_of(arms, arm, baseline) for arm in arms for baseline in baselines(arms))
 
 
 def _speed_up_text(arms, arm, baseline):
@@ -168,6 +174,24 @@ def device_name(rows):
     return next((name for name in names if name), None)
 
 
+def rounds_made(rows):
+    """{arm: rounds that it made of the gated case}, without the arms that made none."""
+    made = {row.arm: row.provenance["rounds"]["done"] for row in of_first_case(rows)}
+    return {arm: done for arm, done in made.items() if done}
+
+
+def has_enough_rounds(rows):
+    """Whether any arm made as many rounds as an interval of a median needs."""
+    return max(rounds_made(rows).values(), default=0) >= ROUNDS_AT_LEAST
+
+
+def rounds_notes(rows):
+    """Which arms made fewer rounds than an interval of a median needs, if some did."""
+    few = {arm: done for arm, done in rounds_made(rows).items() if done < ROUNDS_AT_LEAST}
+    told = ", ".join(f"{arm} {done}" for arm, done in few.items())
+    return [f"Fewer than {ROUNDS_AT_LEAST} rounds, so that intervals say little: {told}."] if few else []
+
+
 def conditions_line(rows):
     """Machine, threads, dtype, preset, weights and tokens, in one line."""
     case, conditions = rows[0].case, rows[0].provenance
@@ -175,10 +199,11 @@ def conditions_line(rows):
     weights = "synthetic weights" if conditions["checkpoint"]["synthetic"] else "weights not marked as synthetic"
     rounds, arms = conditions["rounds"], [row.provenance["rounds"] for row in of_first_case(rows)]
     done, ended = max(arm["done"] for arm in arms), dict.fromkeys(arm.get("stopped") for arm in arms if arm["done"])
-    parts = [device or f"{conditions['cpu']}, {conditions['cores']} cores", f"{conditions['threads']} CPU threads",
+    parts = [device or f"{conditions['cpu']}, {plural(conditions['cores'], 'core')}",
+             plural(conditions["threads"], "CPU thread"),
              f"preset {case.preset}", case.dtype, weights,
-             f"batch {case.batch}", f"{case.prompt_tokens} prompt + {case.new_tokens} new tokens",
-             f"{done} rounds" + (f" of {rounds['asked']}, interrupted" if rounds["interrupted"] else
+             f"batch {case.batch}", f"{case.prompt_tokens} prompt + {plural(case.new_tokens, 'new token')}",
+             plural(done, "round") + (f" of {rounds['asked']}, interrupted" if rounds["interrupted"] else
                                  "".join(f", {ENDED[how]}" for how in ended if how)),
              "one arm after the other" if conditions.get("sequential") else "arms interleaved"]
     return "; ".join(parts)
@@ -187,8 +212,9 @@ def conditions_line(rows):
 def notes(rows):
     """Lines under a table: how to read it, what memory counts, why an arm has no figures."""
     counted = sorted({row.counted for row in rows if row.counted})
-    lines = ["Times are median [min..p90]; speed-ups are ratios of end-to-end medians [95 % bootstrap interval]."]
-    lines += busy_notes(rows)
+    interval = " [95 % bootstrap interval]" if has_intervals(rows) else ""
+    lines = [f"Times are median [min..p90]; speed-ups are ratios of end-to-end medians{interval}."]
+    lines += rounds_notes(rows) + busy_notes(rows)
     if counted:
         lines.append(f"Memory: {', '.join(counted)}; peak since the arm began.")
     lines += gpu_clock_notes(rows) + limit_notes(rows[0].provenance.get("ceilings")) + packed_notes(rows)
@@ -290,14 +316,15 @@ def again_markdown(rows):
 def busy_notes(rows):
     """That other programs took part of the machine before or while this was measured, if they did."""
     conditions, lines = rows[0].provenance, []
-    load, cores, advice = conditions["load_average"], conditions["cores"], "measure again on an idle machine before " \
-        "trusting differences."
+    load, cores = conditions["load_average"], conditions["cores"]
+    advice = "measure again on an idle machine before trusting differences."
     if load > BUSY * cores:
-        lines.append(f"Other programs were busy when this began (load average {load:.1f} on {cores} cores): {advice}")
+        lines.append(f"Other programs were busy when this began (load average {load:.1f} on {plural(cores, 'core')}): "
+                     f"{advice}")
     others = [row.provenance.get("during", {}).get("others_cores") for row in rows]
     used = max((found["median"] for found in others if isinstance(found, dict)), default=0)
     if used > OTHERS * cores:
-        lines.append(f"Other programs used {used:.1f} of {cores} cores while this was measured: {advice}")
+        lines.append(f"Other programs used {used:.1f} of {plural(cores, 'core')} while this was measured: {advice}")
     return lines
 
 

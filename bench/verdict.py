@@ -12,6 +12,7 @@ import pandas as pd
 
 from bench.report import markdown_table
 from bench.statistics import location, location_interval, mann_whitney, shift_interval
+from core.text import plural
 
 STAGES = ("preprocess", "vision", "prefill", "decode", "ttft", "end_to_end")
 PARTS = STAGES[:4]         # add up to end_to_end; the others are sums of them
@@ -119,8 +120,8 @@ def why_invalid(rows):
     during = conditions.get("during") or {}
     others, gpu = during.get("others_cores"), during.get("gpu")
     if isinstance(others, dict) and others["median"] > OTHER_LOAD * conditions["cores"]:
-        return (f"other programs kept {others['median']:.1f} of {conditions['cores']} cores busy while arms were "
-                "measured: use an idle machine")
+        return (f"other programs kept {others['median']:.1f} of {plural(conditions['cores'], 'core')} busy while arms "
+                "were measured: use an idle machine")
     if rows[0].case.device == "gpu" and isinstance(gpu, dict) and gpu["throttled"]:
         return f"the GPU was throttled: {', '.join(gpu['events'])}"
     return ""

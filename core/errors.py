@@ -1,5 +1,6 @@
 """Errors a user can act on: one line that names the fix, and a non-zero exit."""
 
+import argparse
 import errno
 import os
 import sys
@@ -27,6 +28,13 @@ def inherited(message):
     """Which values that `message` speaks of nobody typed, to follow it; make names those in QWEN_VL_INHERITED."""
     names = [f"{name}=" for name in os.environ.get("QWEN_VL_INHERITED", "").split() if f"{name}=" in message]
     return f" ({', '.join(names)} came from the environment)" if names else ""
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse's, with one line for what it cannot read, and not its whole usage; the exit status is 2 as ever."""
+
+    def error(self, message):
+        self.exit(2, f"error: {one_line(message.removeprefix('argument '))}\n")
 
 
 def run_cli(main):

@@ -24,6 +24,11 @@ def one_line(text):
     return escaped(" ".join(str(text).split()))
 
 
+def plural(count, noun):
+    """A number of things in words: "1 round", "2 rounds"; `noun` is one whose plural ends in s."""
+    return f"{count} {noun}" + "s" * (count != 1)
+
+
 def short(text, most=100):
     """`escaped`, at most `most` characters of it."""
     text = escaped(text)

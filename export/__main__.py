@@ -6,6 +6,7 @@ from pathlib import Path
 
 from core.errors import run_cli
 from core.files import atomic_dir
+from core.ranks import VOCABULARY
 from export.checkpoint import open_checkpoint
 from export.dtypes import STORAGE
 from export.manifest import MANIFEST, write_manifest
@@ -17,7 +18,6 @@ from ops.framework import import_paddle
 from ops.weights import parameter_shapes
 
 GRAPHS = ("vision", "language")
-VOCABULARY = "qwen.tiktoken"
 
 
 def export(graphs, source, out, dtype="float32", impl="fused"):
@@ -27,6 +27,7 @@ def export(graphs, source, out, dtype="float32", impl="fused"):
     """
     folders = {graph: output_folder(Path(out) / graph, [MANIFEST]) for graph in graphs}
     checkpoint = open_checkpoint(source)
+    checkpoint.check_contents()
     if checkpoint.note:
         print(checkpoint.note, flush=True)
     identity = {"hash": checkpoint.hash(), "synthetic": checkpoint.synthetic}

@@ -11,9 +11,12 @@ import xxhash
 from core.config import ModelConfig
 from core.errors import UserError
 from core.files import file_hash
+from core.ranks import VOCABULARY, read_ranks
+from core.text import plural
 from export import names, plain
 from export.dtypes import STORAGE
 from export.names import listed
+from export.progress import progress
 from export.readers import pdparams, safetensors, sharded, torch_bin
 
 WEIGHTS = "model_state.pdparams"
@@ -21,7 +24,7 @@ CONVERSION = "conversion.json"  # beside converted weights: what they were made 
 FORMATS = (("model.safetensors.index.json", safetensors.read), ("model.safetensors", safetensors.read),
            ("pytorch_model.bin.index.json", torch_bin.read), ("pytorch_model.bin", torch_bin.read),
            (WEIGHTS, pdparams.read))
-TOKENIZER_FILES = ("qwen.tiktoken", "tokenizer_config.json", "generation_config.json")
+TOKENIZER_FILES = (VOCABULARY, "tokenizer_config.json", "generation_config.json")
 MAX_CONVERSION_BYTES = 1 << 16
 EXPECTED = ("model.safetensors, pytorch_model.bin or model_state.pdparams (the first two also in shards with their "
             "index)")
@@ -46,6 +49,25 @@ class Checkpoint:
     def synthetic(self):
         """Whether config.json says that the weights are random."""
         return "synthetic" in json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+
+    def check_contents(self):
+        """Raise UserError for damage that only reading shows: in the vocabulary, or in weights with checksums.
+
+        The vocabulary may be missing, then text cannot be used. The files of torch.save have checksums.
+        """
+        if (self.path / VOCABULARY).exists():
+            read_ranks(self.path / VOCABULARY, self.config.image_start_id)
+        sources = {tensor.source for tensor in self.tensors.values() if tensor.source.checksums}
+        if not sources:
+            return
+        with progress("check", sum(length for source in sources for _, length in source.checksums)) as advance:
+            wrong = {source: source.differing(advance) for source in sorted(sources, key=lambda source: source.path)}
+        for source, places in wrong.items():
+            if places:
+                damaged = [tensor.name for tensor in self.tensors.values() if tensor.source is source
+                           and any(begin <= tensor.offset < begin + length for begin, length in places)]
+                raise UserError(f"{source.path} is damaged: the checksum (CRC-32) of {listed(damaged) or 'an entry'} "
+                                "is another than when it was saved: download the file again")
 
     def hash(self):
         """What identifies the weights: xxh3-128 over the hashes of the files that hold them, in order of their names.
@@ -117,7 +139,7 @@ def _refuse_stale(index, whole_files):
     other = own if own in whole_files else whole_files[0] if absent else None
     if other and shards != {other}:
         remedy = f"download its files, then delete {other}" if absent else f"delete {other} to use its files"
-        raise UserError(f"{index} names {len(shards)} other files, {len(absent)} of them missing, and {other} lies "
+        raise UserError(f"{index} names {plural(len(shards), 'other file')}, {len(absent)} missing, and {other} lies "
                         f"beside it: delete the stale index to use {other}, or {remedy}")
 
 

@@ -21,6 +21,7 @@ def convert(source, out):
     """
     out = output_folder(out, [CONVERSION], source)
     checkpoint = open_checkpoint(source)
+    checkpoint.check_contents()
     if checkpoint.note:
         print(checkpoint.note, flush=True)
     with atomic_dir(out) as folder:

@@ -9,6 +9,7 @@ from collections import Counter
 
 from core.config import MAX_CONFIG_BYTES
 from core.errors import UserError
+from core.text import plural
 from export.names import listed
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\n"
@@ -128,7 +129,7 @@ def prefix(where, names):
                                 f"state_dict() of the model without it, or take '{part}.' out of the names")
     counts = Counter(begun.values()).most_common()
     if len(counts) > 1:
-        told = ", ".join(f"{listed([start]) or 'nothing'} ({count} tensors)" for start, count in counts[:3])
+        told = ", ".join(f"{listed([start]) or 'nothing'} ({plural(count, 'tensor')})" for start, count in counts[:3])
         raise UserError(f"{where}: tensors' names begin differently, with {told}: save the state_dict() of one model "
                         "alone, without the training program's wrapper")
     return counts[0][0] if counts else ""

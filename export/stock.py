@@ -79,6 +79,7 @@ def export(source, out, dtype="float16"):
     """
     target = output_folder(Path(out) / "language", [MANIFEST])
     checkpoint = open_checkpoint(source)
+    checkpoint.check_contents()
     if checkpoint.note:
         print(checkpoint.note, flush=True)
     identity = {"hash": checkpoint.hash(), "synthetic": checkpoint.synthetic}

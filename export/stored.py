@@ -5,6 +5,8 @@ import math
 import mmap
 import os
 import stat
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +14,7 @@ import numpy as np
 from core.errors import UserError
 
 BLOCK_BYTES = 32 << 20
+CHECKED_BYTES = 1 << 20  # at once, for a checksum: what a processor's cache holds
 MAX_STRUCTURE_BYTES = 8 << 20  # what describes the tensors of one file; a 7B checkpoint's is below 1 MiB
 MAX_DIMENSIONS = 8
 MAX_SHARING = 2      # how often a file's bytes may be used on average: two tensors that are tied share theirs
@@ -42,6 +45,7 @@ class Source:
             self._fd = -1
             raise UserError(f"{path} is not a regular file")
         self.size = status.st_size
+        self.checksums = {}  # (offset, length) -> CRC-32 of these bytes, where the file says it
         self._mapping = None
 
     def __del__(self):
@@ -65,6 +69,27 @@ class Source:
         self._check_place(offset, length)
         self._mapping = self._mapping or mmap.mmap(self._fd, self.size, access=mmap.ACCESS_COPY)
         return np.frombuffer(self._mapping, np.uint8, length, offset)
+
+    def differing(self, advance=lambda count: None):
+        """The places of `checksums` whose bytes have another one, sorted; reads all of them, several at once.
+
+        `advance` hears of the bytes read. Raises UserError where places overlap: reading them could take forever.
+        """
+        if sum(length for _, length in self.checksums) > self.size:
+            raise UserError(f"{self.path} has entries that share their bytes: not a file of weights")
+
+        def differs(place):
+            offset, length = place
+            crc = 0
+            for begin in range(offset, offset + length, CHECKED_BYTES):
+                block = self.read(begin, min(CHECKED_BYTES, offset + length - begin))
+                crc = zlib.crc32(block, crc)
+                advance(len(block))
+            return crc != self.checksums[place]
+
+        places = sorted(self.checksums)
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            return [place for place, wrong in zip(places, pool.map(differs, places)) if wrong]
 
     def _check_place(self, offset, length):
         if offset < 0 or length < 0 or offset + length > self.size:

@@ -1,9 +1,8 @@
 """Command line: `python -m infer --exported DIR [--prompt TEXT] [--image FILE …]`."""
 
-import argparse
 from pathlib import Path
 
-from core.errors import run_cli
+from core.errors import ArgumentParser, run_cli
 from infer import drawing
 from infer.image import default_image
 from infer.model import QwenVL
@@ -18,7 +17,7 @@ def question(prompt, files):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m infer", description=__doc__)
+    parser = ArgumentParser(prog="python -m infer", description=__doc__)
     parser.add_argument("--prompt", help="text; without it the benchmark's question is asked")
     parser.add_argument("--image", nargs="+", default=[], help="image files, put before the text in this order")
     parser.add_argument("--max-new-tokens", type=int, default=32)

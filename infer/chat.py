@@ -1,6 +1,5 @@
 """Chat on a terminal: `python -m infer.chat --exported DIR [--system TEXT]`."""
 
-import argparse
 import contextlib
 import os
 import re
@@ -8,15 +7,17 @@ import shlex
 import sys
 from urllib.parse import unquote
 
-from core.errors import UserError, run_cli
+from core.errors import ArgumentParser, UserError, run_cli
 from core.terminal import require_reader
 from core.text import escaped
 from infer.image import load_image
 from infer.model import QwenVL
 from infer.options import add_options, in_words, loaded, sampling_of, show
 from infer.prompt import MAX_WINDOW, SYSTEM
+from infer.sampling import Sampling
 
 MAX_LINE = 1 << 20  # characters of a line of input that is no terminal's
+UTF_16 = ("\udcff\udcfe", "\udcfe\udcff")  # the marks that it begins with, as bytes that are no UTF-8
 FILE_ADDRESS = re.compile("file:(//(localhost)?)?(?=/(?!/))", re.IGNORECASE)
 HELP = """/image FILE  show a picture with the next message
 /reset       forget the conversation
@@ -39,14 +40,27 @@ def file_named(text):
     return unquote(text[address.end():], errors="surrogateescape") if address else os.path.expanduser(text)
 
 
+class Unreadable(UserError):
+    """Standard input is none that lines could be read from."""
+
+
 def read_line(prompt):
-    """The next line of input without its end; EOFError when there is none, UserError for one that is too long."""
-    if sys.stdin.isatty():
-        return input(prompt)
-    print(prompt, end="", flush=True)
-    line = sys.stdin.readline(MAX_LINE)
+    """The next line of input without its end.
+
+    EOFError when there is none, UserError for one that is too long, Unreadable for input that is no text.
+    """
+    try:
+        if sys.stdin.isatty():
+            return input(prompt)
+        print(prompt, end="", flush=True)
+        line = sys.stdin.readline(MAX_LINE)
+    except (OSError, ValueError) as e:  # open for writing alone; another encoding than the one that was set
+        reason = getattr(e, "strerror", None) or e
+        raise Unreadable(f"standard input cannot be read ({reason}): give it lines of text") from None
     if not line:
         raise EOFError
+    if line.startswith(UTF_16):
+        raise Unreadable("standard input is UTF-16: give it UTF-8, as iconv -f utf-16 -t utf-8 makes it")
     if len(line) < MAX_LINE or line.endswith("\n"):
         return line.removesuffix("\n")
     while (rest := sys.stdin.readline(MAX_LINE)) and not rest.endswith("\n"):
@@ -95,7 +109,7 @@ class Terminal:
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m infer.chat", description=__doc__)
+    parser = ArgumentParser(prog="python -m infer.chat", description=__doc__)
     parser.add_argument("--system", default=SYSTEM, help=f"text that the conversation begins with ({SYSTEM!r})")
     parser.add_argument("--max-new-tokens", type=int, help="of an answer (default: 512, or what there is room for)")
     parser.add_argument("--max-window", type=int, default=MAX_WINDOW,
@@ -106,7 +120,10 @@ def main():
         import readline  # noqa: F401  input() then edits lines and remembers them
 
     model = QwenVL(args.exported, args.device, image_folders=None)
-    options = sampling_of(args) | {"stop": args.stop, "max_new_tokens": args.max_new_tokens}
+    sampling = sampling_of(args)
+    length = 1 if args.max_new_tokens is None else args.max_new_tokens
+    model.settings(length, Sampling(**sampling), args.stop)  # what no answer can have is refused now
+    options = sampling | {"stop": args.stop, "max_new_tokens": args.max_new_tokens}
     terminal = Terminal(model.chat(args.system, args.max_window), options)
     print(loaded(model.load()) + "; /help lists the commands", flush=True)
     more = True
@@ -118,6 +135,8 @@ def main():
             more = False
         except KeyboardInterrupt:
             print()
+        except Unreadable:
+            raise
         except UserError as e:
             print(f"error: {e}", file=sys.stderr, flush=True)
         require_reader()

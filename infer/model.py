@@ -12,7 +12,7 @@ from infer.engine import Engine
 from infer.graph import Manifest
 from infer.image import load_image, resolved_folders
 from infer.prompt import CHAT_LABEL, MAX_WINDOW, SYSTEM, check_prompt, images_of, with_image
-from infer.sampling import Sampling
+from infer.sampling import Sampling, refuse_drawing
 from infer.streaming import TextStream
 from infer.tokenizer import Tokenizer
 
@@ -83,7 +83,8 @@ class QwenVL:
         language = Path(exported) / "language"
         self._image_folders = None if image_folders is None else resolved_folders(image_folders)
         self._exported, self._device, self._engine = Path(exported), device, None
-        self.config = Manifest(language).config
+        manifest = Manifest(language)
+        self.config, self._impl = manifest.config, manifest.impl
         self.tokenizer = Tokenizer(language / "qwen.tiktoken", self.config.image_start_id)
 
     def load(self) -> Engine:
@@ -120,6 +121,8 @@ class QwenVL:
         """Settings with checked values; `ends` are the format's own stop tokens, by default the end of text."""
         if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
             raise UserError(f"max_new_tokens={max_new_tokens!r} is out of range: at least one token must be generated")
+        if self._impl == "native":
+            refuse_drawing([sampling])
         ids = [self.tokenizer.end_of_text] if ends is None else list(ends)
         for token in [stop] if isinstance(stop, str) else stop:
             found = self.tokenizer.encode(token) if isinstance(token, str) else [token]

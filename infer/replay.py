@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.errors import UserError, run_cli
+from core.errors import ArgumentParser, UserError, run_cli
 from core.files import atomic_file
 from infer.engine import Engine, to_float32
 from infer.image import MEAN, STD
@@ -70,7 +70,7 @@ def replay(exported, cases, out, device):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--exported", type=Path, required=True, help="folder with vision/ and language/")
     parser.add_argument("--cases", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)

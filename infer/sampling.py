@@ -56,6 +56,12 @@ class Sampling:
         return self.temperature == 0 and self.repetition_penalty == 1 and self.min_new_tokens == 0
 
 
+def refuse_drawing(samplings):
+    """Raise UserError unless all take the likeliest token, as native graphs do."""
+    if not all(sampling.greedy for sampling in samplings):
+        raise UserError("graphs of IMPL=native take the likeliest token: export with IMPL=fused to sample")
+
+
 def records(samplings, prompts, vocab_size, image_start_id):
     """The graph's `sampling`: i32 [B, 7 + ceil(vocab_size / 32)] of one Sampling and one token id list a row.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.errors import NotHere, UserError, run_cli
+from core.errors import ArgumentParser, NotHere, UserError, run_cli
 from infer.graph import Graph, Manifest
 from infer.image import default_image, load_image, to_pixels
 from infer.options import visible
@@ -166,7 +166,7 @@ class StockEngine:
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m infer.stock", description=__doc__,
+    parser = ArgumentParser(prog="python -m infer.stock", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     task = parser.add_mutually_exclusive_group(required=True)
     task.add_argument("--exported", type=Path, help="folder with vision/ and language/")

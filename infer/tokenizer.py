@@ -28,14 +28,11 @@ class Tokenizer:
 
     def __init__(self, path, image_start_id=None):
         """Read `path`; with `image_start_id` (of config.json) a vocabulary that does not belong to it is refused."""
-        ranks = read_ranks(path)
+        ranks = read_ranks(path, image_start_id)
         self.special = {text: len(ranks) + i for i, text in enumerate(SPECIAL_TOKENS)}
         self.vocab_size = len(ranks) + len(SPECIAL_TOKENS)
         self.end_of_text, self.im_start, self.im_end = (self.special[t] for t in SPECIAL_TOKENS[:3])
         self.image_start, self.image_end, self.image_pad = (self.special[t] for t in VISION_TOKENS[-3:])
-        if image_start_id is not None and image_start_id != self.image_start:
-            raise UserError(f"{path} does not belong to this checkpoint: with it <img> has id {self.image_start}, "
-                            f"config.json says {image_start_id}")
         self._bpe = tiktoken.Encoding("qwen", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=self.special)
 
     def encode(self, text, special="all"):

@@ -18,7 +18,7 @@ from pathlib import Path
 from core.config import ModelConfig
 from core.errors import NO, UserError, run_cli
 from core.machine import memory
-from core.text import escaped, one_line
+from core.text import escaped, one_line, plural
 from ops import compiler, cuda_libraries, target
 from ops.build import source_version
 from ops.weights import parameter_shapes
@@ -28,6 +28,7 @@ GIB = 1 << 30
 # the packages, pip's copies of them, and the build folder of the default preset
 DISK_FOR_SETUP = {"cpu": 12 * GIB, "gpu": 18 * GIB}
 SHOWN = ("paddlepaddle", "paddlepaddle-gpu", "paddlenlp", "torch", "transformers", "numpy", "tiktoken", "Pillow")
+NO_GPU_WHEEL = "the GPU wheel of Paddle is not installed: make setup DEVICE=gpu"
 
 
 def output(*command):
@@ -57,8 +58,8 @@ def cpu():
     model = re.search(r"model name\s*:\s*(.*)", info)
     cores = {block for block in re.findall(r"physical id\s*:\s*(\d+).*?core id\s*:\s*(\d+)", info, re.DOTALL)}
     vector = next((name for name in ("avx512f", "avx2", "avx") if re.search(rf"\b{name}\b", info)), "no AVX")
-    return (f"{model.group(1) if model else platform.machine()}, {len(cores) or '?'} cores, "
-            f"{len(os.sched_getaffinity(0))} threads usable, {vector}")
+    return (f"{model.group(1) if model else platform.machine()}, {plural(len(cores) or '?', 'core')}, "
+            f"{plural(len(os.sched_getaffinity(0)), 'thread')} usable, {vector}")
 
 
 def gpus():
@@ -119,7 +120,7 @@ def gpu_fault(cards, found, torch_found, served):
     if not cards:
         return "no NVIDIA GPU answers to nvidia-smi: use DEVICE=cpu"
     if "paddlepaddle-gpu" not in found:
-        return "the GPU wheel of Paddle is not installed: make setup DEVICE=gpu"
+        return NO_GPU_WHEEL
     if torch_found.get("torch", "").endswith("+cpu"):
         return f"torch {torch_found['torch']} is a build for the CPU: make setup DEVICE=gpu"
     return raised(cuda_libraries.check, served)
@@ -260,19 +261,16 @@ def main():
     operators_fault = check_fault or (None if ops else compiler_fault)
 
     print("What will work")
+    making = operators_fault or blocked
+    running = making or model_fault
+    stock_fault = None if "paddlepaddle-gpu" in found else NO_GPU_WHEEL
     verdict = {
-        "setup": setup_fault,
-        "ops": compiler_fault or blocked,
+        "setup": setup_fault, "ops": compiler_fault or blocked,
         "check": blocked, "checkpoint": blocked, "convert": blocked,
-        "export": operators_fault or blocked,
-        "infer": operators_fault or blocked or model_fault,
-        "baseline": blocked or model_fault,
-        "bench": operators_fault or blocked or model_fault,
-        "report": blocked,
-        "replay": operators_fault or blocked,
-        "test": operators_fault or blocked,
-        "lint": blocked,
-        "DEVICE=gpu": no_gpu,
+        "export": making, "export-stock": blocked or stock_fault,
+        "infer": running, "chat": running, "baseline": blocked or model_fault,
+        "bench": running, "compare": running, "regress": running, "reproduce": running, "replay": making,
+        "history": blocked, "report": blocked, "test": making, "lint": blocked, "DEVICE=gpu": no_gpu,
     }
     for goal, fault in verdict.items():
         print(f"  {'no ' if fault else 'yes'} {goal:12} {one_line(fault or '')}".rstrip())

@@ -16,13 +16,14 @@ preset=${PRESET:-7b}
 dtype=${DTYPE:-float16}
 work=${WORK:-/dev/shm/qwen-vl}
 export QWEN_VL_OPS=${QWEN_VL_OPS:-$PWD/build/ops/gpu/libqwen_vl_ops.so}
-paddle=(env ${PADDLE_ENV:-} "${PADDLE_PYTHON:-.venv/bin/python}")
+read -ra variables <<< "${PADDLE_ENV:-}"
+paddle=(env "${variables[@]}" "${PADDLE_PYTHON:-.venv/bin/python}")
 torch=${TORCH_PYTHON:-.venv/bin/python}
 options=()
-for variable in ${PADDLE_ENV:-}; do
+for variable in "${variables[@]}"; do
     options+=(--paddle-env "$variable")
 done
-cases=(--batches 1,2,4,8,16 --lengths 1,16,64,128,256 --case-budget 15 --budget 40
+cases=(--batches "1,2,4,8,16" --lengths "1,16,64,128,256" --case-budget 15 --budget 40
     --deadline "${SECONDS_AT_MOST:-280}")
 mkdir -p "$out" "$work"
 

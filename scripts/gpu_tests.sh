@@ -12,7 +12,8 @@ out=$1
 export QWEN_VL_OPS=${QWEN_VL_OPS:-$PWD/build/ops/gpu/libqwen_vl_ops.so}
 export QWEN_VL_KERNELS=${QWEN_VL_KERNELS:-$(dirname "$QWEN_VL_OPS")/libqwen_vl_kernels.so}
 export TORCH_PYTHON=${TORCH_PYTHON:-.venv/bin/python}
-paddle=(env ${PADDLE_ENV:-} "${PADDLE_PYTHON:-.venv/bin/python}" -m pytest)
+read -ra variables <<< "${PADDLE_ENV:-}"
+paddle=(env "${variables[@]}" "${PADDLE_PYTHON:-.venv/bin/python}" -m pytest)
 torch=("$TORCH_PYTHON" -m pytest --noconftest)  # tests of the kernels alone, in a process without Paddle
 nothing_collected=5                             # pytest's status where a whole file is skipped
 failed=()
@@ -28,7 +29,8 @@ run() {
     printf '%-32s %s\n' "$name" "$("$TORCH_PYTHON" scripts/tests_summary.py "$out/$name.xml" 2>&1)"
 }
 
-for file in $(grep -lF 'pytest.mark.gpu' tests/test_*.py tests/gpu/test_*.py); do
+mapfile -t files < <(grep -lF 'pytest.mark.gpu' tests/test_*.py tests/gpu/test_*.py)
+for file in "${files[@]}"; do
     command=("${paddle[@]}")
     if grep -q '^need_gpu()' "$file"; then command=("${torch[@]}"); fi
     run "$(basename "$file" .py)" "${command[@]}" -m gpu "$file"

@@ -3,7 +3,7 @@
 #   scripts/regress.sh [VARIABLE=value …]
 # 0: no regression (or a baseline stored); 1: a regression that the re-run confirmed; 2: it cannot be told.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 2
 
 verdict=$(mktemp)
 trap 'rm -f "$verdict"' EXIT

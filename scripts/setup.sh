@@ -104,14 +104,23 @@ install() {
     rm "$installing"
 }
 
+setup() {
+    rm -f "$ready"
+    make_environment
+    in_environment ops.compiler > /dev/null  # what is missing is better known before gigabytes are fetched
+    install
+    "$venv/bin/python" -c 'import zlib, paddle' > /dev/null 2> "$venv/import.log" ||
+        fail "Paddle is installed but cannot be imported: $(tail -n 1 "$venv/import.log")"
+    echo "$(version_of "$venv/bin/python") $(installed_wheel)" > "$ready"
+}
+
+shown() {  # standard input, as long as somebody reads the output; a reader that leaves (| head) ends no installation
+    trap '' PIPE
+    cat 2> /dev/null || cat > /dev/null
+}
+
 case ${1:-} in
-    --check) check; exit ;;
-    --find) find_python; exit ;;
+    --check) check ;;
+    --find) find_python ;;
+    *) setup | shown ;;
 esac
-rm -f "$ready"
-make_environment
-in_environment ops.compiler > /dev/null  # what is missing is better known before gigabytes are fetched
-install
-"$venv/bin/python" -c 'import zlib, paddle' > /dev/null 2> "$venv/import.log" ||
-    fail "Paddle is installed but cannot be imported: $(tail -n 1 "$venv/import.log")"
-echo "$(version_of "$venv/bin/python") $(installed_wheel)" > "$ready"

@@ -1,15 +1,21 @@
-"""`python3 -X utf8 scripts/variables.py --goals GOAL … --inherited NAME … --values NAME=value …`: what make was given.
+"""What make decides from the variables that it was given; the Makefile calls it while it is read.
 
-Prints "ok NAME", NAME being what folders built from CKPT are called ("-" without CKPT), or "error: …" in one line, with
-what cannot be used and why. Standard library only, in any Python 3, as make calls it before anything is installed.
+`python3 -X utf8 scripts/variables.py --goals GOAL … --typed NAME … --inherited NAME … --values NAME=value …` prints
+"error: …" in one line, what cannot be used and why, or "ok" and the words of `Decisions`. In the values a line break is
+\\n and a backslash \\\\. Nothing is written. Standard library only, in any Python 3.8 or newer, as it runs before
+anything is installed.
 """
 
 import argparse
+import collections
+import difflib
 import glob
 import hashlib
+import importlib.metadata
 import os
 import re
 import shutil
+import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -32,18 +38,25 @@ NEEDED = {  # goal -> what it cannot do without
 READ_BY_MAKE = ("BUILD", "OUT", "PADDLE_PYTHON", "TORCH_PYTHON")  # parts of the names of targets and commands
 PATHS = {"CKPT": READING | {"check"}, "CASES": {"replay"}, "IMAGE": ASKING, "FONT": {"infer"}, "VERDICT": {"regress"}}
 SAMPLING = ("TEMPERATURE", "TOP_P", "TOP_K", "REPETITION_PENALTY", "MIN_NEW_TOKENS", "SEED", "STOP")
-NAMES = (*CHOICES, *READ_BY_MAKE, *PATHS, "BASE", *SAMPLING)  # what this module looks at
+TEXTS = ("PROMPT", "SYSTEM", "STOP")  # may have several lines
+FOR_THE_BUILD = {"MARCH", "CXX"}      # what ops.build reads; make only hands it on
 PLAIN = re.compile(r"[\w./+,@-]+")  # what neither make, a shell, ninja nor a compiler takes for anything else
 PLAIN_ALONE = "may hold letters, digits and ./_+,@- alone, no space or other sign"
 CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 NO_UTF8 = re.compile("[\ud800-\udfff]")
 ADDRESS = re.compile("(https?|file|data):", re.IGNORECASE)
 
+# name: what the folders built from the checkpoint are called; device: "cpu" or "gpu"; packages: "python" where
+# PADDLE_PYTHON is there, else "none"; environment: "stale" where .venv has to be made or brought up to date, else
+# "ready"; graphs: the implementations whose graphs the arms of a benchmark run, joined by commas, "-" for none.
+Decisions = collections.namedtuple("Decisions", "name device packages environment graphs")
 
-def fault(values, goals, inherited=(), root=ROOT):
+
+def fault(values, goals, inherited=(), root=ROOT, typed=()):
     """Why the goals cannot use the values ({name: text}), None if they can; one line.
 
-    inherited: names whose values came from the environment; root: the folder of this repository.
+    inherited: names whose values came from the environment; typed: names on make's command line; root: the folder of
+    this repository.
     """
     def said(name):
         value = values.get(name, "")
@@ -51,17 +64,26 @@ def fault(values, goals, inherited=(), root=ROOT):
         return f"{name}={text}" + (" (from the environment)" if name in inherited else "")
 
     goals = set(goals)
+    known = FOR_THE_BUILD.union(values, TEXTS)
+    for name in sorted(set(typed) - known) if goals != {"help"} else ():
+        near, = difflib.get_close_matches(name.upper(), sorted(known), n=1, cutoff=0)
+        return (f"{name}= is no variable of this Makefile, the nearest is {near}=: `make help` lists them (what "
+                f"another program reads stands before make: {name}=… make)")
+    for name, value in values.items():
+        if "\n" in value and name not in TEXTS:
+            return f"{name}= holds a line break{' (from the environment)' * (name in inherited)}: leave it out"
     for name in READ_BY_MAKE:
         problem = _not_plain(values[name]) if values.get(name) else name != "OUT" and name in values and "is empty"
         if problem:
             return f"{said(name)} {problem}"
+    for name, known in CHOICES.items():
+        value = values.get(name, known[0])
+        if value not in known and not (goals <= ANYWHERE and PLAIN.fullmatch(value)):
+            return f"{said(name)} is unknown, use one of: {' '.join(known)}"
     if goals <= ANYWHERE:
         return None
     if not PLAIN.fullmatch(root):
         return f"this repository lies in {ascii(root)[1:-1]}, a path that {PLAIN_ALONE}: move it to another folder"
-    for name, known in CHOICES.items():
-        if values.get(name, known[0]) not in known:
-            return f"{said(name)} is unknown, use one of: {' '.join(known)}"
     if goals & COMPUTING and (problem := _no_device(values.get("DEVICE", "auto"), values.get("DTYPE", "float32"))):
         return problem
     for goal in sorted(goals & set(NEEDED)):
@@ -131,6 +153,39 @@ def _not_stock(values, goals):
     return None
 
 
+def decide(values, goals):
+    """The Decisions for values that have no fault."""
+    goals = set(goals)
+    name = folder_name(values["CKPT"]) if values.get("CKPT") else values["PRESET"]
+    packages = not goals <= {"help", "clean"} and shutil.which(values["PADDLE_PYTHON"]) is not None
+    device = values["DEVICE"]
+    if device == "auto":
+        # This is PADDLE_PYTHON where that is there. Weights that the GPU's kernels take are of 16 bits.
+        half = packages and values["DTYPE"] != "float32"
+        device = "gpu" if half and os.path.exists("/dev/nvidia0") and _has_gpu_wheel() else "cpu"
+    stale = not goals <= ANYWHERE and _environment_is_stale(values)
+    arms = (values.get("ARMS") or "paddle-native,paddle-fused").split(",")
+    graphs = [impl for impl in ("native", "fused", "stock") if f"paddle-{impl}" in arms]
+    return Decisions(name, device, "python" if packages else "none", "stale" if stale else "ready",
+                     ",".join(graphs) or "-")
+
+
+def _has_gpu_wheel():
+    try:
+        return bool(importlib.metadata.version("paddlepaddle-gpu"))
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def _environment_is_stale(values):
+    """Whether one of the interpreters is of .venv, and that has to be made or brought up to date."""
+    if not any(values[name].startswith(".venv/") for name in ("PADDLE_PYTHON", "TORCH_PYTHON")):
+        return False
+    given = {name: values[name] for name in ("DEVICE", "PYTHON")}
+    return bool(subprocess.run([os.path.join(ROOT, "scripts", "setup.sh"), "--check"], env={**os.environ, **given},
+                               stdout=subprocess.PIPE).stdout)
+
+
 def folder_name(checkpoint):
     """What the folders built from a checkpoint are called: its folder's name, and a hash of its real path.
 
@@ -144,13 +199,17 @@ def folder_name(checkpoint):
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ("--goals", "--inherited", "--values"):
+    for name in ("--goals", "--typed", "--inherited", "--values"):
         parser.add_argument(name, nargs="*", default=[])
     options = parser.parse_args()
-    values = dict(value.split("=", 1) for value in options.values)
-    problem = fault(values, options.goals, options.inherited)
-    name = folder_name(values["CKPT"]) if values.get("CKPT") else "-"
-    sys.stdout.buffer.write(os.fsencode(f"error: {problem}" if problem else f"ok {name}"))
+    values = dict(_unescaped(value).split("=", 1) for value in options.values)
+    problem = fault(values, options.goals, options.inherited, typed=options.typed)
+    said = f"error: {problem}" if problem else " ".join(["ok", *decide(values, options.goals)])
+    sys.stdout.buffer.write(os.fsencode(said))
+
+
+def _unescaped(text):
+    return re.sub(r"\\(.)", lambda found: "\n" if found[1] == "n" else found[1], text)
 
 
 if __name__ == "__main__":

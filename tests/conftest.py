@@ -69,6 +69,17 @@ def exported_tiny(tmp_path_factory):
     return folder / "exported"
 
 
+@pytest.fixture
+def native_manifest(exported_tiny, tmp_path):
+    """A folder whose manifest says that its graphs are native; it has no graphs."""
+    folder = tmp_path / "native" / "language"
+    folder.mkdir(parents=True)
+    (folder / "qwen.tiktoken").symlink_to(exported_tiny / "language" / "qwen.tiktoken")
+    manifest = json.loads((exported_tiny / "language" / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"impl": "native"}))
+    return folder.parent
+
+
 @pytest.fixture(scope="session")
 def stock_packages():
     """Folder that holds the built packages paddlenlp_ops and fused_ln; they are built where that is not done."""

@@ -72,10 +72,12 @@ def test_baseline_names_what_is_wrong(made, tmp_path):
                                   ["run", "--checkpoint", "x", "--rounds", "0"],
                                   ["run", "--checkpoint", "x", "--batches", "1,0"], ["fly"],
                                   ["run", "--checkpoint", "x", "--paddle-env", "PYTHONPATH"]])
-def test_bad_arguments(args):
+def test_bad_arguments(args, capsys):
     with pytest.raises(SystemExit) as e:
         parse(args)
     assert e.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and message.count("\n") == 1
 
 
 def test_interpreters_and_environment(monkeypatch):

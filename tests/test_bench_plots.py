@@ -50,6 +50,11 @@ def test_speed_up_has_an_interval_and_a_line_at_one():
     assert any(type(made).__name__ == "ErrorbarContainer" for made in axes.containers)
 
 
+def test_no_interval_is_promised_where_there_is_none():
+    figure = speed_up_figure([replace(row, samples=row.samples[:1]) for row in rows_of()])
+    assert "2.00x" in words(figure) and "interval" not in words(figure)
+
+
 def test_limits():
     assert limit_figure(rows_of()) is None
     assert "45 %" in words(limit_figure(rows_of(**LIMITS)))  # 5e6 bytes at 1e9 in 11 ms

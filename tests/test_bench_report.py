@@ -122,6 +122,24 @@ def test_how_the_rounds_ended_is_said(rows):
     assert "9 rounds, until the budget was spent, until the medians were known to 2 %;" in conditions_line(rows)
 
 
+def test_arms_of_few_rounds_are_named(rows):
+    assert "Fewer than 8 rounds, so that intervals say little: torch-eager 7." in notes(
+        [replace_provenance(row, rounds={**row.provenance["rounds"], "done": done})
+         for row, done in ((row, {"torch-eager": 7, "torch-sdpa": 8}.get(row.arm, 0)) for row in rows)])
+
+
+def test_one_of_a_thing_is_no_plural(rows):
+    one = [replace_provenance(replace(row, case=replace(CASE, new_tokens=1)), cores=1, threads=1,
+                              rounds={**row.provenance["rounds"], "done": 1}) for row in rows]
+    assert conditions_line(one).startswith("A CPU, 1 core; 1 CPU thread;")
+    assert "+ 1 new token; 1 round;" in conditions_line(one)
+
+
+def test_an_interval_is_explained_where_there_is_one(rows):
+    assert any("95 % bootstrap interval" in line for line in notes(rows))
+    assert not any("interval]" in line for line in notes([replace(row, samples=row.samples[:1]) for row in rows]))
+
+
 def test_busy_machine_is_said(rows, tmp_path):
     busy = [Row(row.arm, row.stage, row.status, row.reason, row.samples, CASE, {**CONDITIONS, "load_average": 1.5})
             for row in rows]

@@ -87,8 +87,18 @@ def test_ctrl_c_at_the_prompt_begins_a_new_line(talk, monkeypatch):
     assert "/quit" in "\n".join(talk()[0])
 
 
-def test_options_out_of_range_are_refused_at_once(exported_tiny, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["chat", "--exported", str(exported_tiny), "--top-p", "7"])
+@pytest.mark.parametrize("arguments, words", [
+    (["--top-p", "7"], r"top_p=7.0 is out of range"), (["--max-new-tokens", "0"], "at least one token"),
+    (["--stop", "two words"], "give texts of one token each")])
+def test_options_out_of_range_are_refused_at_once(exported_tiny, monkeypatch, arguments, words):
+    monkeypatch.setattr(sys, "argv", ["chat", "--exported", str(exported_tiny), *arguments])
     monkeypatch.setattr("infer.model.Engine", lambda *_: pytest.fail("the graphs were loaded"))
-    with pytest.raises(UserError, match=r"top_p=7.0 is out of range"):
+    with pytest.raises(UserError, match=words):
+        chat.main()
+
+
+def test_native_graphs_refuse_to_draw_at_once(native_manifest, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["chat", "--exported", str(native_manifest), "--temperature", "1"])
+    monkeypatch.setattr("infer.model.Engine", lambda *_: pytest.fail("the graphs were loaded"))
+    with pytest.raises(UserError, match="IMPL=native take the likeliest token"):
         chat.main()

@@ -54,6 +54,22 @@ def test_a_line_that_is_too_long_is_passed_over(exported_tiny, monkeypatch):
     assert done.stderr.count(b"error: a line of input has more than 1048576 characters") == 2
 
 
+@pytest.mark.parametrize("given, encoding, words", [
+    ("hello\nagain\n".encode("utf-16"), "", b"is UTF-16: give it UTF-8"),
+    (b"\xfe\xff" + "hello\n".encode("utf-16-be"), "", b"is UTF-16: give it UTF-8"),
+    (b"abc", "utf-16:strict", b"cannot be read")])
+def test_input_of_another_encoding_ends_it_in_one_line(exported_tiny, given, encoding, words):
+    done = talk(exported_tiny, given, env={**os.environ, "PYTHONIOENCODING": encoding})
+    message = done.stderr.replace(b"\0", b"")
+    assert done.returncode == 1 and message.count(b"\n") == 1 and words in message and answers(done) == 0
+
+
+def test_input_open_for_writing_alone_ends_it_in_one_line(exported_tiny, tmp_path):
+    done = talk(exported_tiny, b"", f"0> {tmp_path}/file")
+    assert (done.returncode, done.stderr) == (
+        1, b"error: standard input cannot be read (Bad file descriptor): give it lines of text\n")
+
+
 @pytest.mark.parametrize("streams, status, errors", [
     ("<&-", 0, b""), ("| head -1", 0, b""), (
         "> /dev/full", 1, b"error: No space left on device (standard output or error): free some space or set OUT= to "

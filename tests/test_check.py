@@ -36,7 +36,7 @@ def ranks(published):
     """Reads vocabularies; the sound one, which takes long, only once."""
     path = published["bin"] / "qwen.tiktoken"
     sound, content = read_ranks(path), path.read_bytes()
-    return lambda path: sound if path.exists() and path.read_bytes() == content else read_ranks(path)
+    return lambda path, start: sound if path.exists() and path.read_bytes() == content else read_ranks(path, start)
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +132,7 @@ def test_a_link_to_nowhere_is_a_missing_file(folder):
 
 
 @pytest.mark.parametrize("change, words", [
-    (lambda part: part.pop("transformer.ln_f.weight", None), ["lacks 1 tensors", "transformer.ln_f.weight"]),
+    (lambda part: part.pop("transformer.ln_f.weight", None), ["lacks 1 tensor", "transformer.ln_f.weight"]),
     (lambda part: part.update({name: ("I8", shape) for name, (_, shape) in part.items() if name == "lm_head.weight"}),
      ["1 neither float32, float16 nor bfloat16", "lm_head.weight int8"]),
     (lambda part: part.update({name: (kind, (4096, 11009)) for name, (kind, _) in part.items()
@@ -248,7 +248,7 @@ def test_hashes_of_a_hub_download(folder):
     (metadata / "qwen.tiktoken.metadata").write_text(f"{'1' * 40}\n{'2' * 64}\n1700000000.0\n")
     (metadata / "x.incomplete").write_text("")
     problem(broken, "qwen.tiktoken is not the published file", ".cache/huggingface")
-    assert "hashes: 1 files as published" in lines(broken, "ok")
+    assert "hashes: 1 file as published" in lines(broken, "ok")
     assert "unfinished downloads lie there: x.incomplete" in lines(broken, "note")
 
 
@@ -270,6 +270,12 @@ def test_large_files_are_hashed_on_request(folder, monkeypatch, capsys):
     (broken / "SHA256SUMS").write_text(f"{'4' * 64}  qwen.tiktoken\n")
     assert lines(broken, "problem") == [] and "HASHES=1" in "".join(lines(broken, "note"))
     assert "qwen.tiktoken" in "".join(lines(broken, "problem", hashes=True))
+
+
+def test_request_for_hashes_where_there_are_none(published):
+    folder = published["pdparams"]
+    assert not any("HASHES=1" in line for line in lines(folder, "note"))
+    assert any(line.startswith("HASHES=1 compares nothing") for line in lines(folder, "note", hashes=True))
 
 
 def test_too_small_a_disk(published, monkeypatch):

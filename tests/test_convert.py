@@ -9,10 +9,12 @@ import pytest
 from checkpoint_files import GOLDEN, copy_golden, golden_config, golden_tensors, one_line_error, run
 from safetensors.numpy import save_file
 
+from core.errors import UserError
 from core.files import file_hash
 from export import names
 from export.checkpoint import open_checkpoint
 from export.convert import convert
+from export.vocabulary import write_vocabulary
 
 EXPECTED_NAMES = {  # Hugging Face name -> Paddle name and whether it is transposed
     "transformer.wte.weight": ("qwen.wte.weight", False),
@@ -54,6 +56,22 @@ def test_converting_again_changes_nothing(tmp_path):
     assert open_checkpoint(tmp_path / "b").hash() == open_checkpoint(GOLDEN).hash()
 
 
+@pytest.mark.parametrize("damage, words", [
+    (lambda text: text[:len(text) // 2] + b"*\n", "line .*not a token in base64 and its rank"),
+    (lambda text: text.partition(b"\n")[2], "ranks are not 0 to"),
+    (lambda text: b"".join(text.splitlines(keepends=True)[:-3]), "cut off, or another model's"),
+    (lambda _: b"", "damaged"),
+])
+def test_a_damaged_vocabulary_is_refused_before_anything_is_written(tmp_path, damage, words):
+    folder = copy_golden(tmp_path / "checkpoint")
+    path = folder / "qwen.tiktoken"
+    write_vocabulary(path, open_checkpoint(folder).config.image_start_id)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=f"{words}.*; download it again"):
+        convert(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_changed_weights_have_a_hash_of_their_own(tmp_path):
     convert(GOLDEN, tmp_path / "a")
     with open(tmp_path / "a" / "model_state.pdparams", "r+b") as file:
@@ -90,13 +108,13 @@ def test_half_precision_is_kept(tmp_path):
 
 def test_the_input_is_never_touched(tmp_path):
     source = copy_golden(tmp_path / "source")
-    (source / "qwen.tiktoken").write_text("AA== 0\n")
+    write_vocabulary(source / "qwen.tiktoken", open_checkpoint(source).config.image_start_id)
     before = {p.name: (file_hash(p), p.stat().st_mtime_ns) for p in source.iterdir()}
     convert(source, tmp_path / "out")
     for out in (source, source / "inside", tmp_path):
         assert "choose another OUT=" in one_line_error(run("-m", "export.convert", source, out))
     assert before == {p.name: (file_hash(p), p.stat().st_mtime_ns) for p in source.iterdir()}
-    assert (tmp_path / "out" / "qwen.tiktoken").read_text() == "AA== 0\n"
+    assert (tmp_path / "out" / "qwen.tiktoken").read_bytes() == (source / "qwen.tiktoken").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "source"]
 
 

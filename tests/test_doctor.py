@@ -26,8 +26,8 @@ def run(**variables):
 
 def test_every_target_has_a_verdict():
     verdict, text = run()
-    assert {"setup", "ops", "check", "checkpoint", "convert", "export", "infer", "baseline", "bench", "report",
-            "replay", "test", "lint", "DEVICE=gpu"} == set(verdict)
+    listed = set(re.findall(r"^([a-z-]+):.* ## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(verdict) == listed - {"help", "doctor", "clean", "export-vision", "export-language"} | {"DEVICE=gpu"}
     assert all(works or reason for works, reason in verdict.values())
     assert "paddlepaddle 2.6.2" in text
 

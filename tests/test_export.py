@@ -10,6 +10,7 @@ from core.config import ModelConfig
 from core.files import file_hash
 from export.checkpoint import open_checkpoint
 from export.convert import convert
+from export.vocabulary import write_vocabulary
 from ops.weights import parameter_shapes
 
 VERSION = "from ops import library; print('VERSION', library.version())"
@@ -25,7 +26,7 @@ def exported(tmp_path_factory, impl):
     """The golden checkpoint, with a vocabulary, exported."""
     folder = tmp_path_factory.mktemp("export")
     source = copy_golden(folder / "checkpoint")
-    (source / "qwen.tiktoken").write_text("AA== 0\n")
+    write_vocabulary(source / "qwen.tiktoken", open_checkpoint(source).config.image_start_id)
     done = run("-m", "export", "all", source, folder / "out", "--impl", impl)
     assert done.returncode == 0, done.stderr[-2000:]
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["export vision", "export language"]

@@ -53,6 +53,14 @@ def test_error_is_one_line_and_a_status(exported_tiny):
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("module", ["infer", "infer.chat"])
+def test_an_option_that_cannot_be_read_is_one_line(exported_tiny, module):
+    done = subprocess.run([sys.executable, "-m", module, "--exported", exported_tiny, "--top-k", "a\nb"],
+                          capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: --top-k: invalid int value: 'a\\nb'\n"
+
+
 def test_benchmark_question_is_the_default():
     assert cli.question(None, []) == (BENCHMARK_PROMPT, [default_image()])
     assert cli.question(None, ["a.png"]) == (BENCHMARK_PROMPT, ["a.png"])
@@ -99,6 +107,11 @@ def test_options_of_sampling(exported_tiny, monkeypatch, capsys):
     ("--min-new-tokens", "min_new_tokens"), ("--repetition-penalty", "repetition_penalty")])
 def test_sampling_out_of_range(refused, option, name):
     refused(f"{name}=.* is out of range", "--prompt", "x", option, "-1")
+
+
+@pytest.mark.parametrize("option, value", [("--temperature", 1), ("--repetition-penalty", 2), ("--min-new-tokens", 1)])
+def test_native_graphs_take_the_likeliest_token_alone(refused, native_manifest, option, value):
+    refused("IMPL=native take the likeliest token", "--prompt", "x", option, value, exported=native_manifest)
 
 
 def test_unclosed_image_tag(refused):

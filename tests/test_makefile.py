@@ -41,7 +41,7 @@ def test_help_lists_every_target(tmp_path):
 
 def test_every_phony_target_is_listed():
     phony = re.search(r"^\.PHONY:((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(), re.MULTILINE).group(1)
-    assert set(phony.replace("\\", "").split()) - {"FORCE"} == set(TARGETS)
+    assert set(phony.replace("\\", "").split()) - {"FORCE", "stock-machine"} == set(TARGETS)
 
 
 def test_bench_runs_every_step_in_order(tmp_path):
@@ -118,6 +118,12 @@ def test_check_takes_the_type_only_when_it_is_given(tmp_path):
     assert "--dtype bfloat16 --hashes" in typed
 
 
+def test_variables_of_others_are_left_alone(tmp_path):
+    """Those of the environment, and what a make around this one was given."""
+    for environment in ({"PRESETS": "x"}, {"MAKELEVEL": "1", "MAKEFLAGS": " -- PRESETS=x"}):
+        assert run_make("-n", "checkpoint", f"BUILD={tmp_path}", environment=environment).returncode == 0
+
+
 def test_doctor_needs_no_environment(tmp_path):
     done = make(tmp_path, "doctor", "PADDLE_PYTHON=/no/python")
     assert done.returncode == 0 and "What will work" in done.stdout
@@ -137,6 +143,8 @@ def test_doctor_needs_no_environment(tmp_path):
     (["check"], "CKPT= is missing"),
     (["infer", "IMPL=stock", "OUT=/x"], "draws no boxes"),
     (["export", "bench", "OUT=/x"], "exactly one"),
+    (["bench", "PRESETS=tiny"], "PRESETS= is no variable of this Makefile, the nearest is PRESET=:"),
+    (["clean", "BULID=/x"], "nearest is BUILD="),
     (["export", "PADDLE_PYTHON=/no/python"], "cannot be run"),
 ])
 def test_bad_values_get_one_line(tmp_path, arguments, words):

@@ -90,18 +90,18 @@ KINDS = {
     "DeepSpeed": (without_weights("zero_to_fp32.py"), "DeepSpeed", "run its zero_to_fp32.py"),
     "no index": (without_weights("pytorch_model-00001-of-00002.bin"), "without their index", f"download {BIN_INDEX}"),
     "prefix of some": (renamed(lambda name: name if name.startswith("lm_head") else "module." + name),
-                       "module. (60 tensors), nothing (1 tensors)", "state_dict()"),
-    "two models": (with_names("ema.transformer.wte.weight"), "nothing (61 tensors), ema. (1 tensors)", "state_dict()"),
+                       "module. (60 tensors), nothing (1 tensor)", "state_dict()"),
+    "two models": (with_names("ema.transformer.wte.weight"), "nothing (61 tensors), ema. (1 tensor)", "state_dict()"),
     "wrapped inside": (renamed(lambda name: name.replace("transformer.h.0.", "transformer.h.0._orig_mod.")),
                        "'_orig_mod', left by torch.compile", "take '_orig_mod.' out"),
     "pointer for the weights": (with_file("model.safetensors", POINTER), "1 Git LFS pointers instead of files of 0.1",
                                 "git lfs pull"),
     "pointer for the vocabulary": (with_file("qwen.tiktoken", POINTER), "Git LFS", "git lfs pull"),
     "pointer for config.json": (with_file("config.json", POINTER), "Git LFS", "git lfs pull"),
-    "stale index of another format": (index_of_another_format, "names 1 other files, 1 of them missing",
+    "stale index of another format": (index_of_another_format, "names 1 other file, 1 missing",
                                       "delete the stale index to use pytorch_model.bin"),
     "stale index": (with_index(SAFE_INDEX, "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"),
-                    "names 2 other files, 2 of them missing", "delete the stale index to use model.safetensors"),
+                    "names 2 other files, 2 missing", "delete the stale index to use model.safetensors"),
     "settings": (with_config(tie_word_embeddings=True), "tie_word_embeddings is True", "only False is supported"),
 }
 
@@ -182,5 +182,5 @@ def test_an_index_that_names_the_whole_file(tmp_path):
 def test_two_whole_sets_of_one_format(tmp_path):
     folder = with_index(SAFE_INDEX, "model-00001-of-00001.safetensors")(tmp_path / "c")
     (folder / "model-00001-of-00001.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
-    with pytest.raises(UserError, match="0 of them missing.*delete model.safetensors to use its files"):
+    with pytest.raises(UserError, match="0 missing.*delete model.safetensors to use its files"):
         open_checkpoint(folder)

@@ -54,11 +54,11 @@ def project(tmp_path_factory):
 @pytest.fixture
 def setup(project):
     """Run setup.sh with some variables; the interpreter is the one that runs the tests."""
-    def run(*arguments, **variables):
+    def run(*arguments, stdout=subprocess.PIPE, **variables):
         env = {key: value for key, value in os.environ.items() if key not in ("DEVICE", "PYTHON", "CXX")}
         python = {} if "PATH" in variables else {"PYTHON": sys.executable}
-        return subprocess.run(["/bin/bash", "scripts/setup.sh", *arguments], cwd=project, capture_output=True,
-                              text=True, env={**env, **python, **variables})
+        return subprocess.run(["/bin/bash", "scripts/setup.sh", *arguments], cwd=project, stdout=stdout,
+                              stderr=subprocess.PIPE, text=True, env={**env, **python, **variables})
     return run
 
 
@@ -100,6 +100,15 @@ def test_life_of_an_environment(project, setup):
     (project / ".venv" / ".installing").touch()  # as a killed installation leaves it
     assert setup().returncode == 0
     assert not (project / ".venv" / "kept").exists() and installed(project) == ["paddlepaddle-0.1"]
+
+
+def test_a_reader_that_leaves_ends_no_installation(project, setup):
+    shutil.rmtree(project / ".venv", ignore_errors=True)
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = setup(stdout=writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "") and (project / ".venv" / ".ready").exists()
 
 
 @pytest.fixture

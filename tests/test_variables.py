@@ -10,8 +10,10 @@ import pytest
 
 from bench.versions import MAKE_VARIABLES
 from scripts import variables
-from scripts.variables import ROOT, fault, folder_name
+from scripts.variables import ROOT, decide, fault, folder_name
 
+VALUES = {"PRESET": "small", "CKPT": "", "DTYPE": "float32", "DEVICE": "cpu", "ARMS": "", "PYTHON": "",
+          "PADDLE_PYTHON": "python3", "TORCH_PYTHON": "python3"}
 MAKEFILE = (Path(ROOT) / "Makefile").read_text(encoding="utf-8")
 LEGAL = ["R&D", "lr=1e-5", "a$b", "a b", "it's", 'say "hi"', "$(touch x)", "`touch x`", "a;b", "100%", "#1", "a~b",
          "(x)", "a:b", "a\\b", "*", "[a]", "!x", "{a,b}", "模型", "a\u3000b"]
@@ -46,7 +48,8 @@ def test_folder_name_is_no_option_and_leaves_room(path):
 @pytest.mark.parametrize("values, words", [
     ({"CKPT": "~/A"}, "CKPT=~/A has a ~ that the shell left"),
     ({"CKPT": "-x"}, r"CKPT=-x would be taken for an option: put \./ before it"),
-    ({"CKPT": "a\nb"}, r"CKPT=a\\nb holds a line break"),
+    ({"CKPT": "a\nb"}, "CKPT= holds a line break: leave it out"), ({"BASE": "a\nb"}, "BASE= holds a line break"),
+    ({"CKPT": "a\rb"}, r"CKPT=a\\rb holds a line break or another"),
     ({"CKPT": os.fsdecode(b"caf\xe9")}, r"CKPT=caf\\udce9 is no UTF-8"),
     ({"CKPT": "/no/such"}, "CKPT=/no/such has no config.json"),
     ({"IMAGE": "registry/app:1"}, "IMAGE=registry/app:1 is no file"),
@@ -74,6 +77,7 @@ def test_values_of_no_use_to_the_goal_are_left_alone():
     values = {"IMAGE": "registry/app:1", "CASES": "~", "CKPT": "~/A"}
     assert fault(values, ["report"]) is None
     assert fault({"PRESET": "foo"}, ["help"]) is None
+    assert "PRESET=a:b is unknown" in fault({"PRESET": "a:b"}, ["help"])  # a part of the names of targets
 
 
 def test_addresses_are_no_files():
@@ -102,15 +106,65 @@ def test_folder_of_the_repository(root, allowed):
 def test_every_variable_is_a_text_and_stays_with_this_make():
     defined = re.findall(r"^([A-Z_]+) \?=", MAKEFILE, re.MULTILINE)
     listed = re.search(r"^VARIABLES := ((?:.*\\\n)*.*)", MAKEFILE, re.MULTILINE).group(1).replace("\\", "").split()
-    assert listed == defined
+    assert set(defined) <= set(listed)
     # a version's own make is told the interpreters, and for which cards to build
-    assert set(defined) - MAKE_VARIABLES == {"PYTHON", "PADDLE_PYTHON", "TORCH_PYTHON", "CUDA_ARCHS"}
+    assert set(listed) - MAKE_VARIABLES == {"PYTHON", "PADDLE_PYTHON", "TORCH_PYTHON", "CUDA_ARCHS"}
+    assert all(f"{name}=" in MAKEFILE.partition("define HELP")[2] for name in [*listed, *variables.FOR_THE_BUILD])
 
 
 def test_only_the_standard_library_is_needed():
-    done = subprocess.run([sys.executable, "-I", "-S", "scripts/variables.py", "--goals", "help", "--values", "CKPT="],
+    values = [f"{name}={value}" for name, value in VALUES.items()]
+    done = subprocess.run([sys.executable, "-I", "-S", "scripts/variables.py", "--goals", "help", "--values", *values],
                           cwd=ROOT, check=True, capture_output=True, text=True)
-    assert done.stdout == "ok -"
+    assert done.stdout == "ok small cpu none ready native,fused"
+
+
+def test_values_as_make_writes_them(monkeypatch, capsysbinary):
+    monkeypatch.setattr(sys, "argv", ["variables", "--goals", "infer", "--values", r"STOP=a\nb\\n", r"BASE=a\nb"])
+    variables.main()
+    assert capsysbinary.readouterr().out == b"error: BASE= holds a line break: leave it out"
+    assert variables._unescaped(r"a\nb\\n") == "a\nb\\n"
+
+
+@pytest.mark.parametrize("typed, near", [("PRESETS", "PRESET"), ("preset", "PRESET"), ("DTYP", "DTYPE"),
+                                         ("PADDLE_PYHTON", "PADDLE_PYTHON"), ("PROMT", "PROMPT"), ("MARCHS", "MARCH")])
+def test_a_misspelt_variable_names_the_nearest(typed, near):
+    values = dict.fromkeys(["PRESET", "DTYPE", "DEVICE", "PADDLE_PYTHON", "BATCH"], "x")
+    for goals in (["bench"], ["help", "bench"]):
+        message = fault(values, goals, typed=["PRESET", typed])
+        assert f"{typed}= is no variable of this Makefile, the nearest is {near}=:" in message and "\n" not in message
+    assert fault({}, ["help"], typed=[typed]) is None
+
+
+def test_variables_of_the_build_are_no_mistake():
+    assert fault({"PRESET": "tiny"}, ["ops"], typed=["MARCH", "CXX", "PRESET", "PROMPT"]) is None
+
+
+@pytest.mark.parametrize("given, expected", [
+    ({"ARMS": "torch-sdpa"}, "-"), ({"ARMS": ""}, "native,fused"), ({"ARMS": "xpaddle-fused,paddle-native"}, "native"),
+    ({"ARMS": "paddle-stock,paddle-fused"}, "fused,stock")])
+def test_graphs_of_the_arms(given, expected):
+    assert decide(VALUES | given, ["bench"]).graphs == expected
+
+
+def test_device_and_packages(monkeypatch):
+    here = VALUES | {"DEVICE": "auto", "PADDLE_PYTHON": sys.executable, "TORCH_PYTHON": sys.executable}
+    exists = os.path.exists
+    monkeypatch.setattr(variables.os.path, "exists", lambda path: path == "/dev/nvidia0" or exists(path))
+    for wheel, dtype, device in ((True, "float16", "gpu"), (True, "float32", "cpu"), (False, "float16", "cpu")):
+        monkeypatch.setattr(variables, "_has_gpu_wheel", lambda wheel=wheel: wheel)
+        assert decide(here | {"DTYPE": dtype}, ["bench"])[1:4] == (device, "python", "ready")
+        assert decide(here | {"DTYPE": dtype}, ["clean"])[1:4] == ("cpu", "none", "ready")
+    assert decide(here | {"PADDLE_PYTHON": "/no/python", "DEVICE": "gpu"}, ["bench"])[1:3] == ("gpu", "none")
+
+
+def test_the_environment_is_asked_for_only_where_it_is_used(monkeypatch):
+    asked = []
+    monkeypatch.setattr(variables.subprocess, "run", lambda command, env, stdout: asked.append(
+        (env["DEVICE"], env["PYTHON"])) or subprocess.CompletedProcess(command, 0, b".venv/.ready is missing or old\n"))
+    venv = VALUES | {"PADDLE_PYTHON": ".venv/bin/python", "DEVICE": "gpu", "PYTHON": "python3.12"}
+    assert decide(venv, ["bench"]).environment == "stale" and asked == [("gpu", "python3.12")]
+    assert decide(venv, ["doctor"]).environment == decide(VALUES, ["bench"]).environment == "ready" and len(asked) == 1
 
 
 @pytest.mark.parametrize("goal", ["infer", "chat", "bench", "regress", "reproduce", "replay"])

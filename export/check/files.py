@@ -7,7 +7,8 @@ from pathlib import Path
 
 from core.config import ModelConfig
 from core.errors import UserError
-from core.ranks import SPECIALS_BEFORE_IMAGE, read_ranks
+from core.ranks import VOCABULARY, read_ranks
+from core.text import plural
 from export import names, plain
 from export.check import download
 from export.check.findings import GB
@@ -16,7 +17,6 @@ from export.names import listed
 from export.progress import progress
 from export.readers import sharded
 
-VOCABULARY = "qwen.tiktoken"
 PUBLISHED = Path(__file__).parent.parent / "presets" / "7b.json"
 
 
@@ -44,8 +44,8 @@ def config(folder, pointers, found):
     published = ModelConfig.from_dict(json.loads(PUBLISHED.read_text(encoding="utf-8")))
     v = config.visual
     kind = "the published 7B geometry" if config == published else (
-        f"{config.num_hidden_layers} layers of {config.hidden_size}, encoder {v.layers} layers of {v.width}, "
-        "not the published geometry")
+        f"{plural(config.num_hidden_layers, 'layer')} of {config.hidden_size}, encoder {plural(v.layers, 'layer')} of "
+        f"{v.width}, not the published geometry")
     found.ok(f"config.json: {kind}{_chat_format(folder)}")
     return config
 
@@ -76,7 +76,7 @@ def weights(folder, config, pointers, found):
                                         places, read, pointers, found)
     if whole:
         size = sum((folder / name).stat().st_size for name in whole)
-        found.ok(f"weights: {len(whole)} file{'s' * (len(whole) > 1)} complete ({file.name}), {size / GB:.2f} GB")
+        found.ok(f"weights: {plural(len(whole), 'file')} complete ({file.name}), {size / GB:.2f} GB")
     if config is None or not stored:
         return {}
     try:
@@ -102,7 +102,8 @@ def _read_files(folder, files, places, read, pointers, found):
     """(tensors, names in files that could not be read, names of files that are whole)."""
     stored, whole, absent = {}, [], [name for name in files if not (folder / name).exists()]
     if absent:
-        found.problem(f"{len(absent)} of {len(files)} files of weights missing, download them: {listed(absent)}")
+        found.problem(f"{len(absent)} of {plural(len(files), 'file')} of weights missing, download them: "
+                      f"{listed(absent)}")
     for name in files:
         if name in absent or name in pointers:
             continue
@@ -114,32 +115,32 @@ def _read_files(folder, files, places, read, pointers, found):
         whole.append(name)
         wanted = tensors if places is None else {key for key, shard in places.items() if shard == name}
         if lacking := sorted(key for key in wanted if key not in tensors):
-            found.problem(f"{name} lacks {len(lacking)} tensors that the index says it holds: {listed(lacking)}")
+            found.problem(f"{name} lacks {plural(len(lacking), 'tensor')} that the index says it holds: "
+                          f"{listed(lacking)}")
         stored.update((key, tensors[key]) for key in wanted if key in tensors)
     unread = {key for key in places or () if key not in stored}
     return stored, unread, whole
 
 
 def vocabulary(folder, config, pointers, found):
-    """Compare the vocabulary's size with config.json."""
+    """Check the vocabulary, and its size by config.json."""
     if VOCABULARY in pointers:
         return
     try:
-        ranks = len(read_ranks(folder / VOCABULARY))
+        ranks = read_ranks(folder / VOCABULARY, config and config.image_start_id)
     except UserError as e:
-        found.problem(f"{e}; download it again" if (folder / VOCABULARY).exists() else str(e))
-        return
-    if config and ranks + SPECIALS_BEFORE_IMAGE != config.image_start_id:
-        found.problem(f"{VOCABULARY} has {ranks} ranks, config.json's image_start_id {config.image_start_id} needs "
-                      f"{config.image_start_id - SPECIALS_BEFORE_IMAGE}: it is cut off, or another model's")
+        found.problem(str(e))
     else:
-        found.ok(f"{VOCABULARY}: {ranks} ranks")
+        found.ok(f"{VOCABULARY}: {len(ranks)} ranks")
 
 
 def hashes(folder, pointers, large, found):
     """Compare files with their published hashes; those above 64 MiB only when `large` is true."""
     given = {name: entry for name, entry in download.published_hashes(folder).items()
              if name not in pointers and Path(name).name == name and (folder / name).is_file()}
+    if large and not given:
+        found.note(f"HASHES=1 compares nothing: the folder has no published hashes; download {download.SUMS[0]} of the "
+                   "checkpoint into it, or download with huggingface_hub, which writes them")
     sizes = {name: (folder / name).stat().st_size for name in given}
     chosen = {name: entry for name, entry in given.items() if large or sizes[name] <= download.SMALL}
     if large and chosen:
@@ -151,7 +152,7 @@ def hashes(folder, pointers, large, found):
         found.problem(f"{ascii(name)[1:-1]} is not the published file: its hash differs from {chosen[name][2]}; "
                       "download it again")
     if len(wrong) < len(chosen):
-        found.ok(f"hashes: {len(chosen) - len(wrong)} files as published")
+        found.ok(f"hashes: {plural(len(chosen) - len(wrong), 'file')} as published")
     if left := [name for name in given if name not in chosen]:
-        found.note(f"{len(left)} files have hashes that were not compared: HASHES=1 reads their "
+        found.note(f"the hashes of {plural(len(left), 'file')} were not compared: HASHES=1 reads "
                    f"{sum(sizes[name] for name in left) / GB:.1f} GB")

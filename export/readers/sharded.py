@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from core.errors import UserError
+from core.text import plural
 from export.stored import MAX_STRUCTURE_BYTES, Source
 
 
@@ -36,5 +37,6 @@ def read(index_path, read_file):
         tensors |= {name: found[name] for name in wanted[shard] if name in found}
     absent = [name for name in named if name not in tensors]
     if absent:
-        raise UserError(f"{index_path}: {len(absent)} tensors are not in the shard named, such as {absent[0][:200]!r}")
+        raise UserError(f"{index_path}: {plural(len(absent), 'tensor')} missing in the shard named, such as "
+                        f"{absent[0][:200]!r}")
     return {name: tensors[name] for name in named}

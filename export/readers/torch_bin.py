@@ -14,6 +14,7 @@ STORAGES = {"FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storag
             "CharStorage": "int8", "ByteStorage": "uint8", "BoolStorage": "bool"}
 LOCAL_HEADER_BYTES = 30
 LITTLE = b"little"
+NO_CHECKSUM = 0  # what torch.save writes as the CRC-32 where it was told to compute none
 _Storage = namedtuple("_Storage", "dtype begin length")
 
 
@@ -84,9 +85,15 @@ def read(path):
         _, dtype, key, _, _ = identity
         if not isinstance(key, str):  # never made a text: what it holds could be endless
             raise TypeError
-        return _Storage(dtype, *_place(source, entries[f"{root}data/{key}"]))
+        return _Storage(dtype, *summed(f"{root}data/{key}"))
 
-    begin, length = _place(source, entries[pickles[0]])
+    def summed(entry):
+        place = _place(source, entries[entry])
+        if entries[entry].CRC != NO_CHECKSUM:
+            source.checksums[place] = entries[entry].CRC
+        return place
+
+    begin, length = summed(pickles[0])
     saved = tensor_pickle.load(source, NAMES, begin, begin + length, storage)
     return check_extents(source, {name: _tensor(name, value, source)
                                   for name, value in state_dict.entries(path, saved)})
