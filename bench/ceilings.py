@@ -5,7 +5,7 @@ import ctypes
 import torch
 
 READ_BYTES = 4 << 30      # far beyond every cache
-READ_WAYS = {"loads": (0, (4, 8, 16)), "bulk": (1, (4096, 8192, 16384, 32768))}   # ops/kernels/read_rate.h
+READ_WAYS = {"loads": (0, (4, 8, 16)), "bulk": (1, (4096, 8192, 16384, 32768))}   # ops/kernels/measure/read_rate.h
 COLD_BYTES = 256 << 20    # matrices in turn fill at least this, so that none is found in the cache
 PASSES = 10
 PRODUCTS = 20             # of one shape in a pass

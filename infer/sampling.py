@@ -10,7 +10,7 @@ from core.errors import UserError
 
 MAX_SEED = 2**63 - 1
 RECORD = np.dtype([("temperature", "<f4"), ("top_p", "<f4"), ("top_k", "<i4"), ("repetition_penalty", "<f4"),
-                   ("min_new_tokens", "<i4"), ("seed", "<u8")], align=False)  # as in ops/kernels/sampling.h
+                   ("min_new_tokens", "<i4"), ("seed", "<u8")], align=False)  # as in ops/kernels/sampling/arithmetic.h
 LIMITS = {  # name -> (whether it is within its range, the range in words)
     "temperature": (lambda v: v == 0 or 1e-3 <= v <= 100, "between 0.001 and 100, or 0 (the likeliest token)"),
     "top_p": (lambda v: 0 < v <= 1, "above 0 and at most 1 (all tokens)"),

@@ -80,6 +80,11 @@ def place(path):
     return re.sub(r"([$ :])", r"$\1", str(path))
 
 
+def object_of(source, folder, prefix=""):
+    """The name of the object that a source below the folder is compiled to."""
+    return prefix + source.relative_to(folder).with_suffix(".o").as_posix().replace("/", ".")
+
+
 def rule_lines(description, cxx, cuda=None):
     """The rules `compile` (with $flags), `link` (with $libraries) and, with `cuda`, `device`, as lines for ninja; and
     the object that holds `description`."""
@@ -145,7 +150,7 @@ def ninja_file(description, cxx, paddle=None, cuda=None):
     runtime = runtime_libraries(cuda)
     if cuda is not None:
         for source in sources(KERNELS, ".cu"):
-            device_objects.append(f"kernels.{source.stem}.o")
+            device_objects.append(object_of(source, KERNELS, "kernels."))
             lines.append(f"build {device_objects[-1]}: device {place(source)}")
         lines += [f"build {KERNELS_NAME}: link {' '.join(device_objects)}", f"  libraries = {' '.join(runtime)}"]
     if paddle is not None:
@@ -158,10 +163,9 @@ def _operator_lines(paddle, cuda, device_objects, runtime):
     libraries = [*paddle_libraries(paddle, cuda), "-l:libdnnl.so.3", *runtime]
     lines, objects = [], []
     for source in sources(BINDINGS, ".cc"):
-        inside = source.relative_to(BINDINGS)
-        objects.append(inside.with_suffix(".o").as_posix().replace("/", "."))
+        objects.append(object_of(source, BINDINGS))
         lines += [f"build {objects[-1]}: compile {place(source)}",
-                  f"  flags = {'$kernel' if 'cpu' in inside.parts else binding_flags(paddle, cuda)}"]
+                  f"  flags = {'$kernel' if source.parent.name == 'cpu' else binding_flags(paddle, cuda)}"]
     return [*lines, f"build {NAME}: link {' '.join(objects + device_objects)}",
             f"  libraries = {' '.join(libraries)}"]
 

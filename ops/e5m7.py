@@ -1,4 +1,4 @@
-"""Matrices of float16 weights in 13 bits each, without loss, on a GPU (ops/kernels/e5m7.h has the format)."""
+"""Matrices of float16 weights in 13 bits each, without loss, on a GPU (ops/kernels/common/e5m7.h has the format)."""
 
 import contextlib
 import ctypes

@@ -15,7 +15,7 @@ F = paddle.nn.functional
 # Deep enough for the longest ring of stages; the last tile of every shape is partly filled in both directions.
 TOKENS, DEPTH, ROWS = 150, 1024, 400
 ACTIVATIONS = ("no activation", "gelu", "silu and product")  # QwenVlGemm's codes, ops/kernels/common/arguments.h
-UNSUPPORTED = 10003  # ops/kernels/status.h
+UNSUPPORTED = 10003  # ops/kernels/common/status.h
 
 
 def relative_error(ours, reference, where=slice(None)):

@@ -3,7 +3,7 @@
 A product can be done by kernels of our own in several shapes of tiles, or by some fifty algorithms of cuBLASLt; which
 is the fastest depends on its rows. All products of the model are timed here with the counts of rows between which the
 choice may change (rungs), through the operators themselves; what has other rows takes the choice of the next rung
-(ops/kernels/gemm.h).
+(ops/kernels/products/gemm.h).
 """
 
 import contextlib

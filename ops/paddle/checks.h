@@ -71,7 +71,7 @@ class Values {
   phi::Place place_;
 };
 
-// Matrices of one call: all of them of the values' type, or all in E5M7 (ops/kernels/e5m7.h) as INT32.
+// Matrices of one call: all of them of the values' type, or all in E5M7 (ops/kernels/common/e5m7.h) as INT32.
 class Matrices {
  public:
   // `sample` is any one of them.

@@ -1,6 +1,6 @@
 #include "ops/paddle/decode.h"
 
-#include "ops/kernels/decode.h"
+#include "ops/kernels/decode/step.h"
 #include "ops/paddle/launch.h"
 
 namespace qwen_vl {

@@ -1,7 +1,7 @@
 // The halves of a decode step of few rows, each one kernel that streams its weights at memory speed (GPU only).
 #pragma once
-#include "ops/kernels/decoder_prefill.h"
-#include "ops/kernels/lm_head.h"
+#include "ops/kernels/prefill/decoder.h"
+#include "ops/kernels/sampling/lm_head.h"
 #include "paddle/extension.h"
 
 namespace qwen_vl {

@@ -6,7 +6,7 @@
 #include <map>
 #include <utility>
 
-#include "ops/kernels/status.h"
+#include "ops/kernels/common/status.h"
 #include "ops/paddle/recent.h"
 
 namespace qwen_vl {

@@ -5,7 +5,7 @@
 #include <mutex>
 #include <string>
 
-#include "ops/kernels/context.h"
+#include "ops/kernels/common/context.h"
 #include "paddle/extension.h"
 
 namespace qwen_vl {

@@ -1,6 +1,6 @@
 // Binding of the final norm, output projection and token choice: checks and dispatch. The generation's state is
 // updated in place.
-#include "ops/kernels/sampling.h"
+#include "ops/kernels/sampling/arithmetic.h"
 #include "ops/paddle/checks.h"
 #include "ops/paddle/cpu/operators.h"
 #include "ops/paddle/decode.h"

@@ -1,5 +1,5 @@
 // Binding of the photograph's resize on a GPU (on the CPU Pillow does it): checks and dispatch.
-#include "ops/kernels/resize.h"
+#include "ops/kernels/vision/resize.h"
 #include "ops/paddle/checks.h"
 #include "ops/paddle/launch.h"
 

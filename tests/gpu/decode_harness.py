@@ -16,12 +16,12 @@ _STATE = ("inv_freq", "stop_tokens", "positions", "next_tokens", "generated", "c
           "v_cache", "logits")
 _HALVES = ("hidden_in", "hidden_out")
 TUNING = ("ring_stages", "rows_in_flight", "rows_in_exchange", "ahead_columns")
-GAVE_UP = 10005  # QWEN_VL_GAVE_UP of ops/kernels/status.h
+GAVE_UP = 10005  # QWEN_VL_GAVE_UP of ops/kernels/common/status.h
 MATRICES = ("qkv_weight", "out_weight", "gate_up_weight", "down_weight", "lm_head_weight")
 
 
 class DecodeArgs(ctypes.Structure):
-    """QwenVlDecodeArgs of ops/kernels/decode.h."""
+    """QwenVlDecodeArgs of ops/kernels/decode/step.h."""
 
     _fields_ = ([(name, ctypes.c_int32) for name in _INTEGERS] + [("epsilon", ctypes.c_float)]
                 + [(name, ctypes.c_void_p) for name in _WEIGHTS + _STATE + _HALVES]

@@ -1,7 +1,7 @@
 // The MLPs' activations of one value, in fp32.
 #pragma once
 
-#include "vector.cuh"
+#include "ops/kernels/common/vector.cuh"
 
 namespace qwen {
 

@@ -1,7 +1,7 @@
 // Thread-block clusters of sm_90: rank, barrier, other blocks' shared memory, copies to several blocks, bulk stores.
 #pragma once
 
-#include "tensor_map.cuh"
+#include "ops/kernels/common/tensor_map.cuh"
 
 #if CUDART_VERSION >= 12000 && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 namespace qwen {

@@ -3,7 +3,7 @@
 
 #include <stdint.h>
 
-#include "waits.cuh"
+#include "ops/kernels/common/waits.cuh"
 
 // The bulk copy engine exists from compute capability 9.0 on, its instructions from CUDA 12.0 on; DECODE_CP_ASYNC
 // selects the older path there too, so that it can be tested on a newer card.

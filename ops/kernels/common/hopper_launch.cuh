@@ -3,7 +3,7 @@
 
 #include <cuda_runtime.h>
 
-#include "per_device.h"
+#include "ops/kernels/common/per_device.h"
 
 #if CUDART_VERSION >= 12000
 #include <utility>

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "vector.cuh"
+#include "ops/kernels/common/vector.cuh"
 
 namespace qwen {
 

@@ -5,7 +5,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-#include "arguments.h"
+#include "ops/kernels/common/arguments.h"
 
 namespace qwen {
 

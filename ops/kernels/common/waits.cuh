@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "../status.h"
+#include "ops/kernels/common/status.h"
 
 namespace qwen {
 

@@ -3,7 +3,7 @@
 
 #include <type_traits>
 
-#include "mma.cuh"
+#include "ops/kernels/common/mma.cuh"
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define QWEN_VL_HAS_WGMMA 1

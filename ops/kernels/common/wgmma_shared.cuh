@@ -1,7 +1,7 @@
 // Warpgroup matrix instructions of sm_90a with both operands in 128-byte swizzled shared memory: 64 x N x 16.
 #pragma once
 
-#include "wgmma.cuh"
+#include "ops/kernels/common/wgmma.cuh"
 
 #if QWEN_VL_HAS_WGMMA
 namespace qwen {

@@ -4,12 +4,12 @@
 #pragma once
 #include <cstdint>
 
-#include "ops/kernels/decoder_prefill.h"
-#include "ops/kernels/embedding.h"
-#include "ops/kernels/lm_head.h"
-#include "ops/kernels/resampler.h"
-#include "ops/kernels/sample.h"
-#include "ops/kernels/vision_encoder.h"
+#include "ops/kernels/prefill/decoder.h"
+#include "ops/kernels/prefill/embedding.h"
+#include "ops/kernels/sampling/lm_head.h"
+#include "ops/kernels/sampling/sample.h"
+#include "ops/kernels/vision/encoder.h"
+#include "ops/kernels/vision/resampler.h"
 
 namespace qwen_vl::cpu {
 

@@ -1,8 +1,8 @@
-// The choice of the next token, on the CPU: the arithmetic of ops/kernels/sampling.h, one row after the other.
+// The choice of the next token, on the CPU: ops/kernels/sampling/arithmetic.h, one row after the other.
 #include <algorithm>
 #include <vector>
 
-#include "ops/kernels/sampling.h"
+#include "ops/kernels/sampling/arithmetic.h"
 #include "ops/paddle/cpu/advance.h"
 #include "ops/paddle/cpu/operators.h"
 

@@ -1,0 +1,246 @@
+// What the decode kernel is told, and how it lays out shared memory and the workspace.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ops/kernels/common/e5m7.cuh"
+#include "ops/kernels/decode/exchange.cuh"
+#include "ops/kernels/decode/step.h"
+#include "ops/kernels/decode/tuning.h"
+
+namespace decode {
+
+constexpr int kWarps = 8;                  // warps that compute
+constexpr int kStreamWarps = 4;            // warps that fill the ring; issuing copies is too slow for one
+constexpr int kComputeThreads = kWarps * 32;
+constexpr int kThreads = kComputeThreads + kStreamWarps * 32;
+// Registers of a thread: the streaming warps need few, the computing ones hold weights.
+constexpr int kStreamRegisters = 56, kComputeRegisters = 224;
+static_assert(kStreamWarps * kStreamRegisters + kWarps * kComputeRegisters <= 65536 / kThreads / 8 * 8 * (kThreads / 32),
+              "no more than a kernel of kThreads is launched with");
+constexpr int kComputeBarrier = 1, kBegunBarrier = 2;  // numbers of barriers among a block's warps
+constexpr int kMaxRows = 8;                // batch rows of one launch: the columns of one tensor-core tile
+constexpr int kTileRows = 16;              // weight rows of one tensor-core tile
+constexpr int kStageRows = kTileRows / 2;  // weight rows of one stage of the ring: half a tile
+constexpr int kWarpRows = kStageRows / kStreamWarps;  // of these, each streaming warp copies
+constexpr int kGroupTiles = 2;             // tiles that share one read of the activations
+constexpr int kChunk = 1024;               // columns of one stage
+constexpr int kWarpColumns = kChunk / kWarps;  // of these, one warp multiplies
+constexpr int kSteps = kWarpColumns / 32;  // and takes 32 at a time
+// 64 bytes of padding put the 16-byte reads of eight lanes (two rows of four) into different banks.
+constexpr int kRowPadding = 64;
+constexpr int kWindowRowBytes = kChunk * 2 + kRowPadding;
+// Rows of a stage have no padding between them: a bulk copy is up to 4 % slower where its bytes do not stand as far
+// into 128 bytes of shared memory as into 128 of device memory, which costs more than the reads of a stage do.
+__host__ __device__ constexpr int stage_bytes(bool e5m7) { return kStageRows * kChunk / 8 * (e5m7 ? 13 : 16); }
+static_assert(stage_bytes(true) % 128 == 0 && stage_bytes(false) % 128 == 0 && kChunk * 2 % 128 == 0,
+              "stages and their rows are whole lines");
+constexpr int kMinStages = 3;
+constexpr int kMaxStages = 24;
+constexpr int kWindow = 4;                 // chunks of activations in flight where they do not fit as a whole
+constexpr int kMaxHeadDim = 256;
+constexpr int kMaxSplits = 4;              // parts of one row's context that different blocks attend to
+
+static_assert(kWarpColumns % 32 == 0, "every warp takes whole 32-column steps of a chunk");
+
+__host__ __device__ inline size_t align_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
+
+// Bytes between two rows of activations in shared memory.
+__host__ __device__ inline int activation_stride(int columns) {
+  return static_cast<int>(align_up(columns * 2, 128)) + kRowPadding;
+}
+
+// Bytes that the attention works in: a partial result per warp; the query, key and value of the step's token.
+__host__ __device__ inline int attention_scratch(int head_dim) {
+  return kWarps * (head_dim + 2) * static_cast<int>(sizeof(float)) + 8 * head_dim;
+}
+
+// Offsets in dynamic shared memory; the ring of stages is first.
+struct SharedLayout {
+  int activations, reduction, rotary, total;
+
+  __host__ __device__ SharedLayout(int ring_bytes, int rows, int hidden, int head_dim) {
+    const int whole = rows * activation_stride(hidden);
+    const int window = kWindow * rows * kWindowRowBytes;
+    int bytes = whole > window ? whole : window;
+    if (attention_scratch(head_dim) > bytes) bytes = attention_scratch(head_dim);
+    activations = ring_bytes;
+    reduction = activations + static_cast<int>(align_up(bytes, 128));
+    rotary = reduction + 2 * kWarps * kGroupTiles * kTileRows * rows * static_cast<int>(sizeof(float));
+    total = rotary + rows * head_dim * static_cast<int>(sizeof(float));
+  }
+};
+
+struct Best {
+  float value;
+  int index;
+};
+
+// `count` grows by one per block and barrier, over all launches; `base` is its value when a launch begins.
+struct GridBarrierState {
+  unsigned count;
+  unsigned padding[31];
+  unsigned base;
+};
+
+struct Params {
+  QwenVlDecodeArgs args;
+  Tuning tuning;
+  int splits;  // of one row's context
+  volatile uint64_t* given_up;  // (status.h)
+  GridBarrierState* barrier;
+  float* residual;         // [rows, hidden] exact, for the sums
+  void* rounded;           // T [rows, hidden] the same, for the norms
+  float* squares;          // [kMaxRows, blocks] a block's share of the residual's sum of squares
+  Word* query;             // [rows, hidden] fp32, rotated and scaled
+  Word* key;               // [rows, hidden] of this step's token, as the cache holds them
+  Word* value;
+  Word* part;              // [rows, heads, splits, head_dim] fp32, unnormalised attention
+  Word* part_weight;       // [rows, heads, splits, 2] fp32, maximum and sum
+  Word* attended;          // [rows, hidden / 2] two T each
+  void* mlp;               // T [rows, mlp_width]
+  Best* best;              // [blocks, kMaxRows]
+};
+
+// Places the arrays of `p` from `base` on; returns the bytes used. `base` may be null to size the workspace.
+inline size_t place_workspace(Params& p, char* base, int blocks) {
+  size_t used = 0;
+  const auto take = [&](size_t bytes) {
+    char* at = base + used;
+    used += align_up(bytes, 256);
+    return at;
+  };
+  const size_t rows = kMaxRows, hidden = p.args.hidden;
+  p.barrier = reinterpret_cast<GridBarrierState*>(take(sizeof(GridBarrierState)));
+  p.residual = reinterpret_cast<float*>(take(rows * hidden * sizeof(float)));
+  p.rounded = take(rows * hidden * 2);
+  p.squares = reinterpret_cast<float*>(take(blocks * rows * sizeof(float)));
+  p.query = reinterpret_cast<Word*>(take(rows * hidden * sizeof(Word)));
+  p.key = reinterpret_cast<Word*>(take(rows * hidden * sizeof(Word)));
+  p.value = reinterpret_cast<Word*>(take(rows * hidden * sizeof(Word)));
+  p.part = reinterpret_cast<Word*>(take(rows * hidden * kMaxSplits * sizeof(Word)));
+  p.part_weight = reinterpret_cast<Word*>(take(rows * p.args.heads * kMaxSplits * 2 * sizeof(Word)));
+  p.attended = reinterpret_cast<Word*>(take(rows * hidden / 2 * sizeof(Word)));
+  p.mlp = take(rows * p.args.mlp_width * 2);
+  p.best = reinterpret_cast<Best*>(take(blocks * rows * sizeof(Best)));
+  return used;
+}
+
+// ---- How work is shared out: both the streaming warps and the computing warps follow these.
+
+struct Range {
+  int begin, end;
+};
+
+// This block's share of `units`; the blocks from `first` on take one unit more where they do not divide evenly.
+__device__ inline Range share(int units, int first) {
+  const int blocks = gridDim.x, place = (blockIdx.x + blocks - first) % blocks;
+  const int each = units / blocks, more = units % blocks;
+  const int begin = place * each + min(place, more);
+  return {begin, begin + each + (place < more)};
+}
+
+// The matrix products of a layer in their order; the head follows the last layer.
+enum Role { kQkv, kOut, kGateUp, kDown, kHead };
+
+// One product of the step, as its tiles see it, and this block's share. If it is `paired`, a unit is two rows `span`
+// apart (the halves of a rotary pair, or a gate and its up row) and a tile holds eight first rows and then their
+// partners; otherwise a unit is a row. It is described at run time, so that one piece of code serves all products: the
+// code of a layer has to stay in the instruction cache.
+struct Product {
+  Role role;
+  int layer;
+  const char* weight;
+  int columns;
+  int bits;  // of a weight
+  int span;
+  bool paired;
+  Range units;
+
+  __device__ int tile_units() const { return paired ? kTileRows / 2 : kTileRows; }
+  __device__ int group_units() const { return kGroupTiles * tile_units(); }
+  __device__ int groups() const { return (units.end - units.begin + group_units() - 1) / group_units(); }
+  // The first unit of the i-th half of a tile, counted from the group's begin.
+  __device__ int half_unit(int group, int i) const { return group + (paired ? i / 2 : i) * kStageRows; }
+  // Rows from a row in the first half of a tile to the one that stands at its place in the second.
+  __device__ int half_rows() const { return paired ? span : kStageRows; }
+  // Of so many columns of a row.
+  __device__ int bytes_of(int count) const { return count / 8 * bits; }
+  // Where a unit's first row begins.
+  __device__ const char* row_data(int unit) const {
+    const int row = paired ? unit / span * (2 * span) + unit % span : unit;
+    return weight + size_t(row) * bytes_of(columns);
+  }
+};
+
+__device__ inline const char* layer_of(const void* stack, int layer, size_t values) {
+  return static_cast<const char*>(stack) + layer * values * 2;
+}
+
+__device__ inline int products_of(const QwenVlDecodeArgs& a) { return 4 * a.layers + (a.hidden_out ? 0 : 1); }
+
+__device__ inline int units_of(const QwenVlDecodeArgs& a, Role role) {
+  return role == kQkv ? 3 * a.hidden / 2 : role == kGateUp ? a.mlp_width : role == kHead ? a.vocab : a.hidden;
+}
+
+// The step's n-th product. E5m7: its weights are.
+template <bool E5m7>
+__device__ Product product_of(const QwenVlDecodeArgs& a, int n) {
+  Product m{};
+  m.role = n == 4 * a.layers ? kHead : static_cast<Role>(n % 4);
+  m.layer = n / 4;
+  m.columns = m.role == kDown ? a.mlp_width : a.hidden;
+  m.paired = m.role == kQkv || m.role == kGateUp;
+  m.span = m.role == kQkv ? a.head_dim / 2 : a.mlp_width;
+  const int units = units_of(a, m.role);
+  const void* stack = m.role == kQkv ? a.qkv_weight : m.role == kOut ? a.out_weight
+                      : m.role == kGateUp ? a.gate_up_weight : m.role == kDown ? a.down_weight : a.lm_head_weight;
+  m.bits = E5m7 ? 13 : 16;
+  const size_t rows = m.paired ? 2 * units : units, layer = m.role == kHead ? 0 : m.layer;
+  m.weight = static_cast<const char*>(stack) + layer * rows * m.bytes_of(m.columns);
+  // In E5M7 eight rows stand together. The blocks that take more than others follow on each other from product to
+  // product, so that none gets ahead.
+  constexpr int kTogether = E5m7 ? qwen::kE5m7Rows : 1;
+  unsigned first = 0, before = 0;
+  for (int role = kQkv; role <= kDown; ++role) {
+    if (role == m.role) before = first;
+    first += units_of(a, static_cast<Role>(role)) / kTogether % gridDim.x;
+  }
+  const Range own = share(units / kTogether, static_cast<int>((m.layer * first + before) % gridDim.x));
+  m.units = {own.begin * kTogether, own.end * kTogether};
+  return m;
+}
+
+// Part of one row's context for one head.
+struct AttentionUnit {
+  int row, head, split;
+  int begin, end;  // slots
+  int cached_end;  // a slot from here on is this step's own
+};
+
+// `length` is the row's context with the token of this step, 0 for a row that does not attend.
+__device__ inline AttentionUnit attention_unit(int unit, int heads, int splits, const int* lengths) {
+  AttentionUnit u;
+  u.split = unit % splits;
+  u.head = unit / splits % heads;
+  u.row = unit / splits / heads;
+  const int length = lengths[u.row];
+  const int part = (length + splits - 1) / splits;
+  u.begin = min(u.split * part, length);
+  u.end = min(u.begin + part, length);
+  u.cached_end = u.begin < u.end && u.end == length ? u.end - 1 : u.end;
+  return u;
+}
+
+// Slots whose keys and values fill one stage: whole rounds of the computing warps, where that many fit.
+__device__ inline int stage_slots(int stage_bytes, int head_dim) {
+  const int slots = stage_bytes / (4 * head_dim), round = 4 * kWarps;
+  return slots < round ? slots : slots / round * round;
+}
+
+__device__ inline size_t cache_offset(const QwenVlDecodeArgs& a, int layer, int row, int head, int slot) {
+  return (((size_t(layer) * a.cache_batch + row) * a.heads + head) * a.cache_slots + slot) * a.head_dim;
+}
+
+}  // namespace decode

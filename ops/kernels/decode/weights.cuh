@@ -1,0 +1,75 @@
+// What a lane holds of one row's kChunk columns: kSteps steps of 32 columns, 8 columns each. The formats of weights
+// differ in where these columns lie, in memory and among the lanes; step(s) is four registers of two tensor-core
+// products.
+#pragma once
+
+#include "ops/kernels/common/decode_ptx.cuh"
+#include "ops/kernels/common/e5m7.cuh"
+#include "ops/kernels/decode/params.cuh"
+
+namespace decode {
+
+// Float16 or bfloat16. The order of columns inside a product is free as long as both sides share it: a lane's eight
+// neighbouring columns stand where the instruction expects 2 + 2 columns of two products.
+struct HalfShare {
+  static constexpr bool kE5m7 = false;
+  static constexpr float kUnscale = 1;
+  static constexpr int kRowBytes = kChunk * 2;  // from one row of a stage to the next
+  uint4 steps[kSteps];
+
+  __device__ void clear() {
+#pragma unroll
+    for (int s = 0; s < kSteps; ++s) steps[s] = make_uint4(0, 0, 0, 0);
+  }
+
+  // From a stage: this lane's row, number lane / 4, begins at `from`; `count` columns are there.
+  __device__ void take(const char* from, int warp, int lane, int count) {
+#pragma unroll
+    for (int s = 0; s < kSteps; ++s) {
+      const int column = warp * kWarpColumns + s * 32 + lane % 4 * 8;
+      steps[s] = column < count ? *reinterpret_cast<const uint4*>(from + column * 2) : make_uint4(0, 0, 0, 0);
+    }
+  }
+
+  __device__ uint4 step(int s) const { return steps[s]; }
+
+  // The activations that belong to step(s), of rows `stride` bytes apart in shared memory.
+  __device__ static uint4 activations(const char* from, int stride, int rows, int warp, int lane, int s, int count) {
+    const int column = warp * kWarpColumns + s * 32 + lane % 4 * 8;
+    const char* row = from + min(lane / 4, rows - 1) * stride;
+    return column < count ? *reinterpret_cast<const uint4*>(row + column * 2) : make_uint4(0, 0, 0, 0);
+  }
+};
+
+// E5M7: columns in their natural order. A warp's columns are one granule.
+struct E5m7Share {
+  static constexpr bool kE5m7 = true;
+  static constexpr float kUnscale = qwen::kE5m7Unscale;
+  static constexpr int kRowBytes = qwen::kE5m7Bytes;
+  static_assert(kWarpColumns == qwen::kE5m7Columns, "a warp takes one granule of a chunk");
+  qwen::E5m7 share;
+
+  __device__ void clear() {
+#pragma unroll
+    for (int i = 0; i < qwen::kE5m7Words; ++i) share.words[i] = 0;
+  }
+
+  __device__ void take(const char* from, int warp, int lane, int count) {
+    if (warp * kWarpColumns >= count) return clear();
+    const int row = lane / 4;
+    const char* granule = from + warp * qwen::kE5m7TileBytes;
+    share.load(granule + qwen::e5m7_planes_at(row, lane % 4), granule + qwen::e5m7_tail_at(row, lane % 4));
+  }
+
+  __device__ uint4 step(int s) const {
+    return make_uint4(share.pair(4 * s), share.pair(4 * s + 1), share.pair(4 * s + 2), share.pair(4 * s + 3));
+  }
+
+  __device__ static uint4 activations(const char* from, int stride, int rows, int warp, int lane, int s, int count) {
+    const int column = warp * kWarpColumns + s * 32 + lane / 8 * 8;
+    if (warp * kWarpColumns >= count) return make_uint4(0, 0, 0, 0);
+    return load_matrices(shared_address(from + min(lane % 8, rows - 1) * stride + column * 2));
+  }
+};
+
+}  // namespace decode

@@ -1,0 +1,127 @@
+#include "ops/kernels/sampling/lm_head.h"
+
+#include "ops/kernels/common/norm.h"
+#include "ops/kernels/common/status.h"
+#include "ops/kernels/common/vector.cuh"
+#include "ops/kernels/products/gemm.h"
+
+namespace qwen {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kParts = 64;  // blocks that share one row's arg-max
+
+struct Peak {
+    float value;
+    int index;
+
+    __device__ __forceinline__ void take(float other, int at) {
+        if (other > value || (other == value && at < index)) {
+            value = other;
+            index = at;
+        }
+    }
+};
+
+// The matrix product, without addresses.
+QwenVlGemm product_of(const QwenVlLmHead& a) {
+    QwenVlGemm g = qwen::product(static_cast<long long>(a.batch) * a.columns, a.hidden, a.vocab, a.dtype);
+    g.float_output = 1;
+    g.e5m7 = a.e5m7;
+    return g;
+}
+
+struct Buffers {
+    void *rows, *unpacked;
+    Peak* peaks;
+    size_t bytes;
+
+    Buffers(const QwenVlLmHead& a, void* workspace) {
+        const QwenVlGemm product = product_of(a);
+        Slices slices(workspace);
+        rows = slices.take(size_t(a.batch) * a.columns * a.hidden * 2);
+        peaks = slices.take<Peak>(a.batch * kParts * sizeof(Peak));
+        unpacked = slices.take(qwen_vl_gemm_unpacked_bytes(&product));
+        bytes = slices.used();
+    }
+};
+
+__global__ void gather_kernel(const uint4* __restrict__ x, const int* __restrict__ logit_columns, uint4* rows,
+                              int columns, int seq, int vectors) {
+    const int column = min(max(logit_columns[blockIdx.x], 0), seq - 1);
+    const uint4* from = x + (static_cast<long long>(blockIdx.x / columns) * seq + column) * vectors;
+    uint4* to = rows + static_cast<long long>(blockIdx.x) * vectors;
+    for (int i = threadIdx.x; i < vectors; i += kThreads) to[i] = from[i];
+}
+
+__device__ Peak block_peak(Peak peak) {
+    __shared__ Peak shared[kThreads];
+    shared[threadIdx.x] = peak;
+    __syncthreads();
+    for (int half = kThreads / 2; half; half /= 2) {
+        if (threadIdx.x < half) shared[threadIdx.x].take(shared[threadIdx.x + half].value,
+                                                         shared[threadIdx.x + half].index);
+        __syncthreads();
+    }
+    return shared[0];
+}
+
+__global__ void partial_peak_kernel(const float* __restrict__ logits, Peak* peaks, int columns, int vocab) {
+    const int row = blockIdx.y;
+    const float* from = logits + (static_cast<long long>(row) * columns + columns - 1) * vocab;
+    Peak peak{-INFINITY, 0};
+    for (int i = blockIdx.x * kThreads + threadIdx.x; i < vocab; i += kParts * kThreads) peak.take(from[i], i);
+    peak = block_peak(peak);
+    if (threadIdx.x == 0) peaks[row * kParts + blockIdx.x] = peak;
+}
+
+__global__ void advance_kernel(const QwenVlLmHead a, const Peak* __restrict__ peaks) {
+    const int row = blockIdx.x;
+    Peak peak{-INFINITY, 0};
+    if (threadIdx.x < kParts) peak = peaks[row * kParts + threadIdx.x];
+    peak = block_peak(peak);
+    if (threadIdx.x || a.finished[row]) return;
+    a.next_tokens[row] = peak.index;
+    const int count = a.counts[row];
+    if (count < a.generated_slots) a.generated[static_cast<long long>(row) * a.generated_slots + count] = peak.index;
+    a.counts[row] = count + 1;
+    a.positions[row] += a.lengths[row];
+    for (int i = 0; i < a.stop_count; ++i)
+        if (a.stop_tokens[i] == peak.index) a.finished[row] = 1;
+}
+
+}  // namespace
+}  // namespace qwen
+
+extern "C" size_t qwen_vl_lm_head_workspace(const QwenVlLmHead* arguments) {
+    return qwen::Buffers(*arguments, nullptr).bytes;
+}
+
+extern "C" int qwen_vl_lm_head(QwenVlContext* context, const QwenVlLmHead* arguments, void* workspace,
+                               size_t workspace_bytes, cudaStream_t stream) {
+    using namespace qwen;
+    const QwenVlLmHead& a = *arguments;
+    const Buffers buffers(a, workspace);
+    if (workspace_bytes < buffers.bytes) return QWEN_VL_WORKSPACE_SMALL;
+    if (a.hidden % kVector || a.batch > 65535) return QWEN_VL_UNSUPPORTED;
+    const int rows = a.batch * a.columns;
+    if (rows == 0) return QWEN_VL_OK;
+
+    gather_kernel<<<rows, kThreads, 0, stream>>>(static_cast<const uint4*>(a.x), a.logit_columns,
+                                                 static_cast<uint4*>(buffers.rows), a.columns, a.seq,
+                                                 a.hidden / kVector);
+    QWEN_VL_TRY(cudaGetLastError());
+    QWEN_VL_TRY(qwen_vl_rms_norm(buffers.rows, a.ln_f_weight, buffers.rows, rows, a.hidden, a.epsilon, a.dtype,
+                                 stream));
+    QwenVlGemm g = product_of(a);
+    g.weight = a.lm_head_weight;
+    g.x = buffers.rows;
+    g.y = a.logits;
+    g.unpacked = buffers.unpacked;
+    QWEN_VL_TRY(qwen_vl_gemm(context, &g, stream));
+    if (a.leave_choice) return QWEN_VL_OK;
+    partial_peak_kernel<<<dim3(kParts, a.batch), kThreads, 0, stream>>>(a.logits, buffers.peaks, a.columns, a.vocab);
+    QWEN_VL_TRY(cudaGetLastError());
+    advance_kernel<<<a.batch, kThreads, 0, stream>>>(a, buffers.peaks);
+    return cudaGetLastError();
+}
