@@ -1,7 +1,7 @@
 """Calls of Paddle's that are private or differ from version to version stand in ops/framework, and nowhere else.
 
-Elsewhere may stand what computes, functions that Paddle defines in paddle.tensor and paddle.nn.functional. Everything
-else that starts at the module is refused, and so are, on whatever object, private names of its tensors and all names of
+Elsewhere may stand what computes, the functions of paddle.tensor and paddle.nn.functional. Everything else that starts
+at the module is refused, and so are, on whatever object, private names of its tensors and all names of
 the objects that programs and Paddle Inference are made of.
 """
 
@@ -17,9 +17,8 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("core", "ops", "export", "infer", "bench", "scripts")
 HERE = ROOT / "ops" / "framework"
 LOADING = ROOT / "ops" / "stock" / "packages" / "paddlenlp_ops" / "loading.py"  # for environments without this source
-COMPUTING = ("paddle.tensor.", "paddle.nn.functional.")
-PLAIN = ([], ["nn"], ["nn", "functional"], ["__version__"])
-ANYBODYS = {"dtypes", "flush", "inputs", "output", "outputs", "run", "set", "set_state_dict", "summary"}
+PLAIN = ([], ["nn"], ["nn", "functional"], ["__version__"], ["assign"])
+ANYBODYS = {"blocks", "dtypes", "flush", "inputs", "output", "outputs", "run", "set", "set_state_dict", "summary"}
 
 paddle = import_paddle()
 MEMORY = type(paddle.zeros([1]).get_tensor())  # LoDTensor, DenseTensor in Paddle 3
@@ -38,10 +37,9 @@ METHODS = {name for name in dir(paddle.Tensor) if name.startswith("_") and not i
 
 def computes(path):
     """Whether an attribute of the module, as a list of names, may be used anywhere."""
-    value = paddle
-    for name in path:
-        value = getattr(value, name, None)
-    return path in PLAIN or callable(value) and str(getattr(value, "__module__", "")).startswith(COMPUTING)
+    *before, name = path or [""]
+    return path in PLAIN or (before == [] and callable(getattr(paddle.tensor, name, None))
+                             or before == ["nn", "functional"]) and not name.startswith("_")
 
 
 class Search(ast.NodeVisitor):

@@ -1,6 +1,6 @@
 """Paddle Inference: a program loaded on a device, with the switches that it needs there.
 
-Tried with 2.6.2, and with 3.3.1 on the CPU, whose enable_memory_optim fails on programs of its own kind (.json).
+3.3.1 reads and runs what 2.6.2 wrote; on programs of its own kind (.json) its enable_memory_optim fails.
 """
 
 import functools

@@ -1,7 +1,8 @@
 """Static programs and files of parameters (.pdmodel and .pdiparams): built, written and read.
 
-Tried with 2.6.2 and, with FLAGS_enable_pir_api=0, 3.3.1. Without that flag Paddle 3 builds programs of another kind
-(PIR, written as .json): their blocks have no variables to create, and no protobuf message describes them.
+3.3.1 builds programs of another kind (PIR, which jit.save writes as .json): no variable can be created in their blocks,
+and no protobuf message describes them. With FLAGS_enable_pir_api=0 it builds these, but plain layers do not take their
+variables ("matmul(): argument must be Value, but got Variable"): so fused graphs alone.
 """
 
 import contextlib

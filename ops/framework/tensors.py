@@ -1,6 +1,6 @@
 """Memory of tensors. None of these runs a kernel of Paddle's: the GPU wheel has wrong ones for newer cards.
 
-Tried on the CPU with 2.6.2 and 3.3.1.
+3.3.1: `view` needs FLAGS_enable_pir_api=0, else Paddle's types are no longer those that _mutable_data takes.
 """
 
 from ops.framework import import_paddle
