@@ -207,7 +207,7 @@ $(CONVERTED)/model_state.pdparams:
 
 GRAPHS := vision language
 EXPORT_SOURCES := $(filter-out export/convert.py export/synthetic.py export/stock.py,$(wildcard export/*.py)) \
-  $(SHARED_SOURCES) ops/weights.py ops/functional.py
+  $(SHARED_SOURCES) $(addprefix ops/,weights.py functional.py framework/operators.py framework/programs.py)
 CONVERTED_STAMP := $(call stamp_of,$(CONVERTED)/model_state.pdparams)
 SOURCES_fused := $(OPS_SOURCES) ops/library.py
 SOURCES_native := ops/native.py

@@ -16,6 +16,7 @@ from bench.reproduce import reproduce
 from bench.results import report
 from bench.run import exit_status, run
 from core.errors import ArgumentParser, UserError, run_cli
+from core.placement import Placement
 
 CASE = ("image", "prompt", "prompt_tokens", "new_tokens", "dtype", "device")   # options of the case in every command
 
@@ -69,7 +70,7 @@ def parse(argv):
 def options_of(args):
     """The RunOptions of a command that measures; UserError for what nothing here can compute."""
     options = read(RunOptions, args, sources=Sources.read(args))
-    if options.case.device == "cpu" and options.case.dtype != "float32":
+    if options.case.dtype not in Placement(options.case.device).dtypes:
         raise UserError("CPU runs are float32: leave DTYPE= away or use DEVICE=gpu")
     return replace(options, arms=options.arms or default_arms(options.case.device))
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, fields, is_dataclass
 
 from bench.arms import ARMS
 from bench.provenance import physical_cores
+from core.placement import CHOICES, DTYPES
 from infer.image import default_image
 from infer.prompt import BENCHMARK_PROMPT
 
-DTYPES = ("float32", "float16", "bfloat16")
 FRAMEWORKS = tuple(dict.fromkeys(spec.framework for spec in ARMS.values()))
 EXPORTS = tuple(dict.fromkeys(spec.source for spec in ARMS.values() if spec.source != "checkpoint"))
 
@@ -65,8 +65,8 @@ class CaseOptions:
                                 type=positive, metavar="N")
     new_tokens: int = option(32, type=positive)
     batch: int = option(1, type=positive)
-    dtype: str = option("float32", choices=DTYPES)
-    device: str = option("cpu", type=device, choices=("auto", "cpu", "gpu"))
+    dtype: str = option("float32", choices=DTYPES["gpu"])
+    device: str = option("cpu", type=device, choices=CHOICES)
     preset: str = option("", "name in the results (default: the checkpoint folder's)")
 
     @property

@@ -12,46 +12,43 @@ from infer.graph import Graph, Manifest
 from infer.image import NORMALISED, resize_table, resizes_columns_first, to_pixels, to_rgb
 from infer.inputs import DeviceInputs
 from ops import cuda_libraries
-from ops.framework import import_paddle
+from ops.framework import devices, import_paddle
 
 
 class Engine:
     """An exported model, ready to run.
 
-    Attributes: config (ModelConfig), dtype and impl (str), device ("cpu" or "gpu"), load_seconds (float), weights (str:
+    Attributes: config (ModelConfig), dtype and impl (str), placement (Placement), load_seconds (float), weights (str:
     how the language model's are kept, the dtype or "e5m7", see docs/inference.md).
     """
 
-    def __init__(self, exported, device="auto", pack=True):
+    def __init__(self, exported, placement, pack=True):
         """Load `exported`/vision and `exported`/language; raises UserError for what cannot be trusted to run.
 
         pack: False keeps weights as they were exported that would else be packed without loss.
         """
         start = time.perf_counter()
-        self._paddle = import_paddle()
-        has_gpu = self._paddle.is_compiled_with_cuda() and self._paddle.device.cuda.device_count() > 0
-        if device == "gpu" and not has_gpu:
-            raise UserError("DEVICE=gpu needs an NVIDIA GPU and the paddlepaddle-gpu wheel: run `make doctor`")
-        self.device = ("gpu" if has_gpu else "cpu") if device == "auto" else device
-        if self.device == "gpu":
+        self._paddle, self.placement = import_paddle(), placement
+        if placement.on_gpu:
             cuda_libraries.check()
-        self._paddle.set_device(self.device)
-        self._inputs = DeviceInputs(self._paddle, self.device)
-        if self.device == "gpu":
+        devices.use(placement)
+        self._inputs = DeviceInputs(placement)
+        if placement.on_gpu:
             from ops import selfcheck, tuning  # import Paddle, which must have its settings first
 
             if Manifest(Path(exported) / "language").impl == "native":
-                selfcheck.check_paddle("gpu")
-        self._vision = Graph(Path(exported) / "vision", self.device)
-        self._language = Graph(Path(exported) / "language", self.device, pack)
+                selfcheck.check_paddle(placement)
+        self._vision = Graph(Path(exported) / "vision", placement)
+        self._language = Graph(Path(exported) / "language", placement, pack)
         vision, language = self._vision.manifest, self._language.manifest
         if (vision.config, vision.dtype, vision.checkpoint) != (language.config, language.dtype, language.checkpoint):
             raise UserError(f"the two graphs in {exported} come from different exports: run `make export` again")
         self.config, self.dtype, self.impl = language.config, language.dtype, language.impl
         self.weights = self._language.weights
-        if self.device == "gpu" and self.impl == "fused":
-            selfcheck.check_operators("gpu", self.dtype)
-            tuning.tune(self.config, self._vision.operator_weights() | self._language.operator_weights(), self.dtype)
+        if placement.on_gpu and self.impl == "fused":
+            selfcheck.check_operators(placement, self.dtype)
+            tuning.tune(self.config, self._vision.operator_weights() | self._language.operator_weights(), self.dtype,
+                        placement)
         self._caches = {}
         self._running = None
         # The fused operators never read what was not written; zeroing would need a kernel of Paddle's.
@@ -66,13 +63,13 @@ class Engine:
 
     def synchronize(self):
         """Wait until the device has done what was launched."""
-        if self.device == "gpu":
-            self._paddle.device.cuda.synchronize()
+        if self.placement.on_gpu:
+            devices.synchronize()
             self.check_waits()
 
     def check_waits(self):
         """Raise UserError if a kernel that has ended gave up a wait; after the device was waited for."""
-        if self.device == "gpu" and self.impl == "fused":
+        if self.placement.on_gpu and self.impl == "fused":
             from ops import library  # imports Paddle
 
             library.check_waits()
@@ -89,7 +86,7 @@ class Engine:
         Both hold the same numbers (infer.image.to_pixels). The next call reuses the tensor's memory.
         """
         size, inputs = self.config.visual.image_size, self._inputs
-        if self.device == "cpu" or self.impl != "fused":
+        if self.impl != "fused" or not self.placement.on_gpu:
             return to_pixels(images, size)
         from ops import functional  # imports Paddle
 

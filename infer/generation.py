@@ -5,7 +5,7 @@ import numpy as np
 from core.errors import UserError
 from infer.prompt import image_spans
 from infer.rope import inverse_frequencies
-from infer.sampling import Sampling, records
+from infer.sampling import Sampling, records, refuse_drawing
 
 SLOT_ROUNDING = 64  # cache sizes are rounded up to this, so that runs of similar length share one cache
 NO_STOP = -1        # matches no token
@@ -124,7 +124,7 @@ class Generation:
     @property
     def _look(self):
         """Whether to wait for the device now and see what has come out."""
-        return self._engine.device == "cpu" or self._launched == 1 or self._launched % POLL_STEPS == 0
+        return not self._engine.placement.on_gpu or self._launched == 1 or self._launched % POLL_STEPS == 0
 
     def stream(self):
         """Generate for a single prompt and yield its new token ids as they come, in lists: one by one on the CPU, the
@@ -174,12 +174,10 @@ def _one_tensor(engine, features):
 def _sampling_input(engine, sampling, prompts):
     """The graph's `sampling` input by name, as numpy; empty for a graph without one."""
     samplings = [GREEDY] * len(prompts) if sampling is None else list(sampling)
-    greedy = all(s.greedy for s in samplings)
     if "sampling" not in engine._language.inputs:
-        if not greedy:
-            raise UserError("graphs of IMPL=native take the likeliest token: export with IMPL=fused to sample")
+        refuse_drawing(samplings)
         return {}
-    if greedy:
+    if all(each.greedy for each in samplings):
         return {"sampling": np.zeros([1, 1], np.int32)}
     return {"sampling": records(samplings, prompts, engine.config.vocab_size, engine.config.image_start_id)}
 

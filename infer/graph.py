@@ -11,8 +11,9 @@ import psutil
 from core.config import ModelConfig
 from core.errors import UserError
 from core.files import file_hash
-from infer.parameters import load_packed, load_parameters, weights_as_inputs
-from ops.framework import import_paddle
+from infer.parameters import load_packed, load_parameters
+from ops.framework.predictor import Predictor
+from ops.framework.programs import parameters_as_inputs
 from ops.weights import PACKED, STAGES
 
 SCHEMA = 3
@@ -78,8 +79,8 @@ class Graph:
     with the matrices in 13 bits).
     """
 
-    def __init__(self, folder, device, pack=True):
-        """Check and load `folder` (one exported graph) on `device` ("cpu" or "gpu").
+    def __init__(self, folder, placement, pack=True):
+        """Check and load `folder` (one exported graph) on a device.
 
         pack: keep the language model's matrices in 13 bits, without loss, where graph, weights and device allow it.
         """
@@ -87,68 +88,53 @@ class Graph:
         self.manifest = Manifest(folder)
         if self.manifest.impl == "stock":
             raise UserError(f"{folder} is a graph of the stock pipeline, which runs on its own: make infer IMPL=stock")
-        if device == "cpu" and self.manifest.dtype != "float32":
+        if self.manifest.dtype not in placement.dtypes:
             raise UserError(f"{folder} holds {self.manifest.dtype} weights, the CPU runs float32: "
                             "export with DTYPE=float32")
+        if placement.world > 1:
+            raise UserError(f"{folder} cannot be shared by {placement.world} processes yet: load it on one device, "
+                            "with world=1")
         self.manifest.check_files()
-        import_paddle()
         if self.manifest.impl == "fused":
             from ops import library
 
-            built = library.load(device)
+            built = library.load(placement)
             if built != self.manifest.operators:
                 raise UserError(f"{folder} was exported for operators {self.manifest.operators}, the library built "
                                 f"here is {built}: run `make export` again")
-        from paddle import inference
-
+        threads = 1 if placement.on_gpu else cpu_threads()
         model, parameters = (self.manifest.folder / name for name in ("model.pdmodel", "model.pdiparams"))
         if self.manifest.impl == "fused":
-            program, weights = weights_as_inputs(model.read_bytes())
-            config = inference.Config()
-            config.set_model_buffer(program, len(program), b"", 0)
-            config.switch_ir_optim(False)  # there is nothing to fuse
+            program, weights = parameters_as_inputs(model.read_bytes())
+            self._predictor = Predictor(program, None, placement, threads, fuse=False)
         else:
-            config, weights = inference.Config(str(model), str(parameters)), []
-        config.disable_glog_info()
-        if device == "gpu":
-            config.enable_use_gpu(64, 0)
-        else:
-            config.disable_gpu()
-            config.disable_mkldnn()  # oneDNN prepares kernels for every new shape, and each decode step has one
-            config.set_cpu_math_library_num_threads(cpu_threads())
-        config.enable_memory_optim(True)
-        self._predictor = inference.create_predictor(config)
-        self._bound = {}  # Paddle shares the memory of what is bound but does not keep it alive
-        self._inputs = {name: self._predictor.get_input_handle(name) for name in self._predictor.get_input_names()}
-        self.inputs = frozenset(self._inputs) - frozenset(weights)
-        (output,) = self._predictor.get_output_names()
-        self._output = self._predictor.get_output_handle(output)
+            weights = []
+            self._predictor = Predictor(model, parameters, placement, threads)
+        self.inputs = frozenset(self._predictor.inputs) - frozenset(weights)
         self.weights = self.manifest.dtype
         if weights:
-            self.bind(**self._load(parameters, weights, device, pack))
+            self.bind(**self._load(parameters, weights, placement, pack))
         self.load_seconds = time.perf_counter() - start
 
-    def _load(self, path, names, device, pack):
+    def _load(self, path, names, placement, pack):
         """The weights as tensors by name; says in `weights` how they are kept."""
-        if pack and device == "gpu" and (self.manifest.graph, self.manifest.dtype) == ("language", "float16"):
+        if pack and placement.on_gpu and (self.manifest.graph, self.manifest.dtype) == ("language", "float16"):
             from ops import e5m7  # imports Paddle
 
             if e5m7.is_read_here() and self.manifest.config.kv_channels % e5m7.HEAD_DIM == 0:
-                tensors, packed = load_packed(path, names, device, e5m7.Packer())
+                tensors, packed = load_packed(path, names, placement, e5m7.Packer(placement))
                 self.weights = PACKED if packed else self.weights
                 return tensors
-        return load_parameters(path, names, device)
+        return load_parameters(path, names, placement)
 
     def bind(self, **tensors):
         """Bind inputs by name; each tensor's memory is used as it is until another one is bound."""
         for name, tensor in tensors.items():
-            if self._bound.get(name) is not tensor:
-                self._inputs[name].share_external_data(tensor)
-                self._bound[name] = tensor
+            self._predictor.bind(name, tensor)
 
     def operator_weights(self):
         """The weights of a fused graph as they are bound: {operator: {role: tensor}}, roles in the operators' order."""
-        return {operator: {role: self._bound[f"{operator}.{role}"] for role in roles(self.manifest.config)}
+        return {operator: {role: self._predictor.bound(f"{operator}.{role}") for role in roles(self.manifest.config)}
                 for operator, roles in STAGES[self.manifest.graph].items()}
 
     def run(self):
@@ -157,4 +143,4 @@ class Graph:
 
     def output(self):
         """The output of the last run as a numpy array."""
-        return self._output.copy_to_cpu()
+        return self._predictor.output()

@@ -4,57 +4,28 @@ Paddle Inference takes 1.5 to 1.9 s/GB for it on a GPU (measured with 2.6.2). A 
 once, runs as fast, and the copies from the mapped file go at the speed of the bus.
 """
 
-import math
 import mmap
-import struct
-
-import numpy as np
 
 from core.errors import UserError
-from ops.framework import import_paddle
+from ops.framework.programs import read_parameter
+from ops.framework.tensors import upload
 from ops.weights import MATRICES
 
-HEADER = struct.Struct("<IQIi")  # versions and ragged levels, all zero, and the length of the TensorDesc that follows
-TYPES = {4: np.dtype("<f2"), 5: np.dtype("<f4"), 22: np.dtype("<u2")}  # framework.proto; Paddle takes bfloat16 as u2
 
-
-def weights_as_inputs(program):
-    """Rewrite a serialized program: its parameters become inputs. Returns it with their names, sorted."""
-    from paddle.base.proto import framework_pb2
-
-    made = framework_pb2.ProgramDesc.FromString(program)
-    block = made.blocks[0]
-    feeds = [op for op in block.ops if op.type == "feed"]
-    parameters = {variable.name: variable for variable in block.vars
-                  if variable.persistable and variable.name not in ("feed", "fetch")}
-    operators = list(block.ops)
-    for column, name in enumerate(sorted(parameters), len(feeds)):
-        parameters[name].persistable = False
-        feed = framework_pb2.OpDesc.FromString(feeds[0].SerializeToString())
-        feed.outputs[0].arguments[:] = [name]
-        next(attribute for attribute in feed.attrs if attribute.name == "col").i = column
-        operators.insert(0, feed)
-    del block.ops[:]
-    block.ops.extend(operators)
-    return made.SerializeToString(), sorted(parameters)
-
-
-def load_packed(path, names, device, packer):
+def load_packed(path, names, placement, packer):
     """({name: tensor}, whether packed) as `load_parameters` gives them: with MATRICES packed by `packer`, an
     ops.e5m7.Packer that is closed then, if it packs all of them, else as they are in the file."""
-    packed = load_parameters(path, names, device, packer.pack)
+    packed = load_parameters(path, names, placement, packer.pack)
     packer.close()
-    return (load_parameters(path, names, device), False) if packed is None else (packed, True)
+    return (load_parameters(path, names, placement), False) if packed is None else (packed, True)
 
 
-def load_parameters(path, names, device, pack=None):
-    """Tensors on `device` ("cpu" or "gpu") from a .pdiparams file that holds `names` in this order: {name: tensor}.
+def load_parameters(path, names, placement, pack=None):
+    """Tensors on a device from a .pdiparams file that holds `names` in this order: {name: tensor}.
 
     pack: makes the tensors of MATRICES from numpy arrays; as soon as it returns None for one, so does this function.
     Raises UserError for a file that ends early or holds anything else.
     """
-    paddle = import_paddle()
-    place = paddle.CUDAPlace(0) if device == "gpu" else paddle.CPUPlace()
     with open(path, "rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # closed with the last array over it
     tensors = {}
@@ -64,26 +35,17 @@ def load_parameters(path, names, device, pack=None):
             if tensors[name] is None:
                 return None
         else:
-            tensors[name] = paddle.to_tensor(values, place=place)
+            tensors[name] = upload(values, placement)
     return tensors
 
 
 def _stored(path, mapped, names):
     """Yield (name, numpy array) of each parameter in the mapped file."""
-    from paddle.base.proto import framework_pb2
-
     offset = 0
     try:
         for name in names:
-            *zeros, length = HEADER.unpack_from(mapped, offset)
-            offset += HEADER.size
-            if any(zeros) or not 0 < length <= len(mapped) - offset:
-                raise ValueError(f"no tensor at byte {offset}")
-            described = framework_pb2.VarType.TensorDesc.FromString(mapped[offset:offset + length])
-            offset += length
-            values = np.frombuffer(mapped, TYPES[described.data_type], math.prod(described.dims), offset)
-            offset += values.nbytes
-            yield name, values.reshape(described.dims)
+            values, offset = read_parameter(mapped, offset)
+            yield name, values
         if offset != len(mapped):
             raise ValueError(f"{len(mapped) - offset} bytes too many")
     except Exception as e:  # struct, protobuf and numpy each have their own

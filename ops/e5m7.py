@@ -1,11 +1,12 @@
 """Matrices of float16 weights in 13 bits each, without loss, on a GPU (ops/kernels/common/e5m7.h has the format)."""
 
+import contextlib
 import ctypes
 
 import numpy as np
 
 from ops import library
-from ops.framework import import_paddle
+from ops.framework import devices, import_paddle, tensors
 
 paddle = import_paddle()
 
@@ -34,12 +35,11 @@ def slices(rows, columns):
 class Packer:
     """Packs matrices on the GPU, through one buffer that it holds there until `close`."""
 
-    def __init__(self):
-        place = paddle.CUDAPlace(0)
-        paddle.device.cuda.synchronize()  # Paddle's stream may still use memory that its allocator hands out again
+    def __init__(self, placement):
+        devices.synchronize()  # Paddle's stream may still use memory that its allocator hands out again
         self._staging = paddle.empty([SLICE_BYTES // 2], "float16")
-        self._failed = paddle.to_tensor(np.zeros(1, np.int32), place=place)
-        self._place = place
+        self._failed = tensors.upload(np.zeros(1, np.int32), placement)
+        self._placement = placement
         self._pack = _kernels().qwen_vl_e5m7_pack
         self._pack.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_longlong] * 2, *[ctypes.c_void_p] * 2]
 
@@ -61,7 +61,7 @@ class Packer:
 
     def _pack_slice(self, values, to):
         """Pack rows of a matrix to an address; returns whether all could be."""
-        self._staging.get_tensor().set(values, self._place)
+        tensors.write(self._staging, values, self._placement)
         # Paddle copies on CUDA's default stream (null): so the kernel comes after one copy and before the next.
         status = self._pack(self._staging.data_ptr(), to, *values.shape, self._failed.data_ptr(), None)
         if status != 0:
@@ -71,16 +71,10 @@ class Packer:
     def close(self):
         """Give the memory back that the buffer took, and what else Paddle's allocator holds in reserve."""
         self._staging = self._failed = None
-        paddle.device.cuda.empty_cache()
+        devices.release_memory()
 
 
-def packed(matrix):
+def packed(matrix, placement):
     """One numpy matrix as Packer.pack makes it, whatever Paddle's default device is."""
-    default = paddle.get_device()
-    paddle.set_device("gpu")  # where the packer takes memory
-    packer = Packer()
-    try:
+    with devices.using(placement), contextlib.closing(Packer(placement)) as packer:  # it takes memory there
         return packer.pack(matrix)
-    finally:
-        packer.close()
-        paddle.set_device(default)

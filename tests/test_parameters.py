@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
+from core.placement import CPU, Placement
 from export.params import write_parameters
 from infer.graph import Graph
-from infer.parameters import load_packed, load_parameters, weights_as_inputs
+from infer.parameters import load_packed, load_parameters
 from ops import e5m7
+from ops.framework.programs import parameters_as_inputs
 from ops.weights import MATRICES, parameter_shapes
 from tests import e5m7_reference
 from tests.operators import config
@@ -33,7 +35,7 @@ def written(request, tmp_path):
 
 def test_every_tensor_is_what_was_written(written):
     path, dtype, arrays = written
-    tensors = load_parameters(path, sorted(SHAPES), "cpu")
+    tensors = load_parameters(path, sorted(SHAPES), CPU)
     assert list(tensors) == sorted(SHAPES)
     for name, tensor in tensors.items():
         assert str(tensor.dtype) == f"paddle.{dtype}"
@@ -46,7 +48,7 @@ def test_another_file_is_refused_in_one_line(written, change):
     path, _, _ = written
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(UserError, match=r"is no file of this graph's parameters \(.*\): run `make export` again") as e:
-        load_parameters(path, sorted(SHAPES), "cpu")
+        load_parameters(path, sorted(SHAPES), CPU)
     assert "\n" not in str(e.value)
 
 
@@ -54,7 +56,7 @@ def test_parameters_become_inputs_behind_the_others(exported_tiny):
     from paddle.base.proto import framework_pb2
 
     program = (exported_tiny / "vision" / "model.pdmodel").read_bytes()
-    made, names = weights_as_inputs(program)
+    made, names = parameters_as_inputs(program)
     before, after = (framework_pb2.ProgramDesc.FromString(text).blocks[0] for text in (program, made))
     feeds = {op.outputs[0].arguments[0]: next(a.i for a in op.attrs if a.name == "col")
              for op in after.ops if op.type == "feed"}
@@ -131,7 +133,7 @@ def language(tmp_path):
 def test_the_matrices_are_packed_and_nothing_else(language):
     path, names, arrays = language()
     packer = PackerOnCpu()
-    tensors, packed = load_packed(path, names, "cpu", packer)
+    tensors, packed = load_packed(path, names, CPU, packer)
     assert packed and packer.closed and list(tensors) == names and set(names) >= MATRICES
     for name, tensor in tensors.items():
         if name in MATRICES:
@@ -148,7 +150,7 @@ def test_one_weight_that_cannot_be_packed_leaves_all_as_they_are(language, name)
     changed.reshape(-1)[-1] = 100
     path, names, arrays = language({name: changed})
     packer = PackerOnCpu()
-    tensors, packed = load_packed(path, names, "cpu", packer)
+    tensors, packed = load_packed(path, names, CPU, packer)
     assert not packed and packer.closed and list(tensors) == names
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(tensor.numpy(), arrays[name])
@@ -158,14 +160,14 @@ def test_another_file_is_refused_while_packing(language):
     path, names, _ = language()
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match="is no file of this graph's parameters"):
-        load_packed(path, names, "cpu", PackerOnCpu())
+        load_packed(path, names, CPU, PackerOnCpu())
 
 
 def test_a_packer_that_fails_says_so_itself(language, monkeypatch):
     path, names, _ = language()
     monkeypatch.setattr(PackerOnCpu, "_pack_slice", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        load_packed(path, names, "cpu", PackerOnCpu())
+        load_packed(path, names, CPU, PackerOnCpu())
 
 
 @pytest.mark.parametrize("graph, dtype, device, read, pack, packs", [
@@ -175,12 +177,13 @@ def test_a_packer_that_fails_says_so_itself(language, monkeypatch):
 @pytest.mark.parametrize("head_dim, packable", [(128, True), (128, False), (72, True)])
 def test_where_matrices_are_packed(monkeypatch, graph, dtype, device, read, pack, packs, head_dim, packable):
     monkeypatch.setattr(e5m7, "is_read_here", lambda: read)
-    monkeypatch.setattr(e5m7, "Packer", lambda: "packer")
+    monkeypatch.setattr(e5m7, "Packer", lambda placement: ("packer", placement))
     monkeypatch.setattr("infer.graph.load_packed", lambda *args: ({"tried": args}, packable))
     monkeypatch.setattr("infer.graph.load_parameters", lambda *args: {"plain": args})
     made = SimpleNamespace(weights=dtype, manifest=SimpleNamespace(
         graph=graph, dtype=dtype, config=SimpleNamespace(kv_channels=head_dim)))
-    packs = packs and head_dim % 16 == 0
-    tensors = Graph._load(made, "path", ["a"], device, pack)
-    assert tensors == ({"tried": ("path", ["a"], device, "packer")} if packs else {"plain": ("path", ["a"], device)})
+    packs, placement = packs and head_dim % 16 == 0, Placement(device)
+    tensors = Graph._load(made, "path", ["a"], placement, pack)
+    given = ("path", ["a"], placement)
+    assert tensors == ({"tried": (*given, ("packer", placement))} if packs else {"plain": given})
     assert made.weights == ("e5m7" if packs and packable else dtype)

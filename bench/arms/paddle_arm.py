@@ -1,22 +1,26 @@
 """The arms paddle-native and paddle-fused: infer.engine on an exported folder."""
 
+import abc
+
 import numpy as np
 
 from bench.arms.base import Arm, peak_resident_mib
 from core.errors import UserError
 from infer.engine import Engine, to_float32
-from ops.framework import import_paddle
+from ops.framework import devices, import_paddle
 
 paddle = import_paddle()
 
 
 class ExportedArm(Arm):
-    """What the arms on exported graphs of Paddle's have in common; `Engine` loads the folder."""
+    """What the arms on exported graphs of Paddle's have in common."""
 
-    Engine = None
+    @abc.abstractmethod
+    def load_engine(self, source, device):
+        """The engine that runs the graphs in a folder."""
 
     def open(self, source, dtype, device, threads):
-        self.engine = self.Engine(source, device)  # takes its threads from OMP_NUM_THREADS, which the run sets
+        self.engine = self.load_engine(source, device)  # takes its threads from OMP_NUM_THREADS, which the run sets
         if self.engine.dtype != dtype:
             raise UserError(f"{source} was exported as {self.engine.dtype}: export it with DTYPE={dtype}")
 
@@ -35,27 +39,22 @@ class ExportedArm(Arm):
 
     def release(self):
         if self.on_gpu:
-            paddle.device.cuda.empty_cache()
+            devices.release_memory()
 
     def versions(self):
-        versions = {"paddle": paddle.__version__}
-        if self.on_gpu:
-            versions |= {"cuda": paddle.version.cuda(), "cudnn": paddle.version.cudnn(),
-                         "device_name": paddle.device.cuda.get_device_name()}
-        return versions
+        return {"paddle": paddle.__version__, **(devices.gpu_facts(self.engine.placement) if self.on_gpu else {})}
 
     def peak_memory(self):
         if self.on_gpu:
-            return paddle.device.cuda.max_memory_reserved() / 2**20, "device memory reserved by paddle"
+            return devices.peak_reserved_mib(self.engine.placement), "device memory reserved by paddle"
         return peak_resident_mib(), "resident memory of the process"
 
 
 class PaddleArm(ExportedArm):
-    Engine = Engine
-
-    def open(self, *args):
-        super().open(*args)
-        self.weights = self.engine.weights
+    def load_engine(self, source, device):
+        engine = Engine(source, devices.placement(device))
+        self.weights = engine.weights
+        return engine
 
     def preprocess(self, images):
         return self.engine.preprocess(images)
@@ -75,7 +74,7 @@ class PaddleArm(ExportedArm):
         return run.tokens(), np.stack(logits, 1)
 
     def stream(self):
-        return paddle.device.cuda.current_stream().cuda_stream
+        return devices.stream()
 
     def renew_caches(self):
         self.engine.replace_caches(paddle.rand)

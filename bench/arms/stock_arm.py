@@ -6,7 +6,8 @@ from infer.stock import StockEngine
 
 
 class StockArm(ExportedArm):
-    Engine = StockEngine
+    def load_engine(self, source, device):
+        return StockEngine(source, device)
 
     def generate(self, features):
         tokens, times = self.engine.generate(self.prompts, features, self.new_tokens)

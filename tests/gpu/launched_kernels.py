@@ -85,15 +85,15 @@ def main():
     cupti = find_cupti()
     if cupti is None:
         sys.exit(NO_CUPTI)
-    from infer.graph import import_paddle
-
-    paddle = import_paddle()
-    paddle.set_device("gpu")
+    from core.placement import Placement
     from ops import library, selfcheck
+    from ops.framework import devices
 
+    gpu = Placement("gpu")
+    devices.use(gpu)
     library.load()
     with launches(cupti) as checked:
-        for _ in selfcheck.operator_errors("gpu", dtype):
+        for _ in selfcheck.operator_errors(gpu, dtype):
             pass
     with launches(cupti) as used:
         run_model(2, dtype, packed)
