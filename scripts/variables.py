@@ -37,6 +37,7 @@ NEEDED = {  # goal -> what it cannot do without
 }
 READ_BY_MAKE = ("BUILD", "OUT", "PADDLE_PYTHON", "TORCH_PYTHON")  # parts of the names of targets and commands
 PATHS = {"CKPT": READING | {"check"}, "CASES": {"replay"}, "IMAGE": ASKING, "FONT": {"infer"}, "VERDICT": {"regress"}}
+GREEDY = {"TEMPERATURE": 0, "REPETITION_PENALTY": 1, "MIN_NEW_TOKENS": 0}  # with these the likeliest token is taken
 SAMPLING = ("TEMPERATURE", "TOP_P", "TOP_K", "REPETITION_PENALTY", "MIN_NEW_TOKENS", "SEED", "STOP")
 TEXTS = ("PROMPT", "SYSTEM", "STOP")  # may have several lines
 FOR_THE_BUILD = {"MARCH", "CXX"}      # what ops.build reads; make only hands it on
@@ -95,6 +96,9 @@ def fault(values, goals, inherited=(), root=ROOT, typed=()):
                 f"{' '.join(OUT_GOALS)}")
     if values.get("IMPL") == "stock" and (problem := _not_stock(values, goals)):
         return problem
+    drawn = [name for name, neutral in GREEDY.items() if values.get(name) and _number(values[name]) != neutral]
+    if drawn and values.get("IMPL") == "native" and goals & {"infer", "chat"}:
+        return f"IMPL=native takes the likeliest token: leave out {' '.join(drawn)}, or use IMPL=fused"
     for name, users in PATHS.items():
         if values.get(name) and goals & users and (problem := _no_path(name, values[name])):
             return f"{said(name)} {problem}"
@@ -118,6 +122,13 @@ def _no_device(device, dtype):
     if dtype != "float32" and (device == "cpu" or not has_gpu()):
         return f"DTYPE={dtype} is for GPUs, the CPU computes in float32 only: leave it out"
     return None
+
+
+def _number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _not_plain(value):
