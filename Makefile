@@ -86,9 +86,11 @@ export QWEN_VL_STOCK := $(call absolute,$(STOCK)/packages)
 
 # Stamps: what a target is made from is compared by content, since the time of a file says nothing after cp -p, tar or
 # mv, or where a clock was wrong. $(call made_from,TARGET,FILES[,settings]) makes TARGET depend on its stamp, a list of
-# the hashes of FILES (of all files in a folder). scripts/stamp.py looks at it in every run (+: also with -n and -q)
-# and makes it newer than TARGET if TARGET was not made from what it lists. MADE, at a recipe's end, says that it is now.
-STAMP := $(if $(PACKAGES),+)@$(PADDLE_PYTHON) -m scripts.stamp
+# the hashes of FILES (of all files in a folder). scripts/stamp.py looks at it in every run and makes it newer than
+# TARGET if TARGET was not made from what it lists. MADE, at a recipe's end, says that it is now.
+# +: also with -n and -q, once there is the interpreter
+ALWAYS := $(if $(PACKAGES),+)@$(PADDLE_PYTHON)
+STAMP := $(ALWAYS) -m scripts.stamp
 MADE = @touch -r $< $@
 stamp_of = $(STAMPS)/of/$(patsubst /%,%,$(subst ..,up,$1))
 define stamp_rule
@@ -168,10 +170,10 @@ $(STOCK_PACKAGES):
 
 # What is there if it serves, else what would be built here and now
 $(OPS_TARGET): FORCE | $(WHEELS)
-	+@$(PADDLE_PYTHON) -m ops.wanted library --device $(USED_DEVICE) --out $(@D)
+	$(ALWAYS) -m ops.wanted library --device $(USED_DEVICE) --out $(@D)
 
 $(STOCK_TARGET): FORCE | $(WHEELS)
-	+@$(PADDLE_PYTHON) -m ops.wanted stock --device $(DEVICE) --out $(@D)
+	$(ALWAYS) -m ops.wanted stock --device $(DEVICE) --out $(@D)
 
 # --- checkpoint ---
 

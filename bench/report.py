@@ -189,7 +189,7 @@ def rounds_notes(rows):
     """Which arms made fewer rounds than an interval of a median needs, if some did."""
     few = {arm: done for arm, done in rounds_made(rows).items() if done < ROUNDS_AT_LEAST}
     told = ", ".join(f"{arm} {done}" for arm, done in few.items())
-    return [f"Fewer than {ROUNDS_AT_LEAST} rounds, so that intervals say little: {told}."] if few else []
+    return [f"Fewer than {ROUNDS_AT_LEAST} rounds, too few for a reliable interval: {told}."] if few else []
 
 
 def conditions_line(rows):

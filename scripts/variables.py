@@ -37,6 +37,7 @@ NEEDED = {  # goal -> what it cannot do without
 }
 READ_BY_MAKE = ("BUILD", "OUT", "PADDLE_PYTHON", "TORCH_PYTHON")  # parts of the names of targets and commands
 PATHS = {"CKPT": READING | {"check"}, "CASES": {"replay"}, "IMAGE": ASKING, "FONT": {"infer"}, "VERDICT": {"regress"}}
+GREEDY = {"TEMPERATURE": 0, "REPETITION_PENALTY": 1, "MIN_NEW_TOKENS": 0}  # with these the likeliest token is taken
 SAMPLING = ("TEMPERATURE", "TOP_P", "TOP_K", "REPETITION_PENALTY", "MIN_NEW_TOKENS", "SEED", "STOP")
 TEXTS = ("PROMPT", "SYSTEM", "STOP")  # may have several lines
 FOR_THE_BUILD = {"MARCH", "CXX"}      # what ops.build reads; make only hands it on
@@ -65,10 +66,9 @@ def fault(values, goals, inherited=(), root=ROOT, typed=()):
 
     goals = set(goals)
     known = FOR_THE_BUILD.union(values, TEXTS)
-    for name in sorted(set(typed) - known) if goals != {"help"} else ():
-        near, = difflib.get_close_matches(name.upper(), sorted(known), n=1, cutoff=0)
-        return (f"{name}= is no variable of this Makefile, the nearest is {near}=: `make help` lists them (what "
-                f"another program reads stands before make: {name}=… make)")
+    unknown = sorted(set(typed) - known)
+    if unknown and goals != {"help"}:
+        return _misspelt(unknown[0], known)
     for name, value in values.items():
         if "\n" in value and name not in TEXTS:
             return f"{name}= holds a line break{' (from the environment)' * (name in inherited)}: leave it out"
@@ -95,6 +95,8 @@ def fault(values, goals, inherited=(), root=ROOT, typed=()):
                 f"{' '.join(OUT_GOALS)}")
     if values.get("IMPL") == "stock" and (problem := _not_stock(values, goals)):
         return problem
+    if values.get("IMPL") == "native" and goals & {"infer", "chat"} and (problem := _draws(values)):
+        return problem
     for name, users in PATHS.items():
         if values.get(name) and goals & users and (problem := _no_path(name, values[name])):
             return f"{said(name)} {problem}"
@@ -118,6 +120,24 @@ def _no_device(device, dtype):
     if dtype != "float32" and (device == "cpu" or not has_gpu()):
         return f"DTYPE={dtype} is for GPUs, the CPU computes in float32 only: leave it out"
     return None
+
+
+def _misspelt(name, known):
+    near, = difflib.get_close_matches(name.upper(), sorted(known), n=1, cutoff=0)
+    return (f"{name}= is no variable of this Makefile, the nearest is {near}=: `make help` lists them (what another "
+            f"program reads stands before make: {name}=… make)")
+
+
+def _draws(values):
+    drawn = [name for name, neutral in GREEDY.items() if values.get(name) and _number(values[name]) != neutral]
+    return drawn and f"IMPL=native takes the likeliest token: leave out {' '.join(drawn)}, or use IMPL=fused"
+
+
+def _number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _not_plain(value):

@@ -1,6 +1,7 @@
 """The Makefile: its targets, what depends on what, and one clear line for what cannot be done."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,24 @@ def test_variables_of_others_are_left_alone(tmp_path):
     """Those of the environment, and what a make around this one was given."""
     for environment in ({"PRESETS": "x"}, {"MAKELEVEL": "1", "MAKEFLAGS": " -- PRESETS=x"}):
         assert run_make("-n", "checkpoint", f"BUILD={tmp_path}", environment=environment).returncode == 0
+
+
+def test_preview_without_an_environment(tmp_path):
+    for part in ("scripts", "export"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    shutil.copy2(ROOT / "Makefile", tmp_path)
+    venv = {f"{name}_PYTHON": ".venv/bin/python" for name in ("PADDLE", "TORCH")}
+    done = run_make("-n", "bench", root=tmp_path, environment=venv)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("scripts/setup.sh\n") and "-m bench run" in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["Makefile", "export", "scripts"]
+
+
+def test_shells_are_asked_for_decisions_alone():
+    """While the Makefile is read nothing runs but what scripts/variables.py and the search for an interpreter are."""
+    asked = re.findall(r"\$\(shell (.*?)(?: \\)?$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert [re.search("command -v|scripts/variables.py", command)[0] for command in asked] == [
+        "command -v", "scripts/variables.py"]
 
 
 def test_doctor_needs_no_environment(tmp_path):

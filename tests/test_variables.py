@@ -136,6 +136,19 @@ def test_a_misspelt_variable_names_the_nearest(typed, near):
     assert fault({}, ["help"], typed=[typed]) is None
 
 
+@pytest.mark.parametrize("name, value, drawn", [
+    ("TEMPERATURE", "0.7", True), ("TEMPERATURE", "0.0", False), ("TEMPERATURE", "x", True),
+    ("REPETITION_PENALTY", "1.0", False), ("REPETITION_PENALTY", "10", True), ("MIN_NEW_TOKENS", "3", True),
+    ("MIN_NEW_TOKENS", "0", False), ("TOP_K", "5", False), ("SEED", "7", False),
+    ("TEMPERATURE", "0", False)])
+def test_native_graphs_draw_no_tokens(name, value, drawn):
+    for goal in ("infer", "chat"):
+        message = fault({"IMPL": "native", name: value}, [goal])
+        assert (message is not None) is drawn and (not drawn or f"leave out {name}, or use IMPL=fused" in message)
+        assert fault({"IMPL": "fused", name: value}, [goal]) is None
+    assert fault({"IMPL": "native", name: value}, ["bench"]) is None
+
+
 def test_variables_of_the_build_are_no_mistake():
     assert fault({"PRESET": "tiny"}, ["ops"], typed=["MARCH", "CXX", "PRESET", "PROMPT"]) is None
 
