@@ -168,14 +168,14 @@ def publish(results_dir, readme=None):
         readme = README
     if not readme:
         return
-    shown = [(folder, rows) for folder, rows in cases if has_enough_rounds(rows)]
+    enough = [(folder, rows) for folder, rows in cases if has_enough_rounds(rows)]
     for folder, rows in cases:
         if not has_enough_rounds(rows):
-            made = plural(max(rounds_made(rows).values(), default=0), "round")
-            yield (f"not in {Path(readme).name}: {folder} has {made}, {ROUNDS_AT_LEAST} are needed: measure it again "
+            done = plural(max(rounds_made(rows).values(), default=0), "round")
+            yield (f"not in {Path(readme).name}: {folder} has {done}, {ROUNDS_AT_LEAST} are needed: measure it again "
                    "with a larger BUDGET= or ROUNDS=")
-    if shown:
+    if enough:
         text = Path(readme).read_text(encoding="utf-8")
         with atomic_file(readme, "w") as f:
-            f.write(with_block(text, readme_block(shown, Path(readme).parent), Path(readme).name))
+            f.write(with_block(text, readme_block(enough, Path(readme).parent), Path(readme).name))
         yield Path(readme)

@@ -149,11 +149,11 @@ def display_frame(rows):
     shares = {arm: shares_of(stages) for arm, stages in arms.items()}
     rates = {arm: load_rate(stages) for arm, stages in arms.items()}
     limited = [stage for stage in LABELS if any(stage in share for share in shares.values())]
-    shown = [stage for stage in LABELS if stage not in OPTIONAL or any(stage in stages for stages in arms.values())]
+    lines = [stage for stage in LABELS if stage not in OPTIONAL or any(stage in stages for stages in arms.values())]
     columns = {}
     for arm, stages in arms.items():
         column = {"status": arm_state(stages)[0]}
-        for stage in shown:
+        for stage in lines:
             column[f"{LABELS[stage]} ({STAGES[stage][0]})"] = cell(stages[stage]) if stage in stages else "-"
             if stage == "load" and any(rates.values()):
                 column[LOAD_RATE] = "-" if rates[arm] is None else _number(rates[arm])
@@ -176,8 +176,8 @@ def device_name(rows):
 
 def rounds_made(rows):
     """{arm: rounds that it made of the gated case}, without the arms that made none."""
-    made = {row.arm: row.provenance["rounds"]["done"] for row in of_first_case(rows)}
-    return {arm: done for arm, done in made.items() if done}
+    done_by_arm = {row.arm: row.provenance["rounds"]["done"] for row in of_first_case(rows)}
+    return {arm: done for arm, done in done_by_arm.items() if done}
 
 
 def has_enough_rounds(rows):
@@ -188,8 +188,8 @@ def has_enough_rounds(rows):
 def rounds_notes(rows):
     """Which arms made fewer rounds than an interval of a median needs, if some did."""
     few = {arm: done for arm, done in rounds_made(rows).items() if done < ROUNDS_AT_LEAST}
-    told = ", ".join(f"{arm} {done}" for arm, done in few.items())
-    return [f"Fewer than {ROUNDS_AT_LEAST} rounds, too few for a reliable interval: {told}."] if few else []
+    texts = ", ".join(f"{arm} {done}" for arm, done in few.items())
+    return [f"Fewer than {ROUNDS_AT_LEAST} rounds, too few for a reliable interval: {texts}."] if few else []
 
 
 def conditions_line(rows):
@@ -260,9 +260,9 @@ def during_text(during):
     parts += [f"GPU clock {_figure_text(gpu['sm_mhz'], 'MHz')}", f"memory {_figure_text(gpu['memory_mhz'], 'MHz')}",
               _figure_text(gpu["temperature_c"], "°C"), _figure_text(gpu["power_w"], "W")]
     events = gpu["events"]
-    named = events if isinstance(events, str) else ", ".join(
+    event_texts = events if isinstance(events, str) else ", ".join(
         f"{name} in {100 * share:.0f} % of the looks" for name, share in events.items()) or "none"
-    return "; ".join([*parts, f"clock events {named}"])
+    return "; ".join([*parts, f"clock events {event_texts}"])
 
 
 def _versions_text(versions):
@@ -322,7 +322,7 @@ def busy_notes(rows):
         lines.append(f"Other programs were busy when this began (load average {load:.1f} on {plural(cores, 'core')}): "
                      f"{advice}")
     others = [row.provenance.get("during", {}).get("others_cores") for row in rows]
-    used = max((found["median"] for found in others if isinstance(found, dict)), default=0)
+    used = max((figures["median"] for figures in others if isinstance(figures, dict)), default=0)
     if used > OTHERS * cores:
         lines.append(f"Other programs used {used:.1f} of {plural(cores, 'core')} while this was measured: {advice}")
     return lines

@@ -78,9 +78,9 @@ class Checkpoint:
         origin = self.path / CONVERSION
         if origin.is_file() and origin.stat().st_size < MAX_CONVERSION_BYTES:
             with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
-                made = json.loads(origin.read_bytes())
-                if [made["weights_hash"]] == hashes:
-                    return str(made["source_hash"])
+                conversion = json.loads(origin.read_bytes())
+                if [conversion["weights_hash"]] == hashes:
+                    return str(conversion["source_hash"])
         return xxhash.xxh3_128("".join(hashes).encode()).hexdigest()
 
 

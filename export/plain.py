@@ -104,10 +104,10 @@ def pointer_bytes(path):
 def pointers(folder, names):
     """(those of the files `names` that are Git LFS pointers, a line that says so; "" when none is)."""
     sizes = {name: pointer_bytes(folder / name) for name in names}
-    found = [name for name in names if sizes[name] is not None]
-    total = sum(sizes[name] for name in found) / 1e9
-    return found, found and (f"{len(found)} Git LFS pointers instead of files of {total:.1f} GB: run `git lfs pull` in "
-                             f"{folder}, for {listed(found)}")
+    pointing = [name for name in names if sizes[name] is not None]
+    total = sum(sizes[name] for name in pointing) / 1e9
+    return pointing, pointing and (f"{len(pointing)} Git LFS pointers instead of files of {total:.1f} GB: run "
+                                   f"`git lfs pull` in {folder}, for {listed(pointing)}")
 
 
 def prefix(where, names):
@@ -129,7 +129,7 @@ def prefix(where, names):
                                 f"state_dict() of the model without it, or take '{part}.' out of the names")
     counts = Counter(begun.values()).most_common()
     if len(counts) > 1:
-        told = ", ".join(f"{listed([start]) or 'nothing'} ({plural(count, 'tensor')})" for start, count in counts[:3])
-        raise UserError(f"{where}: tensors' names begin differently, with {told}: save the state_dict() of one model "
-                        "alone, without the training program's wrapper")
+        texts = [f"{listed([start]) or 'nothing'} ({plural(count, 'tensor')})" for start, count in counts[:3]]
+        raise UserError(f"{where}: tensors' names begin differently, with {', '.join(texts)}: save the state_dict() of "
+                        "one model alone, without the training program's wrapper")
     return counts[0][0] if counts else ""

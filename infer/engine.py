@@ -19,7 +19,9 @@ class Engine:
     """An exported model, ready to run.
 
     Attributes: config (ModelConfig), dtype and impl (str), placement (Placement), load_seconds (float), weights (str:
-    how the language model's are kept, the dtype or "e5m7", see docs/inference.md).
+    how the language model's are kept, the dtype or "e5m7", see docs/inference.md). What a Generation works with:
+    language_graph (Graph), inputs (DeviceInputs), make_cache(shape), caches(batch, slots), no_features (a tensor that
+    stands where no image is used), running (the Generation whose memory it is).
     """
 
     def __init__(self, exported, placement, pack=True):
@@ -32,29 +34,29 @@ class Engine:
         if placement.on_gpu:
             cuda_libraries.check()
         devices.use(placement)
-        self._inputs = DeviceInputs(placement)
+        self.inputs = DeviceInputs(placement)
         if placement.on_gpu:
             from ops import selfcheck, tuning  # import Paddle, which must have its settings first
 
             if Manifest(Path(exported) / "language").impl == "native":
                 selfcheck.check_paddle(placement)
-        self._vision = Graph(Path(exported) / "vision", placement)
-        self._language = Graph(Path(exported) / "language", placement, pack)
-        vision, language = self._vision.manifest, self._language.manifest
+        self.vision_graph = Graph(Path(exported) / "vision", placement)
+        self.language_graph = Graph(Path(exported) / "language", placement, pack)
+        vision, language = self.vision_graph.manifest, self.language_graph.manifest
         if (vision.config, vision.dtype, vision.checkpoint) != (language.config, language.dtype, language.checkpoint):
             raise UserError(f"the two graphs in {exported} come from different exports: run `make export` again")
         self.config, self.dtype, self.impl = language.config, language.dtype, language.impl
-        self.weights = self._language.weights
+        self.weights = self.language_graph.weights
         if placement.on_gpu and self.impl == "fused":
             selfcheck.check_operators(placement, self.dtype)
-            tuning.tune(self.config, self._vision.operator_weights() | self._language.operator_weights(), self.dtype,
-                        placement)
+            tuning.tune(self.config, self.vision_graph.operator_weights() | self.language_graph.operator_weights(),
+                        self.dtype, placement)
         self._caches = {}
-        self._running = None
+        self.running = None
         # The fused operators never read what was not written; zeroing would need a kernel of Paddle's.
         make = self._paddle.empty if self.impl == "fused" else self._paddle.zeros
-        self._make_cache = lambda shape: make(shape, self.dtype)
-        self._no_features = self._features(1)  # bound where no image is used, and not read then
+        self.make_cache = lambda shape: make(shape, self.dtype)
+        self.no_features = self._features(1)  # bound where no image is used, and not read then
         self.load_seconds = time.perf_counter() - start
 
     def _features(self, images):
@@ -76,7 +78,7 @@ class Engine:
 
     def read(self, *names):
         """What was packed as inputs and state, by name, as the device has it now, a list of numpy arrays."""
-        values = self._inputs.read(*names)
+        values = self.inputs.read(*names)
         self.check_waits()
         return values
 
@@ -85,7 +87,7 @@ class Engine:
 
         Both hold the same numbers (infer.image.to_pixels). The next call reuses the tensor's memory.
         """
-        size, inputs = self.config.visual.image_size, self._inputs
+        size, inputs = self.config.visual.image_size, self.inputs
         if self.impl != "fused" or not self.placement.on_gpu:
             return to_pixels(images, size)
         from ops import functional  # imports Paddle
@@ -107,9 +109,9 @@ class Engine:
         """
         features = self._features(len(pixels))
         if isinstance(pixels, np.ndarray):
-            pixels = self._inputs.put("pixels", np.ascontiguousarray(pixels, np.float32))
-        self._vision.bind(pixels=pixels, image_features=features)
-        self._vision.run()
+            pixels = self.inputs.put("pixels", np.ascontiguousarray(pixels, np.float32))
+        self.vision_graph.bind(pixels=pixels, image_features=features)
+        self.vision_graph.run()
         return features
 
     def start(self, prompts, features=None, max_new_tokens=32, stop_tokens=(), logit_columns=None, sampling=None,
@@ -127,8 +129,8 @@ class Engine:
         and logit_columns then count from there. Images are told apart by the identity of their features' list items.
         Raises UserError for an empty or too long prompt, tokens outside the vocabulary, and images that do not match.
         """
-        self._running = Generation(self, prompts, features, max_new_tokens, stop_tokens, logit_columns, sampling, cache)
-        return self._running
+        self.running = Generation(self, prompts, features, max_new_tokens, stop_tokens, logit_columns, sampling, cache)
+        return self.running
 
     def generate(self, prompts, features=None, max_new_tokens=32, stop_tokens=(), sampling=None):
         """Generation of a whole batch: a list of new token ids per prompt, the stop token included."""
@@ -143,14 +145,14 @@ class Engine:
         for batch, tensors in self._caches.items():
             self._caches[batch] = [make(cache.shape).astype(cache.dtype) for cache in tensors]
 
-    def _cache(self, batch, slots):
+    def caches(self, batch, slots):
         """The two KV caches for a batch, kept between generations."""
         config = self.config
         tensors = self._caches.get(batch)
         if tensors is None or tensors[0].shape[3] < slots:
             self._caches.clear()
             shape = [config.num_hidden_layers, batch, config.num_attention_heads, slots, config.kv_channels]
-            self._caches[batch] = tensors = [self._make_cache(shape) for _ in range(2)]
+            self._caches[batch] = tensors = [self.make_cache(shape) for _ in range(2)]
         return tensors
 
 

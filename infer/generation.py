@@ -22,7 +22,7 @@ class Generation:
     """
 
     def __init__(self, engine, prompts, features, max_new_tokens, stop_tokens, logit_columns, sampling, cache):
-        self._engine, self._graph, self._max_new_tokens = engine, engine._language, max_new_tokens
+        self._engine, self._graph, self._max_new_tokens = engine, engine.language_graph, max_new_tokens
         self._launched, self.reused, self._cache = 0, 0, cache
         prompts = _checked_prompts(engine.config, prompts, max_new_tokens)
         features = [] if features is None else features
@@ -32,13 +32,13 @@ class Generation:
         if cache is not None:
             prompts, features, image_starts = self._leave_out_reused(prompts, features, image_starts, frequencies)
         packed = self._pack(prompts, image_starts, frequencies, stop_tokens, logit_columns, sampling)
-        self._bind(packed, features if image_starts else engine._no_features)
+        self._bind(packed, features if image_starts else engine.no_features)
 
     def _leave_out_reused(self, prompts, features, image_starts, frequencies):
         """(prompts, features, image_starts) without what the cache holds already of the one prompt; sets `reused`."""
         config, cache = self._engine.config, self._cache
         (prompt,) = (array.tolist() for array in prompts)
-        cache.reserve(len(prompt) + self._max_new_tokens, config, self._engine._make_cache)
+        cache.reserve(len(prompt) + self._max_new_tokens, config, self._engine.make_cache)
         self.reused = cache.reusable(prompt, features, frequencies, config.image_start_id)
         images = sum(column < self.reused for _, column in image_starts)
         # What comes after the reused part is overwritten, and known again once the prefill has run.
@@ -57,7 +57,7 @@ class Generation:
         if logit_columns is None:
             logit_columns = [[length - 1] for length in lengths]
         # What depends on the prompt's length comes last: the memory of the rest stays, whatever the prompt.
-        return self._engine._inputs.pack(
+        return self._engine.inputs.pack(
             positions=np.full([batch], self.reused, np.int32), next_tokens=np.zeros([batch, 1], np.int64),
             decode_lengths=np.ones([batch], np.int32), decode_logit_columns=np.zeros([batch, 1], np.int32),
             decode_image_starts=np.array(NO_IMAGE, np.int32), inv_freq=frequencies,
@@ -71,10 +71,10 @@ class Generation:
         """Bind what the prefill reads, and keep what takes its place in decode steps; features on the host wait."""
         batch, columns = packed["tokens"].shape
         slots = -(-(columns + self._max_new_tokens) // SLOT_ROUNDING) * SLOT_ROUNDING
-        k_cache, v_cache = self._engine._cache(batch, slots) if self._cache is None else self._cache.tensors
+        k_cache, v_cache = self._engine.caches(batch, slots) if self._cache is None else self._cache.tensors
         self._decode_inputs = {"tokens": packed["next_tokens"], "lengths": packed["decode_lengths"],
                                "logit_columns": packed["decode_logit_columns"],
-                               "image_features": self._engine._no_features,
+                               "image_features": self._engine.no_features,
                                "image_starts": packed["decode_image_starts"]}
         inputs = {name: tensor for name, tensor in packed.items() if name in self._graph.inputs}
         if isinstance(features, list) and len(features) == 1:
@@ -87,7 +87,7 @@ class Generation:
     def prefill(self):
         """Send the prompts, run them and choose each row's first token."""
         self._check_running(prefilled=False)
-        self._engine._inputs.send()
+        self._engine.inputs.send()
         if self._unsent is not None:
             self._graph.bind(image_features=_one_tensor(self._engine, self._unsent))
         self._graph.run()
@@ -158,7 +158,7 @@ class Generation:
         return logits
 
     def _check_running(self, prefilled=True):
-        if self._engine._running is not self:
+        if self._engine.running is not self:
             raise RuntimeError("another generation was started on this engine: it has taken over this one's memory")
         if bool(self._launched) is not prefilled:  # the memory holds nothing of this one before, and no prompt after
             raise RuntimeError("a generation begins with `prefill`, and has one only")
@@ -168,13 +168,13 @@ def _one_tensor(engine, features):
     """Image features, numpy or a list of parts, as one tensor on the device; several parts pass through the host."""
     if isinstance(features, list):
         features = np.concatenate([part if isinstance(part, np.ndarray) else part.numpy() for part in features])
-    return engine._inputs.put("image_features", features)
+    return engine.inputs.put("image_features", features)
 
 
 def _sampling_input(engine, sampling, prompts):
     """The graph's `sampling` input by name, as numpy; empty for a graph without one."""
     samplings = [GREEDY] * len(prompts) if sampling is None else list(sampling)
-    if "sampling" not in engine._language.inputs:
+    if "sampling" not in engine.language_graph.inputs:
         refuse_drawing(samplings)
         return {}
     if all(each.greedy for each in samplings):

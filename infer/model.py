@@ -126,12 +126,12 @@ class QwenVL:
             refuse_drawing([sampling])
         ids = [self.tokenizer.end_of_text] if ends is None else list(ends)
         for token in [stop] if isinstance(stop, str) else stop:
-            found = self.tokenizer.encode(token) if isinstance(token, str) else [token]
-            if len(found) != 1:
-                raise UserError(f"stop={token!r} is {len(found)} tokens: give texts of one token each, or ids")
-            if not 0 <= found[0] < self.config.vocab_size:
+            token_ids = self.tokenizer.encode(token) if isinstance(token, str) else [token]
+            if len(token_ids) != 1:
+                raise UserError(f"stop={token!r} is {len(token_ids)} tokens: give texts of one token each, or ids")
+            if not 0 <= token_ids[0] < self.config.vocab_size:
                 raise UserError(f"stop={token!r} lies outside the vocabulary of {self.config.vocab_size}")
-            ids += found
+            ids += token_ids
         return Settings(max_new_tokens, sampling, tuple(ids))
 
     def prepare(self, prompt: str, images: Files, settings: Settings) -> tuple[list[int], list]:

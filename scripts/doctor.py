@@ -78,19 +78,19 @@ def wheels(python):
 
 def pins():
     """{package: version} of requirements.txt."""
-    found = re.findall(r"^([\w-]+)==(\S+)", read(ROOT / "requirements.txt"), re.MULTILINE)
-    return {name.lower().replace("_", "-"): version for name, version in found}
+    pairs = re.findall(r"^([\w-]+)==(\S+)", read(ROOT / "requirements.txt"), re.MULTILINE)
+    return {name.lower().replace("_", "-"): version for name, version in pairs}
 
 
-def unmet(found, gpu):
+def unmet(installed, gpu):
     """Packages of requirements.txt that are missing or of another version, as texts."""
     faults = []
     for name, version in pins().items():
-        if name == "paddlepaddle" and ("paddlepaddle-gpu" in found or gpu):
+        if name == "paddlepaddle" and ("paddlepaddle-gpu" in installed or gpu):
             name = "paddlepaddle-gpu"
-        has = found.get(name, "").split("+")[0]
-        if has != version:
-            faults.append(f"{name} {has or 'missing'} instead of {version}")
+        version_here = installed.get(name, "").split("+")[0]
+        if version_here != version:
+            faults.append(f"{name} {version_here or 'missing'} instead of {version}")
     return faults
 
 
@@ -115,15 +115,15 @@ def raised(check, *arguments):
     return None
 
 
-def gpu_fault(cards, found, torch_found, served):
-    """Why DEVICE=gpu will not work, or None; `found` and `torch_found` are the wheels of both interpreters."""
+def gpu_fault(cards, installed, torch_installed, cuda_paths):
+    """Why DEVICE=gpu will not work, or None; `installed` and `torch_installed` are the wheels of both interpreters."""
     if not cards:
         return "no NVIDIA GPU answers to nvidia-smi: use DEVICE=cpu"
-    if "paddlepaddle-gpu" not in found:
+    if "paddlepaddle-gpu" not in installed:
         return NO_GPU_WHEEL
-    if torch_found.get("torch", "").endswith("+cpu"):
-        return f"torch {torch_found['torch']} is a build for the CPU: make setup DEVICE=gpu"
-    return raised(cuda_libraries.check, served)
+    if torch_installed.get("torch", "").endswith("+cpu"):
+        return f"torch {torch_installed['torch']} is a build for the CPU: make setup DEVICE=gpu"
+    return raised(cuda_libraries.check, cuda_paths)
 
 
 def model():
@@ -141,18 +141,19 @@ def model():
                      for shape in parameter_shapes(config, graph).values())
 
 
-def operators(found, card):
+def operators(installed, card):
     """(fault, what is built, device) of the operator library: texts, fault None where it is for this machine, and
     "cpu", or "gpu" where it has kernels for one.
 
-    found: the interpreter's wheels; card: compute capability (major, minor) of the GPU, None if none can be used.
+    installed: the interpreter's wheels; card: compute capability (major, minor) of the GPU, None if none can be used.
     """
     library = Path(os.environ.get("QWEN_VL_OPS") or ROOT / "build" / "ops" / "cpu" / "libqwen_vl_ops.so")
     if not library.is_file():
         return "not built", None, "cpu"
     built = target.read(library)
     device = "gpu" if card and built.get("architectures") else "cpu"
-    wheel = next((f"{name} {found[name]}" for name in ("paddlepaddle-gpu", "paddlepaddle") if name in found), None)
+    wheel = next((f"{name} {installed[name]}" for name in ("paddlepaddle-gpu", "paddlepaddle") if name in installed),
+                 None)
     fault = target.fault(built, wheel, card if device == "gpu" else None)
     if fault is None and built["sources"] != source_version():
         fault = "was built from other sources"
@@ -212,29 +213,29 @@ def main():
     show("GPU driver", driver and f"runs CUDA {driver[0]}.{driver[1]} and older")
 
     print("Environment")
-    found = wheels(python)
+    installed = wheels(python)
     for name in SHOWN:
         if name in ("torch", "transformers") and torch_python != python:
             continue
-        if name.lower() in found or name != "paddlepaddle-gpu":
-            show(name, found.get(name.lower(), "not installed"))
-    torch_found = wheels(torch_python) if torch_python != python else found
+        if name.lower() in installed or name != "paddlepaddle-gpu":
+            show(name, installed.get(name.lower(), "not installed"))
+    torch_installed = wheels(torch_python) if torch_python != python else installed
     if torch_python != python:
-        show("torch", torch_found.get("torch", "not installed"))
-        show("transformers", torch_found.get("transformers", "not installed"))
-    served = libraries(python) if gpu_wanted or "paddlepaddle-gpu" in found else {}
-    for name, path in served.items():
+        show("torch", torch_installed.get("torch", "not installed"))
+        show("transformers", torch_installed.get("transformers", "not installed"))
+    cuda_paths = libraries(python) if gpu_wanted or "paddlepaddle-gpu" in installed else {}
+    for name, path in cuda_paths.items():
         show(name, path or "missing")
     setup_fault = compiler_fault or (raised(cuda_libraries.check_driver) if gpu_wanted else None)
     needed = DISK_FOR_SETUP["gpu" if gpu_wanted else "cpu"]
-    if not found:
+    if not installed:
         if not interpreter:
             setup_fault = "no Python 3.11 or 3.12 with venv: apt install python3.11-venv (or python3.12-venv)"
         elif free < needed:
             setup_fault = f"{free / GIB:.1f} GiB of disk are free, {needed / GIB:.0f} are needed"
-    differs = unmet(found, gpu_wanted) if python == torch_python else []
+    differs = unmet(installed, gpu_wanted) if python == torch_python else []
     environment_fault = None
-    if not found:
+    if not installed:
         environment_fault = "no packages yet: make setup (every target runs it by itself)"
     elif differs:
         environment_fault = f"{'; '.join(differs[:3])}{' …' * (len(differs) > 3)}: make setup"
@@ -247,10 +248,12 @@ def main():
                        "are available: use a smaller PRESET=")
     else:
         model_fault = None
-    no_gpu = gpu_fault(cards, found, torch_found, served)
+    no_gpu = gpu_fault(cards, installed, torch_installed, cuda_paths)
 
     card = None if no_gpu else tuple(map(int, cards[0].rpartition(",")[2].split(".")))
-    ops_fault, ops, device = operators(found, card) if found else ("cannot be checked without packages", None, "cpu")
+    ops_fault, ops, device = "cannot be checked without packages", None, "cpu"
+    if installed:
+        ops_fault, ops, device = operators(installed, card)
     show("operators", ops or ops_fault)
     check_fault = None
     if ops:
@@ -263,7 +266,7 @@ def main():
     print("What will work")
     making = operators_fault or blocked
     running = making or model_fault
-    stock_fault = None if "paddlepaddle-gpu" in found else NO_GPU_WHEEL
+    stock_fault = None if "paddlepaddle-gpu" in installed else NO_GPU_WHEEL
     verdict = {
         "setup": setup_fault, "ops": compiler_fault or blocked,
         "check": blocked, "checkpoint": blocked, "convert": blocked,

@@ -94,8 +94,8 @@ def copies(engine, monkeypatch):
     noted(type(paddle.zeros([1]).get_tensor()), "set", "copy")
     noted(paddle, "to_tensor", "copy")
     noted(paddle.Tensor, "numpy", "fetched")
-    noted(engine._language, "run", "language graph")
-    noted(engine._vision, "run", "vision graph")
+    noted(engine.language_graph, "run", "language graph")
+    noted(engine.vision_graph, "run", "vision graph")
     return log
 
 

@@ -54,7 +54,7 @@ def calls(monkeypatch):
 def model(exported_tiny):
     """(config, weights) of an engine."""
     engine = Engine(exported_tiny, CPU)
-    return engine.config, engine._vision.operator_weights() | engine._language.operator_weights()
+    return engine.config, engine.vision_graph.operator_weights() | engine.language_graph.operator_weights()
 
 
 def test_every_rung_is_run(model, kernels, calls):

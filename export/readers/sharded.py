@@ -18,25 +18,25 @@ def places(index_path):
         index = json.loads(source.read(0, source.size).tobytes())
     except (ValueError, RecursionError) as e:
         raise UserError(f"{index_path} is not valid JSON ({type(e).__name__})") from None
-    named = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(named, dict) or not named or not all(isinstance(v, str) for v in named.values()):
+    shard_of = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(shard_of, dict) or not shard_of or not all(isinstance(v, str) for v in shard_of.values()):
         raise UserError(f"{index_path} has no weight_map of tensor names to file names")
-    for shard in sorted(set(named.values())):
+    for shard in sorted(set(shard_of.values())):
         if shard in ("", ".", "..") or Path(shard).name != shard or "\\" in shard or "\0" in shard:
             raise UserError(f"{index_path} names {shard[:200]!r}: a shard must be a file beside its index")
-    return named
+    return shard_of
 
 
 def read(index_path, read_file):
     """Tensors named by `index_path`, each shard opened with `read_file`; raises UserError."""
-    named, wanted, tensors = places(index_path), {}, {}
-    for name, shard in named.items():
+    shard_of, wanted, tensors = places(index_path), {}, {}
+    for name, shard in shard_of.items():
         wanted.setdefault(shard, []).append(name)
     for shard in sorted(wanted):  # of each only what is named is kept: any number of shards may hold any number more
-        found = read_file(Path(index_path).parent / shard)
-        tensors |= {name: found[name] for name in wanted[shard] if name in found}
-    absent = [name for name in named if name not in tensors]
+        in_shard = read_file(Path(index_path).parent / shard)
+        tensors |= {name: in_shard[name] for name in wanted[shard] if name in in_shard}
+    absent = [name for name in shard_of if name not in tensors]
     if absent:
         raise UserError(f"{index_path}: {plural(len(absent), 'tensor')} missing in the shard named, such as "
                         f"{absent[0][:200]!r}")
-    return {name: tensors[name] for name in named}
+    return {name: tensors[name] for name in shard_of}

@@ -48,7 +48,7 @@ def host_milliseconds(engine, features, between):
 
     Nothing is launched: what the graph leaves in the host's caches and does to the device is in neither.
     """
-    graph, times = engine._language, []
+    graph, times = engine.language_graph, []
     for _ in range(STARTS):
         between()
         engine.synchronize()
