@@ -33,30 +33,22 @@ def further_cases(case, further):
     return [other for other in dict.fromkeys(cases) if other != case]
 
 
-def rounds_of(result, case, requested, done, interrupted):
-    """What provenance says about an arm's rounds in one case."""
-    return {**requested, "done": done, "warmup": len(result.warmup), "warm": is_warm(result.warmup, case.device),
-            "stopped": result.stopped, "interrupted": interrupted}
-
-
-def arm_rows(entry, case, conditions, rounds):
+def arm_rows(entry, case, conditions, case_rounds, config):
     """One arm's rows: all stages of the gated case, then those of further cases that have something to say.
 
     An arm that dropped out keeps the samples it has.
     """
-    requested = conditions["rounds"]
-    interrupted = requested["interrupted"]
-    conditions = {**conditions, "versions": entry.versions,
-                  "rounds": rounds_of(entry, case, requested, entry.rounds, interrupted)}
     rows = []
     for row_case, result in {case: entry, **entry.cases}.items():
-        if row_case != case:
+        if row_case == case:
+            stages, rounds, done = STAGES, conditions["rounds"], entry.rounds
+        else:
+            stages, rounds = CASE_STAGES, {"asked": case_rounds, "interrupted": False}
             done = len(result.samples.get("end_to_end", []))
-            conditions = {**conditions, "rounds": rounds_of(result, row_case, {"asked": rounds}, done, False),
-                          "work": conditions["work_of"][row_case.slug]}
-        stored = {key: value for key, value in conditions.items() if key != "work_of"}
-        stored["work"] = {**conditions["work"], **entry.work}
-        for stage in STAGES if row_case == case else CASE_STAGES:
+        stored = {**conditions, "versions": entry.versions, "work": {**work(row_case, config), **entry.work},
+                  "rounds": {**rounds, "done": done, "warmup": len(result.warmup), "stopped": result.stopped,
+                             "warm": is_warm(result.warmup, case.device)}}
+        for stage in stages:
             samples = result.samples.get(stage, [])
             if stage in OPTIONAL and not samples:
                 continue
@@ -114,9 +106,7 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
                                     gpu)
     if before:
         before(case, conditions)
-    conditions["work"] = work(case, config)
-    conditions["work_of"] = {other.slug: work(other, config) for other in others}
-    rounds = conditions["rounds"] = {"asked": limits.rounds, "budget_s": limits.budget, "interrupted": False}
+    conditions["rounds"] = {"asked": limits.rounds, "budget_s": limits.budget, "interrupted": False}
     if memory is None and case.device == "gpu":
         memory = DeviceMemory(environment=card.seen_by(sources.environment.values()))
     with (tempfile.TemporaryDirectory(prefix="bench-") as scratch, progress or Progress() as progress,
@@ -136,15 +126,15 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
                 measure_group(contest, session, case, others, judge, memory if sequential else None, config, stopping)
                 contest.close_group()
                 if sequential and store:
-                    store(options.out, *results_of(contest, case, conditions, options, judge))
+                    store(options.out, *results_of(contest, case, conditions, options, judge, config))
         except KeyboardInterrupt:
-            rounds["interrupted"] = True
+            conditions["rounds"]["interrupted"] = True
             progress.note("interrupted: keeping what was measured")
         for entry in contest.entries:
             if entry.status != "ok":
                 progress.note(f"{entry.name}: {entry.status}: {entry.reason}")
         conditions["during"] = sampler.summary()
-        return results_of(contest, case, conditions, options, judge)
+        return results_of(contest, case, conditions, options, judge, config)
 
 
 def measure_group(contest, session, case, others, judge, memory, config, stopping):
@@ -177,10 +167,11 @@ def measure_group(contest, session, case, others, judge, memory, config, stoppin
                              further.case_arms or session.options.arms, further.case_budget)
 
 
-def results_of(contest, case, conditions, options, judge):
+def results_of(contest, case, conditions, options, judge, config):
     """(rows, accuracy) of what is there by now."""
     further = options.further
-    rows = [row for entry in contest.entries for row in arm_rows(entry, case, conditions, further.case_rounds)]
+    rows = [row for entry in contest.entries
+            for row in arm_rows(entry, case, conditions, further.case_rounds, config)]
     return rows, {
         "reference": judge.name, "dtype": case.dtype, "scale": judge.scale,
         "arms": {entry.name: entry.accuracy for entry in contest.entries},
