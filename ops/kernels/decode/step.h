@@ -66,7 +66,7 @@ typedef struct QwenVlDecodeArgs {
 
   // 1: the matrices (qkv, out, gate_up, down, lm_head) are in E5M7 (e5m7.h); T is float16, `hidden` and `mlp_width` are
   // multiples of 128.
-  int32_t e5m7;
+  int32_t format;
 
   // For tests and measurements; 0: the library's choice (tuning.h). Stages of the ring in shared memory, 3 or more
   // and no more than fit; rows of stages that may be on their way while a block multiplies, and while blocks exchange
