@@ -7,7 +7,7 @@
 #include "ops/kernels/decode/multiply.cuh"
 #include "ops/kernels/decode/sampling.cuh"
 
-namespace decode {
+namespace qwen {
 
 // Per-row constants of the step, by the computing warps.
 __device__ void begin_step(const Params& p, BlockState& block, float* rotary) {
@@ -28,7 +28,7 @@ __device__ void begin_step(const Params& p, BlockState& block, float* rotary) {
     reinterpret_cast<float2*>(rotary)[i] = make_float2(cosine, sine);
   }
   sync_compute();
-  if (a.layers > 0) named_barrier_arrive<kBegunBarrier, kThreads>();
+  if (a.layers > 0) named_arrive(kBegunBarrier, kThreads);
 }
 
 // The tokens' embeddings, or the rows given instead, become the residual.
@@ -50,7 +50,7 @@ __device__ void embed(const Params& p, Epilogue<T>& epilogue) {
 // Whether weights leave the ring before they are needed. Without bulk copies it is slower: all threads would need the
 // registers. Heads wider than two pieces leave no room for its code in the instruction caches.
 template <int Pieces>
-constexpr bool kTakeAhead = DECODE_BULK_COPY && Pieces <= 2;
+constexpr bool kTakeAhead = QWEN_VL_BULK_COPY && Pieces <= 2;
 
 // The input of product `m`, once all blocks have left their part of it. The out-projection's first weights come from
 // the ring after the cache, so they are taken here.
@@ -149,14 +149,14 @@ __global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant
   if (threadIdx.x == 0) {
     ring.init();
     block.in_flight = p.tuning.in_exchange;
-    qwen::begin_waits(p.given_up);
+    begin_waits(p.given_up);
   }
   __syncthreads();
   if (threadIdx.x >= kComputeThreads) {
-    give_up_registers<kStreamRegisters>();
+    registers_release<kStreamRegisters>();
     stream_step<Share::kE5m7>(p, ring, block.lengths, &block.in_flight);
   } else {
-    take_registers<kComputeRegisters>();
+    registers_take<kComputeRegisters>();
     begin_step(p, block, rotary);
     compute_step<T, Pieces, Share>(p, ring, block, shared + layout.activations,
                                    reinterpret_cast<float*>(shared + layout.reduction), rotary);
@@ -164,24 +164,26 @@ __global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant
   if (given_up().now) outlast_copies();
 }
 
+namespace {  // the host's side
+
 using Kernel = void (*)(Params);
 
 Kernel kernel_of(const QwenVlDecodeArgs& a) {
   const bool narrow = a.head_dim <= 128;
   if (a.e5m7) return narrow ? step_kernel<__half, 2, E5m7Share> : step_kernel<__half, 4, E5m7Share>;
-  if (a.dtype == QWEN_VL_FLOAT16) return narrow ? step_kernel<__half, 2, HalfShare> : step_kernel<__half, 4, HalfShare>;
+  if (a.dtype == kFloat16) return narrow ? step_kernel<__half, 2, HalfShare> : step_kernel<__half, 4, HalfShare>;
   return narrow ? step_kernel<__nv_bfloat16, 2, HalfShare> : step_kernel<__nv_bfloat16, 4, HalfShare>;
 }
 
 // Rows that stand together are of one half of a head.
 bool valid_e5m7(const QwenVlDecodeArgs& a) {
-  const bool layers = a.mlp_width % qwen::kE5m7Columns == 0 && a.head_dim % (2 * qwen::kE5m7Rows) == 0;
-  return a.dtype == QWEN_VL_FLOAT16 && a.hidden % qwen::kE5m7Columns == 0 && (a.layers == 0 || layers) &&
-         (a.hidden_out || a.vocab % qwen::kE5m7Rows == 0);
+  const bool layers = a.mlp_width % kE5m7Columns == 0 && a.head_dim % (2 * kE5m7Rows) == 0;
+  return a.dtype == kFloat16 && a.hidden % kE5m7Columns == 0 && (a.layers == 0 || layers) &&
+         (a.hidden_out || a.vocab % kE5m7Rows == 0);
 }
 
 bool valid(const QwenVlDecodeArgs& a) {
-  return (a.dtype == QWEN_VL_FLOAT16 || a.dtype == QWEN_VL_BFLOAT16) && a.batch > 0 && a.batch <= a.cache_batch &&
+  return (a.dtype == kFloat16 || a.dtype == kBfloat16) && a.batch > 0 && a.batch <= a.cache_batch &&
          a.layers >= 0 && a.heads > 0 && a.head_dim > 0 && a.head_dim <= kMaxHeadDim && a.head_dim % 8 == 0 &&
          a.hidden == a.heads * a.head_dim && a.mlp_width > 0 && a.mlp_width % 8 == 0 && a.vocab > 0 &&
          a.cache_slots > 0 && a.generated_slots >= 0 && a.stop_count >= 0 &&
@@ -250,20 +252,23 @@ cudaError_t launch(const Plan& plan, Params& p, cudaStream_t stream) {
   return cudaLaunchCooperativeKernel(kernel, dim3(blocks), dim3(kThreads), arguments, shared, stream);
 }
 
-}  // namespace decode
+}  // namespace
+}  // namespace qwen
 
 size_t qwen_vl_decode_workspace_bytes(const QwenVlDecodeArgs* args) {
-  decode::Plan plan;
-  if (decode::make_plan(*args, plan) || !qwen_vl_wait_words()) return 0;  // (allocated here, not within a capture)
-  decode::Params p{*args};
-  return decode::place_workspace(p, nullptr, plan.card.multiprocessors);
+  using namespace qwen;
+  Plan plan;
+  if (make_plan(*args, plan) || !qwen_vl_wait_words()) return 0;  // (allocated here, not within a capture)
+  Params p{*args};
+  return place_workspace(p, nullptr, plan.card.multiprocessors);
 }
 
 int qwen_vl_decode_step(const QwenVlDecodeArgs* args, void* workspace, size_t workspace_bytes, cudaStream_t stream) {
-  decode::Plan plan;
-  if (const cudaError_t error = decode::make_plan(*args, plan)) return error;
-  decode::Params p{*args};
-  if (decode::place_workspace(p, static_cast<char*>(workspace), plan.card.multiprocessors) > workspace_bytes) {
+  using namespace qwen;
+  Plan plan;
+  if (const cudaError_t error = make_plan(*args, plan)) return error;
+  Params p{*args};
+  if (place_workspace(p, workspace, plan.card.multiprocessors) > workspace_bytes) {
     return cudaErrorInvalidValue;
   }
   p.given_up = qwen_vl_wait_words();
@@ -272,8 +277,8 @@ int qwen_vl_decode_step(const QwenVlDecodeArgs* args, void* workspace, size_t wo
   for (int i = 0; i < launches; ++i) {
     const int first = static_cast<int>(static_cast<int64_t>(args->batch) * i / launches);
     const int end = static_cast<int>(static_cast<int64_t>(args->batch) * (i + 1) / launches);
-    p.args = decode::rows_of(*args, first, end - first);
-    if (const cudaError_t error = decode::launch(plan, p, stream)) return error;
+    p.args = rows_of(*args, first, end - first);
+    if (const cudaError_t error = launch(plan, p, stream)) return error;
   }
   return cudaSuccess;
 }

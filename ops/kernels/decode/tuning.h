@@ -8,7 +8,7 @@
 
 #include "ops/kernels/decode/step.h"
 
-namespace decode {
+namespace qwen {
 
 struct Card {
   int multiprocessors;
@@ -67,4 +67,4 @@ inline Tuning tune(const Card& card, const QwenVlDecodeArgs& a, int stages, int 
   return t;
 }
 
-}  // namespace decode
+}  // namespace qwen

@@ -4,6 +4,7 @@
 #include "ops/kernels/common/activations.cuh"
 #include "ops/kernels/common/cluster.cuh"
 #include "ops/kernels/common/e5m7.cuh"
+#include "ops/kernels/common/tensor_map.cuh"
 #include "ops/kernels/common/wgmma_shared.cuh"
 
 #if CUDART_VERSION >= 12000
