@@ -34,13 +34,17 @@ struct E5m7Share {
 
     uint32_t words[kE5m7Words];
 
-    __device__ __forceinline__ void load(const char* granule, Place place) {
+    // From a granule's planes and tail, each with this lane's offset.
+    __device__ __forceinline__ void load(const char* planes, const char* tail) {
 #pragma unroll
         for (int p = 0; p < 3; ++p) {
-            const uint4 plane = *reinterpret_cast<const uint4*>(granule + place.planes + p * 64);
+            const uint4 plane = *reinterpret_cast<const uint4*>(planes + p * 64);
             words[4 * p] = plane.x, words[4 * p + 1] = plane.y, words[4 * p + 2] = plane.z, words[4 * p + 3] = plane.w;
         }
-        words[12] = *reinterpret_cast<const uint32_t*>(granule + place.tail);
+        words[12] = *reinterpret_cast<const uint32_t*>(tail);
+    }
+    __device__ __forceinline__ void load(const char* granule, Place place) {
+        load(granule + place.planes, granule + place.tail);
     }
 
     // Pair n as two float16 numbers, kE5m7Scale times the weights; n is known at compile time.

@@ -12,7 +12,7 @@ struct Float16 : Format<kFloat16, true, 16, true> {
     static constexpr std::string_view kName = "float16";
 #ifdef __CUDACC__
     using Value = __half;
-    using Share = decode::HalfShare;
+    using Share = HalfShare;
     using Tiles = HalfTiles<__half>;
 #endif
 };

@@ -3,6 +3,7 @@
 
 #include "ops/kernels/common/activations.cuh"
 #include "ops/kernels/common/cluster.cuh"
+#include "ops/kernels/common/tensor_map.cuh"
 #include "ops/kernels/common/wgmma_shared.cuh"
 #include "ops/kernels/products/tile.cuh"
 
