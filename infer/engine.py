@@ -13,7 +13,7 @@ from infer.inputs import DeviceInputs
 from infer.prompt import image_spans
 from infer.rope import inverse_frequencies
 from infer.sampling import Sampling, records
-from ops import cuda_libraries
+from ops import cuda_libraries, formats
 from ops.framework import import_paddle
 from ops.weights import decode_bytes, weights_bytes
 
@@ -173,9 +173,8 @@ class Engine:
 def to_float32(tensor):
     """A tensor on any device, also in bfloat16, as a float32 numpy array. The cast is done on the host."""
     array = tensor.numpy()
-    if array.dtype == np.uint16:  # bfloat16: the upper half of a float32
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    return array.astype(np.float32)
+    (kept,) = (kept for kept in formats.plain().values() if kept.storage == array.dtype)
+    return kept.unpack(array)
 
 
 class Generation:

@@ -27,6 +27,15 @@ class E5m7(Packed):
     def packer(self, device):
         return DevicePacker()
 
+    def pack_on_device(self, kernels, values, to, rows, columns, failed, stream=None):
+        """Pack float16 [rows, columns] at the device address `values` to the address `to`, by the library `kernels`,
+        and add the number of weights that cannot be packed to the int at `failed`."""
+        status = kernels.qwen_vl_e5m7_pack(
+            ctypes.c_void_p(values), ctypes.c_void_p(to), ctypes.c_longlong(rows), ctypes.c_longlong(columns),
+            ctypes.c_void_p(failed), ctypes.c_void_p(stream))
+        if status != 0:
+            raise RuntimeError(f"qwen_vl_e5m7_pack failed with status {status}")
+
 
 FORMAT = E5m7()
 
@@ -46,15 +55,6 @@ def _kernels():
     from ops import library  # imports Paddle
 
     return ctypes.CDLL(str(library.path()))
-
-
-def pack_on_device(kernels, values, to, rows, columns, failed, stream=None):
-    """Pack float16 [rows, columns] at the device address `values` to the address `to`, by the library `kernels`, and
-    add the number of weights that cannot be packed to the int at `failed`."""
-    status = kernels.qwen_vl_e5m7_pack(*map(ctypes.c_void_p, (values, to)), *map(ctypes.c_longlong, (rows, columns)),
-                                       *map(ctypes.c_void_p, (failed, stream)))
-    if status != 0:
-        raise RuntimeError(f"qwen_vl_e5m7_pack failed with status {status}")
 
 
 def slices(rows, columns):
@@ -90,7 +90,7 @@ class DevicePacker(Packer):
         """Pack rows of a matrix to an address; returns whether all could be."""
         self._staging.get_tensor().set(values, self._place)
         # Paddle copies on CUDA's default stream (null): so the kernel comes after one copy and before the next.
-        pack_on_device(self._kernels, self._staging.data_ptr(), to, *values.shape, self._failed.data_ptr())
+        FORMAT.pack_on_device(self._kernels, self._staging.data_ptr(), to, *values.shape, self._failed.data_ptr())
         return int(self._failed.numpy()[0]) == 0
 
     def close(self):
