@@ -1,7 +1,6 @@
 """Weight formats stay in their folders: where their names may stand, and what each of them keeps."""
 
 import re
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,46 +13,35 @@ ROOT = Path(__file__).parents[1]
 REGISTRY = "ops/formats/registry.h"
 # Types of other programs' files, which are more than the formats.
 FOREIGN = re.compile(r"export/(stored\.py|readers/)")
-SOURCES = re.compile(r"(core|ops|export|infer|bench|scripts|tests)/|Makefile$")
+PROGRAMS = ("core", "ops", "export", "infer", "bench", "scripts")
 PACKED = pytest.mark.parametrize("kept", [kept.name for kept in formats.packed()])
 
 
-def texts():
-    """{path: text} of the files in git's index or beside them, results left out."""
-    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True,
-                            capture_output=True, text=True).stdout.splitlines()
-    found = {}
-    for name in listed:
-        if not name.startswith("results/") and (ROOT / name).is_file():
-            content = (ROOT / name).read_bytes()
-            if b"\0" not in content:
-                found[name] = content.decode(errors="replace")
-    return found
-
-
-def standing(pattern, among, kept, flags=re.IGNORECASE):
-    """Files of sources whose name matches `among` in which `pattern` stands, but for the format's own folders."""
-    return sorted(name for name, text in texts().items()
-                  if among.match(name) and f"/formats/{kept}/" not in name and re.search(pattern, text, flags))
+def standing(pattern, folders, kept, flags=re.IGNORECASE):
+    """Files below the folders in which `pattern` stands, but for the format's own ones."""
+    names = [path.relative_to(ROOT).as_posix() for folder in folders for path in (ROOT / folder).rglob("*")
+             if path.is_file() and path.suffix not in (".pyc", ".npz", ".safetensors")]
+    return sorted(name for name in [*names, "Makefile"] if f"/formats/{kept}/" not in name
+                  and re.search(pattern, (ROOT / name).read_text(encoding="utf-8"), flags))
 
 
 @PACKED
 def test_a_packed_format_is_named_in_the_registry_alone(kept):
     """And in docs and results, which are no sources; its tests are in tests/formats/<name>."""
-    assert standing(re.escape(kept), SOURCES, kept) == [REGISTRY]
+    assert standing(re.escape(kept), [*PROGRAMS, "tests"], kept) == [REGISTRY]
 
 
 @PACKED
 def test_the_bits_of_a_packed_format_are_counted_in_its_folder(kept):
     bits = formats.get(kept).bits
-    assert standing(rf"\b{bits}\b.{{0,12}}\bbits?\b|\bbits?\b.{{0,12}}\b{bits}\b|\? *{bits} *:", SOURCES, kept) == []
+    assert standing(rf"\b{bits}\b.{{0,12}}\bbits?\b|\bbits?\b.{{0,12}}\b{bits}\b|\? *{bits} *:", [*PROGRAMS, "tests"], kept) == []
 
 
 @pytest.mark.parametrize("kept", formats.plain())
 def test_how_a_plain_format_is_stored_is_said_in_its_folder(kept):
     """The types' names are everywhere, as those of activations; tables of their bits, bytes and NumPy types are not."""
     table = rf"""["']{kept}["']: *(["'][<|>=]?[fu]\d|np\.|0x|\d+ *[,}}\]])"""
-    found = standing(table, re.compile(r"(core|ops|export|infer|bench|scripts)/"), kept, re.NOFLAG)
+    found = standing(table, PROGRAMS, kept, re.NOFLAG)
     assert [name for name in found if not FOREIGN.match(name)] == []
 
 
