@@ -16,7 +16,8 @@ from bench.results import check_writable, store_rows, write_results
 from bench.schema import CASE_STAGES, OPTIONAL, STAGES, Case, Row
 from bench.session import Session, read_inputs, watched_gpu
 from bench.stopping import Stopping, is_warm
-from bench.work import decode_bytes, weights_bytes, work
+from bench.work import work
+from ops.weights import decode_bytes, weights_bytes
 
 MEMORY_SHARE = 0.8   # of the device that arms loaded together may fill with weights
 

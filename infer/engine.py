@@ -11,17 +11,20 @@ from infer.generation import Generation
 from infer.graph import Graph, Manifest
 from infer.image import NORMALISED, resize_table, resizes_columns_first, to_pixels, to_rgb
 from infer.inputs import DeviceInputs
-from ops import cuda_libraries
+from ops import cuda_libraries, formats
 from ops.framework import devices, import_paddle
+from ops.weights import decode_bytes, weights_bytes
 
 
 class Engine:
     """An exported model, ready to run.
 
     Attributes: config (ModelConfig), dtype and impl (str), placement (Placement), load_seconds (float), weights (str:
-    how the language model's are kept, the dtype or "e5m7", see docs/inference.md). What a Generation works with:
-    language_graph (Graph), inputs (DeviceInputs), make_cache(shape), caches(batch, slots), no_features (a tensor that
-    stands where no image is used), running (the Generation whose memory it is).
+    the format of the language model's matrices, see docs/inference.md), weights_bytes and step_bytes (of all weights,
+    and of those that a decode step reads).
+    What a Generation works with: language_graph (Graph), inputs (DeviceInputs), make_cache(shape),
+    caches(batch, slots), no_features (a tensor that stands where no image is used), running (the Generation whose
+    memory it is).
     """
 
     def __init__(self, exported, placement, pack=True):
@@ -47,10 +50,12 @@ class Engine:
             raise UserError(f"the two graphs in {exported} come from different exports: run `make export` again")
         self.config, self.dtype, self.impl = language.config, language.dtype, language.impl
         self.weights = self.language_graph.weights
+        self.weights_bytes = weights_bytes(self.config, self.weights)
+        self.step_bytes = decode_bytes(self.config, self.weights)
         if placement.on_gpu and self.impl == "fused":
             selfcheck.check_operators(placement, self.dtype)
             tuning.tune(self.config, self.vision_graph.operator_weights() | self.language_graph.operator_weights(),
-                        self.dtype, placement)
+                        self.dtype, placement, self.weights)
         self._caches = {}
         self.running = None
         # The fused operators never read what was not written; zeroing would need a kernel of Paddle's.
@@ -159,6 +164,5 @@ class Engine:
 def to_float32(tensor):
     """A tensor on any device, also in bfloat16, as a float32 numpy array. The cast is done on the host."""
     array = tensor.numpy()
-    if array.dtype == np.uint16:  # bfloat16: the upper half of a float32
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    return array.astype(np.float32)
+    (kept,) = (kept for kept in formats.plain().values() if kept.storage == array.dtype)
+    return kept.unpack(array)

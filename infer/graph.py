@@ -11,10 +11,10 @@ import psutil
 from core.config import ModelConfig
 from core.errors import UserError
 from core.files import file_hash
-from infer.parameters import load_packed, load_parameters
+from infer.parameters import load_packed, load_parameters, weights_as_inputs
+from ops import formats
 from ops.framework.predictor import Predictor
-from ops.framework.programs import parameters_as_inputs
-from ops.weights import PACKED, STAGES
+from ops.weights import MATRICES, STAGES, parameter_shapes, tensor_names
 
 SCHEMA = 3
 MAX_MANIFEST_BYTES = 1 << 20
@@ -75,14 +75,14 @@ class Manifest:
 class Graph:
     """A loaded graph. Inputs are bound to Paddle tensors without a copy; state tensors keep the graph's writes.
 
-    Attributes: manifest (Manifest), inputs (names), load_seconds (float), weights (str: the dtype, or "e5m7": float16
-    with the matrices in 13 bits).
+    Attributes: manifest (Manifest), inputs (names), load_seconds (float), weights (str: the format of its
+    matrices, of ops.formats).
     """
 
     def __init__(self, folder, placement, pack=True):
         """Check and load `folder` (one exported graph) on a device.
 
-        pack: keep the language model's matrices in 13 bits, without loss, where graph, weights and device allow it.
+        pack: keep the language model's matrices in a packed format where graph, weights and device allow it.
         """
         start = time.perf_counter()
         self.manifest = Manifest(folder)
@@ -104,26 +104,25 @@ class Graph:
                                 f"here is {built}: run `make export` again")
         threads = 1 if placement.on_gpu else cpu_threads()
         model, parameters = (self.manifest.folder / name for name in ("model.pdmodel", "model.pdiparams"))
+        self.weights, tensors, weights = self.manifest.dtype, {}, []
         if self.manifest.impl == "fused":
-            program, weights = parameters_as_inputs(model.read_bytes())
+            tensors = self._load(parameters, placement, pack)
+            program, weights = weights_as_inputs(model.read_bytes(), formats.get(self.weights))
             self._predictor = Predictor(program, None, placement, threads, fuse=False)
         else:
-            weights = []
             self._predictor = Predictor(model, parameters, placement, threads)
         self.inputs = frozenset(self._predictor.inputs) - frozenset(weights)
-        self.weights = self.manifest.dtype
-        if weights:
-            self.bind(**self._load(parameters, weights, placement, pack))
+        self.bind(**tensors)
         self.load_seconds = time.perf_counter() - start
 
-    def _load(self, path, names, placement, pack):
+    def _load(self, path, placement, pack):
         """The weights as tensors by name; says in `weights` how they are kept."""
-        if pack and placement.on_gpu and (self.manifest.graph, self.manifest.dtype) == ("language", "float16"):
-            from ops import e5m7  # imports Paddle
-
-            if e5m7.is_read_here() and self.manifest.config.kv_channels % e5m7.HEAD_DIM == 0:
-                tensors, packed = load_packed(path, names, placement, e5m7.Packer(placement))
-                self.weights = PACKED if packed else self.weights
+        config, graph = self.manifest.config, self.manifest.graph
+        names = sorted(parameter_shapes(config, graph))
+        for kept in formats.packed(self.manifest.dtype) if pack and graph == "language" else ():
+            tensors = kept.is_usable(config, placement) and load_packed(path, names, placement, kept)
+            if tensors:
+                self.weights = kept.name
                 return tensors
         return load_parameters(path, names, placement)
 
@@ -133,8 +132,15 @@ class Graph:
             self._predictor.bind(name, tensor)
 
     def operator_weights(self):
-        """The weights of a fused graph as they are bound: {operator: {role: tensor}}, roles in the operators' order."""
-        return {operator: {role: self._predictor.bound(f"{operator}.{role}") for role in roles(self.manifest.config)}
+        """The weights of a fused graph as they are bound: {operator: weights as ops.functional takes them}."""
+        kept = formats.get(self.weights)
+
+        def bound(name):
+            packed = name in MATRICES and kept.name != self.manifest.dtype
+            tensors = [self._predictor.bound(part) for part in (tensor_names(name, kept) if packed else [name])]
+            return tensors if packed else tensors[0]
+
+        return {operator: {role: bound(f"{operator}.{role}") for role in roles(self.manifest.config)}
                 for operator, roles in STAGES[self.manifest.graph].items()}
 
     def run(self):

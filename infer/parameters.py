@@ -4,36 +4,43 @@ Paddle Inference takes 1.5 to 1.9 s/GB for it on a GPU (measured with 2.6.2). A 
 once, runs as fast, and the copies from the mapped file go at the speed of the bus.
 """
 
+import contextlib
 import mmap
 
 from core.errors import UserError
-from ops.framework.programs import read_parameter
+from ops.framework.programs import parameters_as_inputs, read_parameter
 from ops.framework.tensors import upload
-from ops.weights import MATRICES
+from ops.weights import EXTRA, FORMAT, MATRICES, tensor_names
 
 
-def load_packed(path, names, placement, packer):
-    """({name: tensor}, whether packed) as `load_parameters` gives them: with MATRICES packed by `packer`, an
-    ops.e5m7.Packer that is closed then, if it packs all of them, else as they are in the file."""
-    packed = load_parameters(path, names, placement, packer.pack)
-    packer.close()
-    return (load_parameters(path, names, placement), False) if packed is None else (packed, True)
+def weights_as_inputs(program, kept):
+    """Rewrite a serialized program: its parameters become inputs, with MATRICES in the Format `kept`. Returns it with
+    the names of these inputs, sorted."""
+    added = [(matrix, tensor_names(matrix, kept)[1:]) for matrix in MATRICES if kept.extra]
+    return parameters_as_inputs(program, [(FORMAT, kept.name)], EXTRA, added)
 
 
-def load_parameters(path, names, placement, pack=None):
+def load_packed(path, names, placement, kept):
+    """What `load_parameters` gives, with MATRICES in the Packed format `kept`; None if one of them cannot be."""
+    with contextlib.closing(kept.packer(placement)) as packer:
+        return load_parameters(path, names, placement, kept, packer)
+
+
+def load_parameters(path, names, placement, kept=None, packer=None):
     """Tensors on a device from a .pdiparams file that holds `names` in this order: {name: tensor}.
 
-    pack: makes the tensors of MATRICES from numpy arrays; as soon as it returns None for one, so does this function.
-    Raises UserError for a file that ends early or holds anything else.
+    packer: makes the tensors of MATRICES, in the format `kept`, from numpy arrays; as soon as it returns None for one,
+    so does this function. Raises UserError for a file that ends early or holds anything else.
     """
     with open(path, "rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # closed with the last array over it
     tensors = {}
     for name, values in _stored(path, mapped, names):
-        if pack is not None and name in MATRICES:
-            tensors[name] = pack(values)
-            if tensors[name] is None:
+        if packer is not None and name in MATRICES:
+            packed = packer.pack(values)
+            if packed is None:
                 return None
+            tensors.update(zip(tensor_names(name, kept), packed, strict=True))
         else:
             tensors[name] = upload(values, placement)
     return tensors

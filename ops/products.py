@@ -5,7 +5,7 @@ import ctypes
 import numpy as np
 
 from core.placement import CPU
-from ops import e5m7, library
+from ops import formats, library
 from ops.framework import import_paddle
 from ops.framework.tensors import upload
 
@@ -24,10 +24,10 @@ def relative_error(ours, reference, where=slice(None)):
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
 
-def tile_errors(rng, placement, dtype, packed):
+def tile_errors(rng, placement, dtype, kept):
     """Yield (name, relative error) of each tile shape with each epilogue that it has on a GPU, in `dtype`.
 
-    packed: the weights in E5M7, for float16. Where the card or the build has no such kernels, there is nothing.
+    kept: name of the weights' format. Where the card or the build has no such kernels, there is nothing.
     """
     kernels = ctypes.CDLL(str(library.path()))
     kernels.qwen_vl_gemm_tile.argtypes = [*[ctypes.c_void_p] * 5, *[ctypes.c_longlong] * 3, *[ctypes.c_int] * 5,
@@ -38,8 +38,8 @@ def tile_errors(rng, placement, dtype, packed):
     exact = {name: upload(array.astype(np.float32), CPU, "bfloat16").astype("float32")
              for name, array in made.items()}
     given = {name: upload(tensor.numpy(), placement, dtype) for name, tensor in exact.items()}
-    if packed:
-        given["weight"] = e5m7.packed(exact["weight"].numpy().astype(np.float16), placement)
+    if kept != dtype:
+        given["weight"] = formats.packed_tensors(kept, given["weight"].numpy(), placement)[0]
     for shape in range(kernels.qwen_vl_gemm_tiles()):
         for activation, float_output in ((0, 0), (1, 0), (2, 0), (0, 1)):
             bias, addend = activation < 2 and not float_output, activation == 0 and not float_output
@@ -48,7 +48,7 @@ def tile_errors(rng, placement, dtype, packed):
             status = kernels.qwen_vl_gemm_tile(
                 given["weight"].data_ptr(), given["x"].data_ptr(), y.data_ptr(),
                 given["bias"].data_ptr() if bias else None, y.data_ptr() if addend else None, TOKENS, DEPTH, ROWS,
-                int(dtype == "bfloat16"), float_output, activation, int(packed), shape, None)
+                int(dtype == "bfloat16"), float_output, activation, formats.NAMES.index(kept), shape, None)
             if status == UNSUPPORTED:
                 continue
             # CUDA's default stream, on which Paddle copies: the kernel comes after the one copy and before the other.

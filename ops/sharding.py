@@ -4,7 +4,7 @@ Heads and rows of the MLP are divided among the ranks, so that attention and MLP
 what their second matrix, cut by columns, gives. A rank holds whole what is added to that sum (biases), norms, tables,
 and the resampler, whose matrices are one in a hundred weights. The head is cut by rows of the vocabulary: ranks then
 compare their likeliest tokens. Two devices divide the published geometry; four would take apart 128 columns of the
-decoder's `down_weight` that E5M7 packs together.
+decoder's `down_weight` that a packed format keeps together.
 """
 
 from dataclasses import dataclass

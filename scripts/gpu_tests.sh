@@ -29,7 +29,7 @@ run() {
     printf '%-32s %s\n' "$name" "$("$TORCH_PYTHON" scripts/tests_summary.py "$out/$name.xml" 2>&1)"
 }
 
-mapfile -t files < <(grep -lF 'pytest.mark.gpu' tests/test_*.py tests/gpu/test_*.py)
+mapfile -t files < <(grep -lF 'pytest.mark.gpu' tests/test_*.py tests/gpu/test_*.py tests/formats/*/test_*.py)
 for file in "${files[@]}"; do
     command=("${paddle[@]}")
     if grep -q '^need_gpu()' "$file"; then command=("${torch[@]}"); fi
@@ -39,7 +39,7 @@ if command -v compute-sanitizer > /dev/null; then
     check=(compute-sanitizer --tool memcheck --error-exitcode 1 --kernel-name)
     run memcheck_decode "${check[@]}" kns=step_kernel "${torch[@]}" tests/gpu/test_decode_kernels.py \
         -k "two_steps and not wide"
-    run memcheck_products "${check[@]}" kns=gemm_kernel "${torch[@]}" tests/gpu/test_e5m7_kernels.py \
+    run memcheck_products "${check[@]}" kns=gemm_kernel "${torch[@]}" tests/formats/*/test_*_kernels.py \
         -k "tile_shapes and 1024-1000 and not 613"
 fi
 if ((${#failed[@]})); then

@@ -9,7 +9,6 @@ import pytest
 from core.config import ModelConfig
 from core.placement import Placement
 from export.synthetic import PRESETS
-from ops import e5m7
 from ops.sharding import COLUMNS, CUTS, shares
 from ops.weights import MATRICES, STAGES, stacked_layers
 
@@ -48,18 +47,6 @@ def test_shares_keep_heads_whole(published, world):
     for operator, head_dim in (("decoder", published.kv_channels), ("vision_encoder", published.visual.head_dim)):
         for role in ("qkv_weight", "qkv_bias", "out_weight"):
             assert all(first % head_dim == 0 for first, _ in parts(published, operator, role, world))
-
-
-@pytest.mark.parametrize("world, apart", [(2, set()), (4, {"decoder.down_weight"}), (8, {"decoder.down_weight"})])
-def test_what_is_packed_together_stays_together(published, world, apart):
-    """Four devices would take 128 columns of the decoder's down matrix apart: 11008 / 4 is no multiple."""
-    found = set()
-    for name in MATRICES:
-        operator, role = name.split(".")
-        together = e5m7.COLUMNS if CUTS[operator][role].axis == COLUMNS else e5m7.ROWS
-        if any(first % together for first, _ in parts(published, operator, role, world)):
-            found.add(name)
-    assert found == apart
 
 
 def test_what_does_not_divide_is_named(published):

@@ -11,10 +11,11 @@ import struct
 
 import numpy as np
 
+from ops import formats
 from ops.framework import import_paddle
 
 HEADER = struct.Struct("<IQIi")  # versions and ragged levels, all zero, and the length of the TensorDesc that follows
-TYPES = {"float16": (4, "<f2"), "float32": (5, "<f4"), "bfloat16": (22, "<u2")}  # VarType.Type, and numpy's
+TYPES = {"float16": 4, "float32": 5, "bfloat16": 22}  # VarType.Type
 
 
 @contextlib.contextmanager
@@ -60,15 +61,29 @@ def _messages():
     return import_paddle().base.proto.framework_pb2
 
 
-def parameters_as_inputs(program):
+def parameters_as_inputs(program, attributes=(), input_name="", added=()):
     """Rewrite a serialized program: its parameters become inputs. Returns it with their names, sorted.
 
+    attributes: (name, value) of operators that have one of the name; added: (parameter, names) of further parameters,
+    which go to the input `input_name` of the operators that take the parameter.
     2.6.2's own loading of parameters is slow on a GPU, see infer/parameters.py.
     """
     messages = _messages()
     made = messages.ProgramDesc.FromString(program)
     block = made.blocks[0]
     feeds = [op for op in block.ops if op.type == "feed"]
+    for op in block.ops:
+        for attribute in op.attrs:
+            attribute.s = dict(attributes).get(attribute.name, attribute.s)
+        taken = {name for variable in op.inputs for name in variable.arguments}
+        for variable in op.inputs:
+            if variable.parameter == input_name:  # 2.6.2 leaves inputs that are absent empty
+                variable.arguments[:] = [name for parameter, names in added if parameter in taken for name in names]
+    for parameter, names in added:
+        (like,) = (variable for variable in block.vars if variable.name == parameter)
+        for name in names:
+            block.vars.add().CopyFrom(like)
+            block.vars[-1].name = name
     parameters = {variable.name: variable for variable in block.vars
                   if variable.persistable and variable.name not in ("feed", "fetch")}
     operators = list(block.ops)
@@ -88,7 +103,7 @@ def parameter_header(shape, dtype):
 
     Paddle's own writing takes 7 to 10 s/GB and three times the weights in memory.
     """
-    described = _messages().VarType.TensorDesc(data_type=TYPES[dtype][0], dims=shape).SerializeToString()
+    described = _messages().VarType.TensorDesc(data_type=TYPES[dtype], dims=shape).SerializeToString()
     return HEADER.pack(0, 0, 0, len(described)) + described
 
 
@@ -102,6 +117,6 @@ def read_parameter(content, offset):
     if any(zeros) or not 0 < length <= len(content) - begin:
         raise ValueError(f"no tensor at byte {begin}")
     described = _messages().VarType.TensorDesc.FromString(content[begin:begin + length])
-    dtype = dict(TYPES.values())[described.data_type]
-    values = np.frombuffer(content, dtype, math.prod(described.dims), begin + length)
+    (dtype,) = (name for name, code in TYPES.items() if code == described.data_type)
+    values = np.frombuffer(content, formats.get(dtype).storage, math.prod(described.dims), begin + length)
     return values.reshape(described.dims), begin + length + values.nbytes

@@ -6,27 +6,32 @@ from pathlib import Path
 
 import torch
 
-from tests.gpu.kernels import library_path
+from ops import formats
+from tests.gpu.kernels import library_path, pack_on_device
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADERS = ROOT / "ops" / "kernels"
 GEMM_WORKSPACE = 32 << 20  # bytes, QWEN_VL_GEMM_WORKSPACE
 DTYPES = {torch.float16: 0, torch.bfloat16: 1}
-SCALARS = {"int": ctypes.c_int, "long long": ctypes.c_longlong, "float": ctypes.c_float}
+SCALARS = {"int": ctypes.c_int, "int32_t": ctypes.c_int32, "long long": ctypes.c_longlong,
+           "float": ctypes.c_float}
 
 
-def _struct(header):
-    """The argument struct that a header declares, as a ctypes structure."""
-    text = re.sub(r"//[^\n]*", "", (HEADERS / header).read_text())
-    name, body = re.search(r"struct (QwenVl\w+) \{(.*?)\};", text, re.S).groups()
-    fields = []
-    for declaration in filter(None, (" ".join(d.split()) for d in body.split(";"))):
-        kind, names = re.match(r"((?:const )?(?:long long|\w+))\s*(.*)", declaration).groups()
-        for field in names.split(","):
-            field = field.strip()
-            pointer = field.startswith("*")
-            fields.append((field.lstrip("* "), ctypes.c_void_p if pointer else SCALARS[kind]))
-    return type(name, (ctypes.Structure,), {"_fields_": fields})
+def _structs():
+    """{launcher: its argument struct as a ctypes structure}, from the kernels' headers."""
+    text = "".join(re.sub(r"//[^\n]*", "", path.read_text()) for path in sorted(HEADERS.rglob("*.h")))
+    structs = {}
+    for name, body in re.findall(r"struct (QwenVl\w+) \{(.*?)\};", text, re.S):
+        fields = []
+        for declaration in filter(None, (" ".join(d.split()) for d in body.split(";"))):
+            kind, names = re.match(r"((?:const )?(?:long long|unsigned char|\w+))\s*(.*)", declaration).groups()
+            for field in names.split(","):
+                field = field.strip()
+                pointer = field.startswith("*")
+                fields.append((field.lstrip("* "), ctypes.c_void_p if pointer else SCALARS[kind]))
+        structs[name] = type(name, (ctypes.Structure,), {"_fields_": fields})
+    taken = re.findall(r"int qwen_vl_(\w+)\((?:QwenVlContext\* \w+, )?const (QwenVl\w+)\* ", text)
+    return {launcher: structs[name] for launcher, name in taken}
 
 
 class Library:
@@ -45,7 +50,7 @@ class Library:
         self.check(self.so.qwen_vl_context_create(ctypes.byref(self.context), self.address(self.workspace)))
         if hasattr(self.so, "qwen_vl_gemm_tuning"):
             self.so.qwen_vl_gemm_tuning(1)  # an unseen product is timed before it is done
-        self.structs = {}
+        self.structs = _structs()
 
     def close(self):
         self.so.qwen_vl_gemm_tuning(0)
@@ -56,12 +61,13 @@ class Library:
         if status:
             raise RuntimeError(self.so.qwen_vl_status_text(status).decode())
 
-    def struct(self, header, **values):
-        """The header's argument struct, filled: tensors become pointers, the rest is taken as it is."""
-        if header not in self.structs:
-            self.structs[header] = _struct(header + ".h")
-        kind = self.structs[header]
-        unknown = set(values) - {field for field, _ in kind._fields_}
+    def struct(self, launcher, **values):
+        """The launcher's argument struct, filled: tensors become pointers, the rest is taken as it is."""
+        kind = self.structs[launcher]
+        known = {field for field, _ in kind._fields_}
+        if "format" in known and isinstance(values.get("format", ""), str):  # a packed format's name, or plain
+            values["format"] = formats.NAMES.index(values["format"]) if values.get("format") else values["dtype"]
+        unknown = set(values) - known
         assert not unknown, unknown
         return kind(**{k: v.data_ptr() if isinstance(v, torch.Tensor) else v for k, v in values.items()})
 
@@ -70,9 +76,10 @@ class Library:
         converted = [self.address(a) if isinstance(a, torch.Tensor) else a for a in arguments]
         self.check(getattr(self.so, "qwen_vl_" + name)(*converted, self.stream()))
 
-    def kernel(self, header, **values):
+    def kernel(self, launcher, **values):
         """A launcher that takes its struct and a stream."""
-        self.check(getattr(self.so, "qwen_vl_" + header)(ctypes.byref(self.struct(header, **values)), self.stream()))
+        launch = getattr(self.so, "qwen_vl_" + launcher)
+        self.check(launch(ctypes.byref(self.struct(launcher, **values)), self.stream()))
 
     def gemm(self, **values):
         arguments = self.struct("gemm", **values)
@@ -87,28 +94,22 @@ class Library:
         arguments = self.struct("gemm", **values)
         self.check(self.so.qwen_vl_gemm_hopper(ctypes.byref(arguments), shape, self.stream()))
 
-    def pack(self, weight):
-        """fp16 matrices [..., rows, columns] in E5M7, as bytes."""
-        columns = weight.shape[-1]
-        packed = torch.empty(*weight.shape[:-1], columns // 8 * 13, dtype=torch.uint8, device="cuda")
-        failed = torch.zeros(1, dtype=torch.int32, device="cuda")
-        whole = weight.numel() // columns
-        self.plain("e5m7_pack", weight, packed, *map(ctypes.c_longlong, (whole, columns)), failed)
-        assert not failed.item()
-        return packed
+    def pack(self, weight, kept):
+        """fp16 matrices [..., rows, columns] in the packed format `kept`, as bytes."""
+        return pack_on_device(self.so, weight, kept)
 
-    def packed(self, weights):
-        """The weights of a stage with its matrices in E5M7."""
-        return {k: self.pack(v) if k.endswith("_weight") and not k.startswith("ln_") else v
+    def packed(self, weights, kept):
+        """The weights of a stage with its matrices in the format `kept`."""
+        return {k: self.pack(v, kept) if k.endswith("_weight") and not k.startswith("ln_") else v
                 for k, v in weights.items()}
 
-    def prepare_stage(self, header, **values):
+    def prepare_stage(self, launcher, **values):
         """A stage with its workspace allocated, as a callable that launches it."""
-        arguments = self.struct(header, **values)
-        size = getattr(self.so, f"qwen_vl_{header}_workspace")
+        arguments = self.struct(launcher, **values)
+        size = getattr(self.so, f"qwen_vl_{launcher}_workspace")
         size.restype = ctypes.c_size_t
         workspace = torch.full((size(ctypes.byref(arguments)),), 255, dtype=torch.uint8, device="cuda")  # NaNs
-        launch = getattr(self.so, "qwen_vl_" + header)
+        launch = getattr(self.so, "qwen_vl_" + launcher)
 
         def run():
             self.check(launch(self.context, ctypes.byref(arguments), self.address(workspace),
@@ -117,8 +118,8 @@ class Library:
         run.workspace_bytes = workspace.numel()
         return run
 
-    def stage(self, header, **values):
-        self.prepare_stage(header, **values)()
+    def stage(self, launcher, **values):
+        self.prepare_stage(launcher, **values)()
 
     @staticmethod
     def address(tensor):

@@ -3,6 +3,7 @@
 #include <math_constants.h>
 
 #include "ops/kernels/attention/hopper.cuh"
+#include "ops/kernels/common/copies.cuh"
 #include "ops/kernels/common/mma.cuh"
 #include "ops/kernels/common/status.h"
 

@@ -1,4 +1,4 @@
-// Warp-level matrix instructions of sm_80 and later, and asynchronous 16-byte copies to shared memory.
+// Warp-level matrix instructions of sm_80 and later.
 #pragma once
 
 #include <cstdint>
@@ -6,20 +6,6 @@
 #include "ops/kernels/common/vector.cuh"
 
 namespace qwen {
-
-__device__ __forceinline__ uint32_t shared_address(const void* p) {
-    return static_cast<uint32_t>(__cvta_generic_to_shared(p));
-}
-
-// Copies 16 bytes, or writes 16 zero bytes where `valid` is false (`from` must be a mapped address all the same).
-__device__ __forceinline__ void copy_async(uint32_t to, const void* from, bool valid) {
-    const int bytes = valid ? 16 : 0;
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
-}
-__device__ __forceinline__ void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int PENDING> __device__ __forceinline__ void copy_wait() {
-    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
-}
 
 __device__ __forceinline__ void load_matrix_x4(uint32_t (&r)[4], uint32_t address) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"

@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "ops/kernels/common/anywhere.h"
+
 enum QwenVlStatus {
     QWEN_VL_OK = 0,
     QWEN_VL_BLAS_MISSING = 10001,      // the process has loaded no libcublasLt of CUDA 11, 12 or 13
@@ -23,19 +25,12 @@ enum QwenVlWait {
     QWEN_VL_WAITS,
 };
 
-#ifdef __CUDACC__
-#define QWEN_VL_BOTH_SIDES __host__ __device__
-#else
-#define QWEN_VL_BOTH_SIDES
-#endif
 // What a kernel reports of a wait that it gave up; never 0.
-QWEN_VL_BOTH_SIDES inline uint64_t qwen_vl_wait_report(unsigned block, unsigned thread) {
+QWEN_VL_ANYWHERE uint64_t qwen_vl_wait_report(unsigned block, unsigned thread) {
     return static_cast<uint64_t>(1) << 63 | static_cast<uint64_t>(block) << 16 | (thread & 0xffffu);
 }
 
-#ifdef __cplusplus
 extern "C" {
-#endif
 // Of QWEN_VL_GAVE_UP: the wait that qwen_vl_gave_up found last in this thread.
 const char* qwen_vl_status_text(int status);
 
@@ -46,6 +41,4 @@ volatile uint64_t* qwen_vl_wait_words();
 // QWEN_VL_GAVE_UP if a kernel has reported since the last call, else QWEN_VL_OK. Costs no more than a look at memory;
 // a kernel that still runs has not reported yet.
 int qwen_vl_gave_up();
-#ifdef __cplusplus
 }
-#endif

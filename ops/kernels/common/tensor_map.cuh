@@ -1,4 +1,4 @@
-// Tiles fetched by the tensor memory accelerator of sm_90: the map made on the host, the copy and its barrier.
+// Boxes of matrices fetched and stored by the tensor memory accelerator of sm_90: the map, made on the host, and copies.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -6,7 +6,7 @@
 #if CUDART_VERSION >= 12000
 #include <cuda.h>
 
-#include <cstdint>
+#include "ops/kernels/common/barriers.cuh"
 
 namespace qwen {
 
@@ -60,34 +60,22 @@ inline bool make_tensor_map(CUtensorMap* map, bool half, const void* base, int c
     return encode_tensor_map(map, half ? MapValue::kFloat16 : MapValue::kBfloat16, base, 4, sizes, strides, box, 128);
 }
 
-// A place in the ring of stages and the parity of its barriers there.
-template <int STAGES> struct RingPlace {
-    int stage, parity;
-    __device__ __forceinline__ explicit RingPlace(int turn) : stage(turn % STAGES), parity(turn / STAGES % 2) {}
-    __device__ __forceinline__ void advance() {
-        if (++stage == STAGES) stage = 0, parity ^= 1;
-    }
-};
-
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#if QWEN_VL_SM_90
 // Has the map itself fetched, ahead of its first use.
 __device__ __forceinline__ void prefetch_map(const CUtensorMap& map) {
     asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
-__device__ __forceinline__ void barrier_init(uint32_t barrier, uint32_t arrivals = 1) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+// Boxes of two or four dimensions; with a mask they land at the same place in each block whose bit is set.
+__device__ __forceinline__ void fetch_box(uint32_t to, const CUtensorMap& map, uint32_t barrier, int column, int row) {
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%2, %3}], [%4];"
+                 ::"r"(to), "l"(&map), "r"(column), "r"(row), "r"(barrier) : "memory");
 }
-// Makes the initialised barriers visible to the copies.
-__device__ __forceinline__ void barrier_init_fence() {
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-}
-__device__ __forceinline__ void barrier_expect(uint32_t barrier, uint32_t bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-}
-__device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) {
-    asm volatile("{ .reg .pred done; again_%=: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;"
-                 " @!done bra again_%=; }"
-                 ::"r"(barrier), "r"(parity) : "memory");
+__device__ __forceinline__ void fetch_box(uint32_t to, const CUtensorMap& map, uint32_t barrier, int column, int row,
+                                          uint16_t blocks) {
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
+                 "[%0], [%1, {%2, %3}], [%4], %5;"
+                 ::"r"(to), "l"(&map), "r"(column), "r"(row), "r"(barrier), "h"(blocks) : "memory");
 }
 __device__ __forceinline__ void fetch_box(uint32_t to, const CUtensorMap& map, uint32_t barrier, int column, int row,
                                           int head, int group) {
@@ -95,6 +83,26 @@ __device__ __forceinline__ void fetch_box(uint32_t to, const CUtensorMap& map, u
                  "[%0], [%1, {%2, %3, %4, %5}], [%6];"
                  ::"r"(to), "l"(&map), "r"(column), "r"(row), "r"(head), "r"(group), "r"(barrier) : "memory");
 }
+__device__ __forceinline__ void fetch_box(uint32_t to, const CUtensorMap& map, uint32_t barrier, int column, int row,
+                                          int head, int group, uint16_t blocks) {
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
+                 "[%0], [%1, {%2, %3, %4, %5}], [%6], %7;"
+                 ::"r"(to), "l"(&map), "r"(column), "r"(row), "r"(head), "r"(group), "r"(barrier), "h"(blocks)
+                 : "memory");
+}
+__device__ __forceinline__ void store_box(const CUtensorMap& map, uint32_t from, int column, int row) {
+    asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];\n"
+                 "cp.async.bulk.commit_group;"
+                 ::"l"(&map), "r"(column), "r"(row), "r"(from) : "memory");
+}
+__device__ __forceinline__ void store_box(const CUtensorMap& map, uint32_t from, int column, int row, int head,
+                                          int group) {
+    asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.bulk_group [%0, {%1, %2, %3, %4}], [%5];\n"
+                 "cp.async.bulk.commit_group;"
+                 ::"l"(&map), "r"(column), "r"(row), "r"(head), "r"(group), "r"(from) : "memory");
+}
+// Until the stores of this thread have read their shared memory.
+__device__ __forceinline__ void store_wait() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
 #endif
 
 }  // namespace qwen

@@ -34,19 +34,15 @@ template <> struct Pair<__nv_bfloat16> {
 
 template <typename T> union Vector {
     uint4 raw;
-    typename Pair<T>::type pairs[kVector / 2];
+    T values[kVector];
 
     __device__ __forceinline__ void unpack(float* out) const {
 #pragma unroll
-        for (int i = 0; i < kVector / 2; ++i) {
-            const float2 two = Pair<T>::unpack(pairs[i]);
-            out[2 * i] = two.x;
-            out[2 * i + 1] = two.y;
-        }
+        for (int i = 0; i < kVector; ++i) out[i] = to_float(values[i]);
     }
     __device__ __forceinline__ void pack(const float* in) {
 #pragma unroll
-        for (int i = 0; i < kVector / 2; ++i) pairs[i] = Pair<T>::pack(in[2 * i], in[2 * i + 1]);
+        for (int i = 0; i < kVector; ++i) values[i] = from_float<T>(in[i]);
     }
 };
 

@@ -40,13 +40,6 @@ template <int N> __device__ __forceinline__ void wgmma_settle(uint32_t (&a)[N][4
 #pragma unroll
         for (int i = 0; i < 4; ++i) asm volatile("" : "+r"(a[n][i])::"memory");
 }
-// Moves registers from the warpgroups that release them to those that take them (per thread).
-template <int N> __device__ __forceinline__ void registers_release() {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
-}
-template <int N> __device__ __forceinline__ void registers_take() {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N));
-}
 // Makes shared memory written by this thread visible to the matrix instructions, before a barrier.
 __device__ __forceinline__ void fence_stores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 

@@ -3,10 +3,11 @@
 
 #include <math.h>
 
-#include "ops/kernels/common/decode_types.cuh"
+#include "ops/kernels/common/copies.cuh"
+#include "ops/kernels/common/vector.cuh"
 #include "ops/kernels/decode/block.cuh"
 
-namespace decode {
+namespace qwen {
 
 // 8-value pieces that a thread has in flight.
 constexpr int kScaleBatch = 2;
@@ -24,7 +25,7 @@ __device__ void load_normed(const Params& p, const void* weight, char* to, Block
     const T* from = static_cast<const T*>(p.rounded) + size_t(row) * a.hidden;
 #pragma unroll 2
     for (int piece = thread; piece < pieces; piece += kComputeThreads) {
-      copy16(to + row * stride + piece * 16, from + piece * 8);
+      copy_async(shared_address(to + row * stride + piece * 16), from + piece * 8);
     }
   }
   copy_commit();
@@ -53,15 +54,15 @@ __device__ void load_normed(const Params& p, const void* weight, char* to, Block
       const int piece = start + i * kComputeThreads + thread;
       if (piece >= pieces) continue;
       float w[8];
-      unpack<T>(scale[i], w);
+      Vector<T>{scale[i]}.unpack(w);
 #pragma unroll 1
       for (int row = 0; row < a.batch; ++row) {
-        uint4* at = reinterpret_cast<uint4*>(to + row * stride + piece * 16);
+        T* at = reinterpret_cast<T*>(to + row * stride + piece * 16);
         float x[8];
-        unpack<T>(*at, x);
+        load_vector(at, x);
 #pragma unroll
         for (int j = 0; j < 8; ++j) x[j] *= block.inverse_rms[row] * w[j];
-        *at = pack<T>(x);
+        store_vector(at, x);
       }
     }
   }
@@ -89,4 +90,4 @@ __device__ inline void load_attended(const Params& p, char* to, unsigned tag) {
   sync_compute();
 }
 
-}  // namespace decode
+}  // namespace qwen

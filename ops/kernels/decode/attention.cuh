@@ -4,11 +4,11 @@
 #include <math.h>
 #include <string.h>
 
-#include "ops/kernels/common/decode_types.cuh"
+#include "ops/kernels/common/vector.cuh"
 #include "ops/kernels/decode/block.cuh"
 #include "ops/kernels/decode/ring.cuh"
 
-namespace decode {
+namespace qwen {
 
 // A running softmax: eight lanes share it, each with every eighth 8-value piece of the head.
 template <typename T, int Pieces>
@@ -23,7 +23,7 @@ struct RunningSoftmax {
 #pragma unroll
     for (int j = 0; j < Pieces; ++j) {
       float k[8];
-      unpack<T>(key[j], k);
+      Vector<T>{key[j]}.unpack(k);
 #pragma unroll
       for (int i = 0; i < 8; ++i) score += query[j][i] * k[i];
     }
@@ -37,7 +37,7 @@ struct RunningSoftmax {
 #pragma unroll
     for (int j = 0; j < Pieces; ++j) {
       float v[8];
-      unpack<T>(slot_value[j], v);
+      Vector<T>{slot_value[j]}.unpack(v);
 #pragma unroll
       for (int i = 0; i < 8; ++i) value[j][i] = value[j][i] * keep + weight * v[i];
     }
@@ -238,4 +238,4 @@ __device__ void attend(const Params& p, Ring& ring, int layer, const BlockState&
   }
 }
 
-}  // namespace decode
+}  // namespace qwen

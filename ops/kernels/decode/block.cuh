@@ -1,20 +1,18 @@
 // Synchronisation of the computing warps, inside a block and over the grid.
 #pragma once
 
-#include "ops/kernels/common/decode_ptx.cuh"
+#include "ops/kernels/common/barriers.cuh"
 #include "ops/kernels/decode/params.cuh"
 
-namespace decode {
+namespace qwen {
 
 // threadIdx.x anew: what is derived from it cannot be moved out of the loop over the layers, where the many phases
 // together would run out of registers; a spilled load waits for memory one by one.
 __device__ inline int thread_index() {
-  int index = threadIdx.x;
-  asm volatile("" : "+r"(index));
-  return index;
+  return static_cast<int>(kept(threadIdx.x));
 }
 
-__device__ inline void sync_compute() { named_barrier<kComputeBarrier, kComputeThreads>(); }
+__device__ inline void sync_compute() { named_sync(kComputeBarrier, kComputeThreads); }
 
 // Small arrays that the computing threads share.
 struct BlockState {
@@ -93,4 +91,4 @@ class GridBarrier {
   unsigned first_, target_;
 };
 
-}  // namespace decode
+}  // namespace qwen

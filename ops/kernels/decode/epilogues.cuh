@@ -3,10 +3,16 @@
 
 #include <math.h>
 
-#include "ops/kernels/common/decode_types.cuh"
+#include "ops/kernels/common/vector.cuh"
 #include "ops/kernels/decode/block.cuh"
 
-namespace decode {
+namespace qwen {
+
+// The largest finite value in place of infinity.
+template <typename T>
+__device__ inline T from_float_finite(float v) { return from_float<T>(v); }
+template <>
+__device__ inline __half from_float_finite<__half>(float v) { return from_float<__half>(fminf(fmaxf(v, -65504.0f), 65504.0f)); }
 
 // For the product of one role: `prepare` starts the loads that `finish` needs.
 template <typename T>
@@ -94,4 +100,4 @@ struct Epilogue {
   }
 };
 
-}  // namespace decode
+}  // namespace qwen

@@ -5,9 +5,9 @@
 
 #include <stdint.h>
 
-#include "ops/kernels/common/decode_ptx.cuh"
+#include "ops/kernels/common/barriers.cuh"
 
-namespace decode {
+namespace qwen {
 
 using Word = unsigned long long;  // low half: payload; high half: tag
 
@@ -45,4 +45,4 @@ __device__ inline void receive(WordPair (&pairs)[Count], At at, unsigned tag) {
   });
 }
 
-}  // namespace decode
+}  // namespace qwen

@@ -2,12 +2,13 @@
 // warps, and each result is handed to an epilogue.
 #pragma once
 
-#include "ops/kernels/common/decode_types.cuh"
+#include "ops/kernels/common/copies.cuh"
+#include "ops/kernels/common/mma.cuh"
 #include "ops/kernels/decode/block.cuh"
 #include "ops/kernels/decode/ring.cuh"
 #include "ops/kernels/decode/weights.cuh"
 
-namespace decode {
+namespace qwen {
 
 // The activations of one product: in shared memory as a whole or, where they are too wide for that, a window on them
 // that each warp fills with the columns that it multiplies, kWindow chunks ahead.
@@ -53,7 +54,8 @@ class Input {
     for (int i = thread_ & 31; passes_ > 0 && i < rows_ * kSteps * 4; i += 32) {
       const int row = i / (kSteps * 4), column = warp * kWarpColumns + i % (kSteps * 4) * 8;
       if (next_ + column < columns_) {
-        copy16(slot(index) + row * kWindowRowBytes + column * 2, from_ + (size_t(row) * columns_ + next_ + column) * 2);
+        copy_async(shared_address(slot(index) + row * kWindowRowBytes + column * 2),
+                   from_ + (size_t(row) * columns_ + next_ + column) * 2);
       }
     }
     copy_commit();
@@ -74,7 +76,7 @@ class Input {
 
 // A tile's weights for one chunk of columns, in registers: two stages of the ring.
 template <class Share>
-struct Tile {
+struct WeightTile {
   Share half[2];
 
   // From the ring's next stages: tile `tile` of the group that begins at unit `group`, from column k0 on.
@@ -102,7 +104,7 @@ template <class ShareType, bool TakeAhead>
 struct Weights {
   using Share = ShareType;
   static constexpr bool kTakeAhead = TakeAhead;
-  Tile<Share> tiles[kGroupTiles];
+  WeightTile<Share> tiles[kGroupTiles];
 
   __device__ void take(Ring& ring, const Product& m, int group, int k0) {
 #pragma unroll
@@ -146,12 +148,12 @@ __device__ void multiply(Ring& ring, const Product& m, int rows, Input& input, W
 #pragma unroll
       for (int tile = 0; tile < kGroupTiles; ++tile) {
         if (!Weights::kTakeAhead) weights.tiles[tile].take(ring, m, group, tile, k0);
-        const Tile<Share>& w = weights.tiles[tile];
+        const WeightTile<Share>& w = weights.tiles[tile];
 #pragma unroll
         for (int s = 0; s < kSteps; ++s) {
           const uint4 low = w.half[0].step(s), high = w.half[1].step(s);
-          multiply_add<T>(sums[tile][0], low.x, high.x, low.y, high.y, b[s].x, b[s].y);
-          multiply_add<T>(sums[tile][1], low.z, high.z, low.w, high.w, b[s].z, b[s].w);
+          multiply_add<T>(sums[tile][0], {low.x, high.x, low.y, high.y}, b[s].x, b[s].y);
+          multiply_add<T>(sums[tile][1], {low.z, high.z, low.w, high.w}, b[s].z, b[s].w);
         }
       }
       const bool last = k0 + kChunk >= m.columns;
@@ -184,4 +186,4 @@ __device__ void multiply(Ring& ring, const Product& m, int rows, Input& input, W
   }
 }
 
-}  // namespace decode
+}  // namespace qwen

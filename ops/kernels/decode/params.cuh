@@ -4,12 +4,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "ops/kernels/common/e5m7.cuh"
+#include "ops/kernels/common/arguments.h"
 #include "ops/kernels/decode/exchange.cuh"
 #include "ops/kernels/decode/step.h"
 #include "ops/kernels/decode/tuning.h"
 
-namespace decode {
+namespace qwen {
 
 constexpr int kWarps = 8;                  // warps that compute
 constexpr int kStreamWarps = 4;            // warps that fill the ring; issuing copies is too slow for one
@@ -33,9 +33,7 @@ constexpr int kRowPadding = 64;
 constexpr int kWindowRowBytes = kChunk * 2 + kRowPadding;
 // Rows of a stage have no padding between them: a bulk copy is up to 4 % slower where its bytes do not stand as far
 // into 128 bytes of shared memory as into 128 of device memory, which costs more than the reads of a stage do.
-__host__ __device__ constexpr int stage_bytes(bool e5m7) { return kStageRows * kChunk / 8 * (e5m7 ? 13 : 16); }
-static_assert(stage_bytes(true) % 128 == 0 && stage_bytes(false) % 128 == 0 && kChunk * 2 % 128 == 0,
-              "stages and their rows are whole lines");
+__host__ __device__ constexpr int stage_bytes(int bits) { return kStageRows * kChunk / 8 * bits; }
 constexpr int kMinStages = 3;
 constexpr int kMaxStages = 24;
 constexpr int kWindow = 4;                 // chunks of activations in flight where they do not fit as a whole
@@ -104,27 +102,22 @@ struct Params {
 };
 
 // Places the arrays of `p` from `base` on; returns the bytes used. `base` may be null to size the workspace.
-inline size_t place_workspace(Params& p, char* base, int blocks) {
-  size_t used = 0;
-  const auto take = [&](size_t bytes) {
-    char* at = base + used;
-    used += align_up(bytes, 256);
-    return at;
-  };
+inline size_t place_workspace(Params& p, void* base, int blocks) {
+  Slices slices(base);
   const size_t rows = kMaxRows, hidden = p.args.hidden;
-  p.barrier = reinterpret_cast<GridBarrierState*>(take(sizeof(GridBarrierState)));
-  p.residual = reinterpret_cast<float*>(take(rows * hidden * sizeof(float)));
-  p.rounded = take(rows * hidden * 2);
-  p.squares = reinterpret_cast<float*>(take(blocks * rows * sizeof(float)));
-  p.query = reinterpret_cast<Word*>(take(rows * hidden * sizeof(Word)));
-  p.key = reinterpret_cast<Word*>(take(rows * hidden * sizeof(Word)));
-  p.value = reinterpret_cast<Word*>(take(rows * hidden * sizeof(Word)));
-  p.part = reinterpret_cast<Word*>(take(rows * hidden * kMaxSplits * sizeof(Word)));
-  p.part_weight = reinterpret_cast<Word*>(take(rows * p.args.heads * kMaxSplits * 2 * sizeof(Word)));
-  p.attended = reinterpret_cast<Word*>(take(rows * hidden / 2 * sizeof(Word)));
-  p.mlp = take(rows * p.args.mlp_width * 2);
-  p.best = reinterpret_cast<Best*>(take(blocks * rows * sizeof(Best)));
-  return used;
+  p.barrier = slices.take<GridBarrierState>(sizeof(GridBarrierState));
+  p.residual = slices.take<float>(rows * hidden * sizeof(float));
+  p.rounded = slices.take(rows * hidden * 2);
+  p.squares = slices.take<float>(blocks * rows * sizeof(float));
+  p.query = slices.take<Word>(rows * hidden * sizeof(Word));
+  p.key = slices.take<Word>(rows * hidden * sizeof(Word));
+  p.value = slices.take<Word>(rows * hidden * sizeof(Word));
+  p.part = slices.take<Word>(rows * hidden * kMaxSplits * sizeof(Word));
+  p.part_weight = slices.take<Word>(rows * p.args.heads * kMaxSplits * 2 * sizeof(Word));
+  p.attended = slices.take<Word>(rows * hidden / 2 * sizeof(Word));
+  p.mlp = slices.take(rows * p.args.mlp_width * 2);
+  p.best = slices.take<Best>(blocks * rows * sizeof(Best));
+  return slices.used();
 }
 
 // ---- How work is shared out: both the streaming warps and the computing warps follow these.
@@ -184,8 +177,8 @@ __device__ inline int units_of(const QwenVlDecodeArgs& a, Role role) {
   return role == kQkv ? 3 * a.hidden / 2 : role == kGateUp ? a.mlp_width : role == kHead ? a.vocab : a.hidden;
 }
 
-// The step's n-th product. E5m7: its weights are.
-template <bool E5m7>
+// The step's n-th product, with weights in Format.
+template <class Format>
 __device__ Product product_of(const QwenVlDecodeArgs& a, int n) {
   Product m{};
   m.role = n == 4 * a.layers ? kHead : static_cast<Role>(n % 4);
@@ -196,12 +189,12 @@ __device__ Product product_of(const QwenVlDecodeArgs& a, int n) {
   const int units = units_of(a, m.role);
   const void* stack = m.role == kQkv ? a.qkv_weight : m.role == kOut ? a.out_weight
                       : m.role == kGateUp ? a.gate_up_weight : m.role == kDown ? a.down_weight : a.lm_head_weight;
-  m.bits = E5m7 ? 13 : 16;
+  m.bits = Format::kBits;
   const size_t rows = m.paired ? 2 * units : units, layer = m.role == kHead ? 0 : m.layer;
   m.weight = static_cast<const char*>(stack) + layer * rows * m.bytes_of(m.columns);
-  // In E5M7 eight rows stand together. The blocks that take more than others follow on each other from product to
+  // Rows that stand together stay together. The blocks that take more than others follow on each other from product to
   // product, so that none gets ahead.
-  constexpr int kTogether = E5m7 ? qwen::kE5m7Rows : 1;
+  constexpr int kTogether = Format::kRows;
   unsigned first = 0, before = 0;
   for (int role = kQkv; role <= kDown; ++role) {
     if (role == m.role) before = first;
@@ -243,4 +236,4 @@ __device__ inline size_t cache_offset(const QwenVlDecodeArgs& a, int layer, int 
   return (((size_t(layer) * a.cache_batch + row) * a.heads + head) * a.cache_slots + slot) * a.head_dim;
 }
 
-}  // namespace decode
+}  // namespace qwen

@@ -2,10 +2,10 @@
 // old cache slots depend on nothing that this step computes; the other warps empty it.
 #pragma once
 
-#include "ops/kernels/common/decode_ptx.cuh"
+#include "ops/kernels/common/copies.cuh"
 #include "ops/kernels/decode/params.cuh"
 
-namespace decode {
+namespace qwen {
 
 struct Ring {
   char* stages;
@@ -16,10 +16,10 @@ struct Ring {
 
   __device__ void init() const {
     for (int i = 0; i < count; ++i) {
-      mbarrier_init(full + i * 8, DECODE_BULK_COPY ? kStreamWarps : kStreamWarps * 32);
-      mbarrier_init(empty + i * 8, kWarps);
+      barrier_init(full + i * 8, QWEN_VL_BULK_COPY ? kStreamWarps : kStreamWarps * 32);
+      barrier_init(empty + i * 8, kWarps);
     }
-    mbarrier_init_fence();
+    barrier_init_fence();
   }
 
   __device__ char* data() const { return stages + stage * stage_bytes; }
@@ -33,12 +33,12 @@ struct Ring {
 
   // Readers: wait for the stage; give it back (whole warp).
   __device__ bool wait_full(Wait wait = Wait::kStageToRead) const {
-    return wait_until(wait, [&] { return mbarrier_try(full + stage * 8, parity); });
+    return wait_until(wait, [&] { return barrier_try(full + stage * 8, parity); });
   }
   __device__ void release() {
     test_delay();
     __syncwarp();
-    if ((threadIdx.x & 31) == 0) mbarrier_arrive(empty + stage * 8);
+    if ((threadIdx.x & 31) == 0) barrier_arrive(empty + stage * 8);
     advance();
   }
 };
@@ -54,7 +54,7 @@ class Filler {
   __device__ Filler(const Ring& ring, const volatile int* limit)
       : ring_(ring), oldest_(ring), limit_(limit), warp_((threadIdx.x - kComputeThreads) / 32),
         lane_(threadIdx.x & 31), data_(kept(shared_address(ring.stages))) {
-#if DECODE_BULK_COPY
+#if QWEN_VL_BULK_COPY
     policy_ = evict_first_policy();
 #endif
   }
@@ -94,10 +94,10 @@ class Filler {
   template <typename F>
   __device__ void wait_for_room(F meanwhile) const {
     const uint32_t empty = ring_.empty + ring_.stage * 8, parity = ring_.parity ^ 1;
-    if (mbarrier_test(empty, parity)) return;
+    if (barrier_test(empty, parity)) return;
     meanwhile();
     __syncwarp();
-    if (!wait_until(Wait::kStageToFill, [&] { return mbarrier_try(empty, parity); })) leave();
+    if (!wait_until(Wait::kStageToFill, [&] { return barrier_try(empty, parity); })) leave();
   }
 
   // The next stage, worth `rows` rows: kRowLanes neighbouring lanes together copy `bytes` to `at`, the warp as a whole
@@ -111,16 +111,16 @@ class Filler {
     const uint32_t to = kept(data_ + ring_.stage * ring_.stage_bytes + at);
     if (stages_ == ring_.count) drop_oldest();
     test_delay();
-#if DECODE_BULK_COPY
-    if (lane_ == 0) mbarrier_expect(full, warp_bytes);
+#if QWEN_VL_BULK_COPY
+    if (lane_ == 0) barrier_expect(full, warp_bytes);
     __syncwarp();
     wait_for_others(rows);
     if (bytes > 0 && lane_ % kRowLanes == 0) bulk_copy(to, from, bytes, full, policy_);
 #else
     wait_for_others(rows);
 #pragma unroll 8
-    for (int i = lane_ % kRowLanes * 16; i < bytes; i += kRowLanes * 16) copy16(to + i, from + i);
-    mbarrier_arrive_after_copies(full);
+    for (int i = lane_ % kRowLanes * 16; i < bytes; i += kRowLanes * 16) copy_async(to + i, from + i);
+    barrier_arrive_after_copies(full);
 #endif
     rows_ = rows_ << kRowBits | rows;
     in_flight_ += rows;
@@ -161,17 +161,18 @@ class Filler {
   int stages_ = 0;
   uint32_t data_;  // where the stages are in shared memory
   uint64_t rows_ = 0;
-#if DECODE_BULK_COPY
+#if QWEN_VL_BULK_COPY
   uint64_t policy_;
 #endif
 };
 
 // Stages of half tiles, in the order: group of tiles, chunk of columns, tile, half.
-template <bool E5m7>
+template <class Format>
 __device__ void stream_product(Filler& filler, const Product& m, int ahead_columns) {
   static_assert(kGroupTiles == 2, "a group has a first and a second tile");
-  static_assert(kStageRows == qwen::kE5m7Rows, "in E5M7 a stage is one piece of memory");
-  const int own_row = E5m7 ? 0 : filler.own_row(), rows_together = E5m7 ? kStageRows : 1;
+  constexpr bool kTogether = Format::kRows > 1;
+  static_assert(!kTogether || kStageRows == Format::kRows, "where rows stand together a stage is one piece of memory");
+  const int own_row = kTogether ? 0 : filler.own_row(), rows_together = Format::kRows;
   const size_t to_second_half = size_t(m.half_rows()) * m.bytes_of(m.columns);
   for (int group = m.units.begin; group < m.units.end; group += m.group_units()) {
     const char* first_tile = m.row_data(group + own_row);
@@ -185,7 +186,7 @@ __device__ void stream_product(Filler& filler, const Product& m, int ahead_colum
         const char* from =
             (i < 2 ? first_tile : second_tile) + (i % 2 ? to_second_half : 0) + rows_together * m.bytes_of(k0);
         if (rows <= 0) continue;
-        if (E5m7) {
+        if (kTogether) {
           filler.whole_stage(from, bytes, ahead);
         } else {
           filler.rows(from, rows, bytes, ahead);
@@ -214,26 +215,26 @@ __device__ inline void prefetch_vector(const char* from, size_t bytes) {
 }
 
 // The whole step in the order in which the computing warps take it. `lengths` are there after kBegunBarrier.
-template <bool E5m7>
+template <class Format>
 __device__ void stream_step(const Params& p, const Ring& ring, const int* lengths, const volatile int* in_flight) {
   const QwenVlDecodeArgs& a = p.args;
   const size_t hidden_bytes = size_t(a.hidden) * 2;
   Filler filler(ring, in_flight);
 #pragma unroll 1
   for (int n = 0; n < products_of(a); ++n) {
-    const Product m = product_of<E5m7>(a, n);
+    const Product m = product_of<Format>(a, n);
     if (m.role == kQkv) {
       prefetch_vector(layer_of(a.ln_1_weight, m.layer, a.hidden), hidden_bytes);
       prefetch_vector(layer_of(a.qkv_bias, m.layer, size_t{3} * a.hidden), 3 * hidden_bytes);
       prefetch_vector(layer_of(a.ln_2_weight, m.layer, a.hidden), hidden_bytes);
     }
     if (m.role == kOut) {
-      if (m.layer == 0) named_barrier<kBegunBarrier, kThreads>();
+      if (m.layer == 0) named_sync(kBegunBarrier, kThreads);
       stream_cache(filler, p, m.layer, ring.stage_bytes, lengths);
     }
     if (m.role == kHead) prefetch_vector(static_cast<const char*>(a.ln_f_weight), hidden_bytes);
-    stream_product<E5m7>(filler, m, p.tuning.ahead_columns);
+    stream_product<Format>(filler, m, p.tuning.ahead_columns);
   }
 }
 
-}  // namespace decode
+}  // namespace qwen

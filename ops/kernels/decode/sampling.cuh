@@ -3,7 +3,7 @@
 
 #include "ops/kernels/decode/block.cuh"
 
-namespace decode {
+namespace qwen {
 
 // Run by one block after all blocks have left their best: a warp for each row.
 __device__ inline void choose_tokens(const Params& p) {
@@ -33,4 +33,4 @@ __device__ inline void choose_tokens(const Params& p) {
   }
 }
 
-}  // namespace decode
+}  // namespace qwen

@@ -7,16 +7,12 @@
 
 #include "ops/kernels/common/stream.h"
 
-#ifdef __cplusplus
 extern "C" {
-#endif
-
-enum { QWEN_VL_FLOAT16 = 0, QWEN_VL_BFLOAT16 = 1 };
 
 // Everything one step reads and writes. All pointers are device pointers, 16-byte aligned; `T` is the type that
 // `dtype` names; weights are laid out as in ops/weights.py ([layers, out, in], gate rows before up rows).
-typedef struct QwenVlDecodeArgs {
-  int32_t dtype;            // QWEN_VL_FLOAT16 or QWEN_VL_BFLOAT16
+struct QwenVlDecodeArgs {
+  int32_t dtype;            // qwen::kFloat16 or kBfloat16
   int32_t batch;            // rows of this step
   int32_t hidden;           // multiple of 8, equal to heads * head_dim
   int32_t layers;
@@ -64,15 +60,15 @@ typedef struct QwenVlDecodeArgs {
   // chooses the tokens moves `positions`, `next_tokens`, `generated`, `counts` and `finished` on.
   int32_t leave_choice;
 
-  // 1: the matrices (qkv, out, gate_up, down, lm_head) are in E5M7 (e5m7.h); T is float16, `hidden` and `mlp_width` are
-  // multiples of 128.
-  int32_t e5m7;
+  // Of the matrices (qkv, out, gate_up, down, lm_head), ops/formats/registry.h: `dtype`, or a packed one of it, of whose
+  // kColumns `hidden` and `mlp_width` are multiples.
+  int32_t format;
 
   // For tests and measurements; 0: the library's choice (tuning.h). Stages of the ring in shared memory, 3 or more
   // and no more than fit; rows of stages that may be on their way while a block multiplies, and while blocks exchange
   // results (8 rows are a stage); columns of waiting rows that are brought into L2.
   int32_t ring_stages, rows_in_flight, rows_in_exchange, ahead_columns;
-} QwenVlDecodeArgs;
+};
 
 // Bytes of workspace that qwen_vl_decode_step needs on the current device; 0 when the geometry is not supported
 // there (see the limits above; the activations of one row must fit into shared memory).
@@ -82,7 +78,4 @@ size_t qwen_vl_decode_workspace_bytes(const QwenVlDecodeArgs* args);
 // next one, and one workspace serves one stream at a time. The call can be captured into a CUDA graph. Results do
 // not depend on timing: the same input gives the same bits. Returns a cudaError_t.
 int qwen_vl_decode_step(const QwenVlDecodeArgs* args, void* workspace, size_t workspace_bytes, cudaStream_t stream);
-
-#ifdef __cplusplus
 }
-#endif

@@ -8,7 +8,7 @@
 
 #include "ops/kernels/decode/step.h"
 
-namespace decode {
+namespace qwen {
 
 struct Card {
   int multiprocessors;
@@ -53,9 +53,8 @@ struct Tuning {
   int ahead_columns;  // of waiting rows, brought into L2: three chunks, one more or less costs 0.1 to 0.5 % (H100, H200)
 };
 
-// For one launch of at most 8 rows; `stages`: as many as shared memory holds.
-inline Tuning tune(const Card& card, const QwenVlDecodeArgs& a, int stages, int stage_rows, int chunk) {
-  const int bits = a.e5m7 ? 13 : 16;
+// For one launch of at most 8 rows and weights of so many bits; `stages`: as many as shared memory holds.
+inline Tuning tune(const Card& card, const QwenVlDecodeArgs& a, int bits, int stages, int stage_rows, int chunk) {
   const InFlight* chosen = kInFlight;
   while (card.read_rate < chosen->least_rate || bits < chosen->least_bits || a.batch > chosen->most_batch) ++chosen;
   Tuning t;
@@ -67,4 +66,4 @@ inline Tuning tune(const Card& card, const QwenVlDecodeArgs& a, int stages, int 
   return t;
 }
 
-}  // namespace decode
+}  // namespace qwen

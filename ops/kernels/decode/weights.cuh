@@ -3,16 +3,14 @@
 // products.
 #pragma once
 
-#include "ops/kernels/common/decode_ptx.cuh"
-#include "ops/kernels/common/e5m7.cuh"
+#include "ops/kernels/common/mma.cuh"
 #include "ops/kernels/decode/params.cuh"
 
-namespace decode {
+namespace qwen {
 
 // Float16 or bfloat16. The order of columns inside a product is free as long as both sides share it: a lane's eight
 // neighbouring columns stand where the instruction expects 2 + 2 columns of two products.
 struct HalfShare {
-  static constexpr bool kE5m7 = false;
   static constexpr float kUnscale = 1;
   static constexpr int kRowBytes = kChunk * 2;  // from one row of a stage to the next
   uint4 steps[kSteps];
@@ -41,35 +39,4 @@ struct HalfShare {
   }
 };
 
-// E5M7: columns in their natural order. A warp's columns are one granule.
-struct E5m7Share {
-  static constexpr bool kE5m7 = true;
-  static constexpr float kUnscale = qwen::kE5m7Unscale;
-  static constexpr int kRowBytes = qwen::kE5m7Bytes;
-  static_assert(kWarpColumns == qwen::kE5m7Columns, "a warp takes one granule of a chunk");
-  qwen::E5m7 share;
-
-  __device__ void clear() {
-#pragma unroll
-    for (int i = 0; i < qwen::kE5m7Words; ++i) share.words[i] = 0;
-  }
-
-  __device__ void take(const char* from, int warp, int lane, int count) {
-    if (warp * kWarpColumns >= count) return clear();
-    const int row = lane / 4;
-    const char* granule = from + warp * qwen::kE5m7TileBytes;
-    share.load(granule + qwen::e5m7_planes_at(row, lane % 4), granule + qwen::e5m7_tail_at(row, lane % 4));
-  }
-
-  __device__ uint4 step(int s) const {
-    return make_uint4(share.pair(4 * s), share.pair(4 * s + 1), share.pair(4 * s + 2), share.pair(4 * s + 3));
-  }
-
-  __device__ static uint4 activations(const char* from, int stride, int rows, int warp, int lane, int s, int count) {
-    const int column = warp * kWarpColumns + s * 32 + lane / 8 * 8;
-    if (warp * kWarpColumns >= count) return make_uint4(0, 0, 0, 0);
-    return load_matrices(shared_address(from + min(lane % 8, rows - 1) * stride + column * 2));
-  }
-};
-
-}  // namespace decode
+}  // namespace qwen

@@ -3,8 +3,9 @@
 
 #include <stdint.h>
 
-#include "ops/kernels/common/decode_ptx.cuh"
+#include "ops/kernels/common/copies.cuh"
 
+namespace qwen {
 namespace {
 
 constexpr int kLoadThreads = 512;
@@ -28,23 +29,23 @@ __global__ void __launch_bounds__(kLoadThreads) read_by_loads(const uint4* from,
 
 // One thread keeps the ring full; nobody looks at the data.
 __global__ void __launch_bounds__(32) read_by_bulk(const char* from, size_t rounds, int piece, int* sink) {
-#if DECODE_BULK_COPY
+#if QWEN_VL_BULK_COPY
   extern __shared__ __align__(128) char ring[];
   __shared__ uint64_t full[kRingBytes / 1024];
   if (threadIdx.x != 0) return;
   const int stages = kRingBytes / piece;
-  const uint32_t bars = decode::shared_address(full), to = decode::shared_address(ring);
-  for (int i = 0; i < stages; ++i) decode::mbarrier_init(bars + i * 8, 1);
-  decode::mbarrier_init_fence();
-  const uint64_t policy = decode::evict_first_policy();
+  const uint32_t bars = shared_address(full), to = shared_address(ring);
+  for (int i = 0; i < stages; ++i) barrier_init(bars + i * 8, 1);
+  barrier_init_fence();
+  const uint64_t policy = evict_first_policy();
   for (size_t i = 0; i < rounds + stages; ++i) {
     const int stage = static_cast<int>(i % stages);
     if (i >= size_t(stages)) {
-      while (!decode::mbarrier_try(bars + stage * 8, (i / stages - 1) & 1)) continue;
+      while (!barrier_try(bars + stage * 8, (i / stages - 1) & 1)) continue;
     }
     if (i < rounds) {
-      decode::mbarrier_expect(bars + stage * 8, piece);
-      decode::bulk_copy(to + stage * piece, from + (i * gridDim.x + blockIdx.x) * piece, piece, bars + stage * 8, policy);
+      barrier_expect(bars + stage * 8, piece);
+      bulk_copy(to + stage * piece, from + (i * gridDim.x + blockIdx.x) * piece, piece, bars + stage * 8, policy);
     }
   }
   if (*reinterpret_cast<volatile uint32_t*>(ring) == 0x9e3779b9u) *sink = 1;
@@ -52,8 +53,10 @@ __global__ void __launch_bounds__(32) read_by_bulk(const char* from, size_t roun
 }
 
 }  // namespace
+}  // namespace qwen
 
 size_t qwen_vl_read_rate(const void* buffer, size_t bytes, int way, int piece, int* sink, cudaStream_t stream) {
+  using namespace qwen;
   int device = 0, multiprocessors = 0;
   cudaFuncAttributes bulk;  // of the code that runs here: that for older cards does not read, wherever it runs
   if (cudaGetDevice(&device) ||
@@ -69,7 +72,7 @@ size_t qwen_vl_read_rate(const void* buffer, size_t bytes, int way, int piece, i
     return cudaGetLastError() ? 0 : rounds * round;
   }
   const bool power = piece >= 1024 && piece <= 32768 && (piece & (piece - 1)) == 0;
-  if (way == QWEN_VL_READ_BULK && DECODE_BULK_BUILD && power && bulk.ptxVersion >= 90) {
+  if (way == QWEN_VL_READ_BULK && QWEN_VL_BULK_BUILD && power && bulk.ptxVersion >= 90) {
     const size_t round = size_t(multiprocessors) * piece, rounds = bytes / round;
     if (cudaFuncSetAttribute(read_by_bulk, cudaFuncAttributeMaxDynamicSharedMemorySize, kRingBytes)) return 0;
     read_by_bulk<<<multiprocessors, 32, kRingBytes, stream>>>(static_cast<const char*>(buffer), rounds, piece, sink);

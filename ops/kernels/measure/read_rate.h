@@ -4,9 +4,7 @@
 #include <cuda_runtime_api.h>
 #include <stddef.h>
 
-#ifdef __cplusplus
 extern "C" {
-#endif
 
 // Ways to read: threads load 16 bytes each, or (compute capability 9.0 and CUDA 12.0 on) blocks fill a ring by bulk
 // copies.
@@ -20,6 +18,4 @@ enum { QWEN_VL_READ_LOADS = 0, QWEN_VL_READ_BULK = 1 };
 //   sink: one device int, written only if the memory holds a certain pattern (so that no load can be dropped).
 size_t qwen_vl_read_rate(const void* buffer, size_t bytes, int way, int piece, int* sink, cudaStream_t stream);
 
-#ifdef __cplusplus
 }
-#endif

@@ -7,11 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
-#ifdef __CUDACC__
-#define QWEN_VL_ANYWHERE __host__ __device__ inline
-#else
-#define QWEN_VL_ANYWHERE inline
-#endif
+#include "ops/kernels/common/anywhere.h"
 
 namespace qwen {
 
