@@ -3,6 +3,7 @@
 # the card; a line for each file comes out, its log goes to OUT. Status 1 if one failed.
 #   scripts/gpu_tests.sh OUT
 # Variables: PADDLE_PYTHON, TORCH_PYTHON, PADDLE_ENV and QWEN_VL_OPS as for scripts/gpu_bench.sh.
+# shellcheck disable=SC2013  # names of tests hold no space
 # Where compute-sanitizer is installed, memcheck looks at the decode step's and the products' kernels as well.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,8 +30,7 @@ run() {
     printf '%-32s %s\n' "$name" "$("$TORCH_PYTHON" scripts/tests_summary.py "$out/$name.xml" 2>&1)"
 }
 
-mapfile -t files < <(grep -lF 'pytest.mark.gpu' tests/test_*.py tests/gpu/test_*.py tests/formats/*/test_*.py)
-for file in "${files[@]}"; do
+for file in $(grep -lF 'pytest.mark.gpu' tests/test_*.py tests/gpu/test_*.py tests/formats/*/test_*.py); do
     command=("${paddle[@]}")
     if grep -q '^need_gpu()' "$file"; then command=("${torch[@]}"); fi
     run "$(basename "$file" .py)" "${command[@]}" -m gpu "$file"
