@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ops/kernels/decode/block.cuh"
+#include "ops/kernels/sampling/advance.h"
 
 namespace qwen {
 
@@ -22,15 +23,7 @@ __device__ inline void choose_tokens(const Params& p) {
     if (better(other, best)) best = other;
   }
   if (lane != 0 || a.finished[row]) return;
-  const int64_t token = best.index < a.vocab ? best.index : 0;  // no logit compares where all are NaN
-  a.next_tokens[row] = token;
-  const int count = a.counts[row];
-  if (count < a.generated_slots) a.generated[size_t(row) * a.generated_slots + count] = token;
-  a.counts[row] = count + 1;
-  a.positions[row] += 1;
-  for (int i = 0; i < a.stop_count; ++i) {
-    if (a.stop_tokens[i] == token) a.finished[row] = 1;
-  }
+  advance(a, row, best.index < a.vocab ? best.index : 0, 1);  // no logit compares where all are NaN
 }
 
 }  // namespace qwen

@@ -4,6 +4,7 @@
 #include "ops/kernels/common/status.h"
 #include "ops/kernels/common/vector.cuh"
 #include "ops/kernels/products/gemm.h"
+#include "ops/kernels/sampling/advance.h"
 
 namespace qwen {
 namespace {
@@ -80,14 +81,7 @@ __global__ void advance_kernel(const QwenVlLmHead a, const Peak* __restrict__ pe
     Peak peak{-INFINITY, 0};
     if (threadIdx.x < kParts) peak = peaks[row * kParts + threadIdx.x];
     peak = block_peak(peak);
-    if (threadIdx.x || a.finished[row]) return;
-    a.next_tokens[row] = peak.index;
-    const int count = a.counts[row];
-    if (count < a.generated_slots) a.generated[static_cast<long long>(row) * a.generated_slots + count] = peak.index;
-    a.counts[row] = count + 1;
-    a.positions[row] += a.lengths[row];
-    for (int i = 0; i < a.stop_count; ++i)
-        if (a.stop_tokens[i] == peak.index) a.finished[row] = 1;
+    if (threadIdx.x == 0 && !a.finished[row]) advance(a, row, peak.index, a.lengths[row]);
 }
 
 }  // namespace
