@@ -48,9 +48,9 @@ __device__ void embed(const Params& p, Epilogue<T>& epilogue) {
 }
 
 // Whether weights leave the ring before they are needed. Without bulk copies it is slower: all threads would need the
-// registers. Heads wider than two pieces leave no room for its code in the instruction caches.
+// registers.
 template <int Pieces>
-constexpr bool kTakeAhead = QWEN_VL_BULK_COPY && Pieces <= 2;
+constexpr bool kTakeAhead = QWEN_VL_BULK_COPY && 64 * Pieces <= kTakeAheadHeadDim;
 
 // The input of product `m`, once all blocks have left their part of it. The out-projection's first weights come from
 // the ring after the cache, so they are taken here.
@@ -209,9 +209,9 @@ cudaError_t make_plan(const QwenVlDecodeArgs& a, Plan& plan) {
   if (!valid(a)) return cudaErrorInvalidValue;
   plan.kernel = kernel_of(a);
   cudaFuncAttributes attributes;
-  cudaError_t error = plan.card.read();
-  if (!error) error = cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(plan.kernel));
-  if (error) return error;
+  const void* kernel = reinterpret_cast<const void*>(plan.kernel);
+  if (const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel)) return error;
+  plan.card = card();
   plan.static_shared = static_cast<int>(attributes.sharedSizeBytes);
   for (plan.rows = std::min(a.batch, kMaxRows); plan.rows > 0; --plan.rows) {
     if (plan.stages(a, plan.rows) >= kMinStages) return cudaSuccess;
@@ -241,7 +241,7 @@ QwenVlDecodeArgs rows_of(QwenVlDecodeArgs a, int first, int rows) {
 cudaError_t launch(const Plan& plan, Params& p, cudaStream_t stream) {
   const QwenVlDecodeArgs& a = p.args;
   const int blocks = plan.card.multiprocessors;
-  p.tuning = tune(plan.card, a, plan.stages(a, a.batch), kStageRows, kChunk);
+  p.tuning = tune(plan.card, a, a.e5m7 ? 13 : 16, plan.stages(a, a.batch));
   p.splits = std::min(std::max(blocks / (a.batch * a.heads), 1), kMaxSplits);
   if (a.hidden_out) p.rounded = a.hidden_out;
   const int shared = SharedLayout(p.tuning.stages * stage_bytes(a.e5m7), a.batch, a.hidden, a.head_dim).total;

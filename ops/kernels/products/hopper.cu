@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ops/kernels/common/card.h"
 #include "ops/kernels/common/e5m7.h"
 #include "ops/kernels/common/hopper_launch.cuh"
 #include "ops/kernels/common/status.h"
@@ -44,7 +45,7 @@ bool weight_map(CUtensorMap* map, MapValue value, const QwenVlGemm& g, int box_r
 template <typename T, typename S, int ACTIVATION, typename Y = T>
 bool launch(const QwenVlGemm& g, cudaStream_t stream, int* status) {
     const auto kernel = gemm_kernel<T, S, ACTIVATION, Y>;
-    const int processors = multiprocessors();
+    const int processors = card().multiprocessors;
     if (processors < 2 || !can_run(kernel, S::kThreads, S::kBytes)) return false;
 
     constexpr bool kSilu = ACTIVATION == kSiluMul;

@@ -5,12 +5,10 @@
 #include "ops/kernels/common/vector.cuh"
 #include "ops/kernels/products/gemm.h"
 #include "ops/kernels/sampling/advance.h"
+#include "ops/kernels/sampling/tuning.h"
 
 namespace qwen {
 namespace {
-
-constexpr int kThreads = 256;
-constexpr int kParts = 64;  // blocks that share one row's arg-max
 
 struct Peak {
     float value;

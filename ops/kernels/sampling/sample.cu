@@ -4,14 +4,13 @@
 #include "ops/kernels/common/vector.cuh"
 #include "ops/kernels/sampling/advance.h"
 #include "ops/kernels/sampling/arithmetic.h"
+#include "ops/kernels/sampling/tuning.h"
 
 namespace qwen {
 namespace {
 
 using Sum = unsigned long long;  // what atomicAdd and the shuffles take; holds uint64_t
 
-constexpr int kThreads = 256;
-constexpr int kParts = 64;  // blocks that share one row
 constexpr int kMaxPart = 4095;  // tokens of a block: half words of their fixed-point weights add up in 32 bits
 constexpr int kTopK = 0, kTopP = 1, kSelections = 2;
 
