@@ -9,6 +9,7 @@
 #include "ops/kernels/decode/exchange.cuh"
 #include "ops/kernels/decode/step.h"
 #include "ops/kernels/decode/tuning.h"
+#include "ops/kernels/sampling/best.cuh"
 
 namespace qwen {
 
@@ -56,11 +57,6 @@ struct SharedLayout {
     rotary = reduction + 2 * kWarps * kGroupTiles * kTileRows * rows * static_cast<int>(sizeof(float));
     total = rotary + rows * head_dim * static_cast<int>(sizeof(float));
   }
-};
-
-struct Best {
-  float value;
-  int index;
 };
 
 // `count` grows by one per block and barrier, over all launches; `base` is its value when a launch begins.

@@ -13,14 +13,11 @@ __device__ inline void choose_tokens(const Params& p) {
   if (row >= a.batch) return;
   Best best = {-INFINITY, 0x7fffffff};
   for (int i = lane; i < static_cast<int>(gridDim.x); i += 32) {
-    const Best other = {__ldcg(&p.best[i * kMaxRows + row].value), __ldcg(&p.best[i * kMaxRows + row].index)};
-    if (better(other, best)) best = other;
+    best.take(__ldcg(&p.best[i * kMaxRows + row].value), __ldcg(&p.best[i * kMaxRows + row].index));
   }
 #pragma unroll
   for (int distance = 16; distance > 0; distance /= 2) {
-    const Best other = {__shfl_xor_sync(0xffffffffu, best.value, distance),
-                        __shfl_xor_sync(0xffffffffu, best.index, distance)};
-    if (better(other, best)) best = other;
+    best.take(__shfl_xor_sync(0xffffffffu, best.value, distance), __shfl_xor_sync(0xffffffffu, best.index, distance));
   }
   if (lane != 0 || a.finished[row]) return;
   advance(a, row, best.index < a.vocab ? best.index : 0, 1);  // no logit compares where all are NaN

@@ -96,9 +96,7 @@ __device__ void choose(GridBarrier& grid, const Params& p, BlockState& block, Be
   grid.arrive([&] {
     if (lane >= kMaxRows) return;
     Best all = block.best[0][lane];
-    for (int i = 1; i < kWarps; ++i) {
-      if (better(block.best[i][lane], all)) all = block.best[i][lane];
-    }
+    for (int i = 1; i < kWarps; ++i) all.take(block.best[i][lane].value, block.best[i][lane].index);
     p.best[blockIdx.x * kMaxRows + lane] = all;
   });
   if (blockIdx.x != 0) return;
