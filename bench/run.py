@@ -16,8 +16,7 @@ from bench.results import check_writable, store_rows, write_results
 from bench.schema import CASE_STAGES, OPTIONAL, STAGES, Case, Row
 from bench.session import Session, read_inputs, watched_gpu
 from bench.stopping import Stopping, is_warm
-from bench.work import work
-from ops.weights import decode_bytes, weights_bytes
+from bench.work import weights_bytes, work
 
 MEMORY_SHARE = 0.8   # of the device that arms loaded together may fill with weights
 
@@ -146,8 +145,8 @@ def measure_group(contest, session, case, others, judge, memory, config, stoppin
     try:
         session.load_group(contest, case)
         for entry in contest.running:
-            if entry.weights != case.dtype:
-                entry.work = {"weights": entry.weights, "decode_bytes": decode_bytes(config, entry.weights)}
+            if entry.weights["weights"] != case.dtype:
+                entry.work = {name: value for name, value in entry.weights.items() if name != "weights_bytes"}
         if limits.warmup:
             contest.first_run()
         contest.pass_gate(judge)
@@ -160,7 +159,8 @@ def measure_group(contest, session, case, others, judge, memory, config, stoppin
         for entry in contest.running:
             entry.samples["device_memory"] = [peak_mib]
             entry.counted["device_memory"] = f"use of the whole device, by {memory.source}"
-            entry.samples["beyond_weights"] = [peak_mib - weights_bytes(config, entry.weights) / 2**20]
+            entry.samples["beyond_weights"] = [
+                peak_mib - entry.weights.get("weights_bytes", weights_bytes(config, case.dtype)) / 2**20]
     if case.device == "gpu":
         contest.measure_cold(limits.cold)
     for other in others:

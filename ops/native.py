@@ -121,8 +121,14 @@ def lm_head(hidden, lengths, logit_columns, stop_tokens, weights, positions, nex
     picked = paddle.take_along_axis(hidden, logit_columns.unsqueeze(-1).astype("int64"), axis=1)
     logits = _linear(_rms_norm(picked, weights["ln_f_weight"], eps), weights["lm_head_weight"]).astype("float32")
 
+    _advance(paddle.argmax(logits[:, -1], axis=-1), lengths, stop_tokens, positions, next_tokens, generated, counts,
+             finished)
+    return logits
+
+
+def _advance(token, lengths, stop_tokens, positions, next_tokens, generated, counts, finished):
+    """What the chosen tokens [B] do to the rows that are not finished, as ops/kernels/sampling/advance.h."""
     running = finished == 0
-    token = paddle.argmax(logits[:, -1], axis=-1)
     stopped = (token.unsqueeze(1) == stop_tokens.unsqueeze(0)).any(axis=1)
     step = running.astype("int32")
     here = paddle.arange(paddle.shape(generated)[1], dtype="int32").unsqueeze(0) == counts.unsqueeze(1)
@@ -132,7 +138,6 @@ def lm_head(hidden, lengths, logit_columns, stop_tokens, weights, positions, nex
     paddle.assign(paddle.where(running, token, next_tokens.squeeze(1)).unsqueeze(1), output=next_tokens)
     paddle.assign(paddle.where(running, stopped.astype("int32"), finished), output=finished)
     paddle.assign(positions + lengths * step, output=positions)
-    return logits
 
 
 def _linear(x, weight, bias=None):

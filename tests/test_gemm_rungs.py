@@ -1,4 +1,4 @@
-"""The counts of rows that matrix products are timed with (ops/kernels/products/rung.h)."""
+"""The counts of rows that matrix products are timed with (ops/kernels/products/tuning.h)."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests import cpp
 MOST = 5000
 PROGRAM = f"""
 #include <cstdio>
-#include "ops/kernels/products/rung.h"
+#include "ops/kernels/products/tuning.h"
 
 int main() {{
   for (long long rows = 1; rows <= {MOST}; ++rows) std::printf("%lld\\n", qwen::gemm_rung(rows));

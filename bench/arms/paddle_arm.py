@@ -53,7 +53,8 @@ class ExportedArm(Arm):
 class PaddleArm(ExportedArm):
     def load_engine(self, source, device):
         engine = Engine(source, devices.placement(device))
-        self.weights = engine.weights
+        self.weights = {"weights": engine.weights, "weights_bytes": engine.weights_bytes,
+                        "decode_bytes": engine.step_bytes}
         return engine
 
     def preprocess(self, images):

@@ -1,12 +1,10 @@
 #include "ops/paddle/decode.h"
 
-#include "ops/kernels/decode/step.h"
+#include "ops/kernels/decode/tuning.h"
 #include "ops/paddle/launch.h"
 
 namespace qwen_vl {
 namespace {
-
-constexpr int64_t kMaxRows = 8;  // beyond this, matrix products of all rows together are faster
 
 #ifdef PADDLE_WITH_CUDA
 void run(const char* op, const paddle::Tensor& on, const QwenVlDecodeArgs& args) {
@@ -22,7 +20,7 @@ void run(const char* op, const paddle::Tensor& on, const QwenVlDecodeArgs& args)
 
 }  // namespace
 
-bool is_decode_step(int64_t batch, int64_t columns) { return columns == 1 && batch <= kMaxRows; }
+bool is_decode_step(int64_t batch, int64_t columns) { return columns == 1 && batch <= qwen::kMaxRows; }
 
 #ifdef PADDLE_WITH_CUDA
 void decode_layers(const paddle::Tensor& on, const QwenVlDecoder& call) {

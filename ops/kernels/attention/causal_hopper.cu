@@ -1,6 +1,7 @@
 // Attention of a prompt's rows to their own cache, each query to the slots up to its own.
 #include "ops/kernels/attention/hopper.cuh"
 #include "ops/kernels/attention/rows.cuh"
+#include "ops/kernels/attention/tuning.h"
 #include "ops/kernels/common/hopper_launch.cuh"
 #include "ops/kernels/common/status.h"
 
@@ -8,7 +9,7 @@
 namespace qwen {
 namespace {
 
-constexpr int kKeys = 64, kQueries = 64, kThreads = 128;  // short rows waste less in small tiles
+constexpr int kKeys = CausalTile::kKeys, kQueries = CausalTile::kQueries, kThreads = CausalTile::kThreads;
 
 // A block is one warpgroup; the key and value tiles are double-buffered.
 // The scores of the next tile are multiplied while this tile's values are still being accumulated. Tiles go from the

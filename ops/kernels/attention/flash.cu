@@ -3,6 +3,7 @@
 #include <math_constants.h>
 
 #include "ops/kernels/attention/hopper.cuh"
+#include "ops/kernels/attention/tuning.h"
 #include "ops/kernels/common/copies.cuh"
 #include "ops/kernels/common/mma.cuh"
 #include "ops/kernels/common/status.h"
@@ -10,9 +11,7 @@
 namespace qwen {
 namespace {
 
-constexpr int kWarps = 4, kThreads = 32 * kWarps;
-constexpr int kQueries = 16 * kWarps;  // of a block
-constexpr int kKeys = 64;              // of a tile
+constexpr int kThreads = 32 * FlashTile::kWarps, kQueries = FlashTile::kQueries, kKeys = FlashTile::kKeys;
 
 template <int D> struct Tile {
     static constexpr int kPadded = (D + 15) / 16 * 16;

@@ -1,6 +1,7 @@
 // Attention in which every query sees every key: the encoder and the resampler.
 #include "ops/kernels/attention/hopper.cuh"
 #include "ops/kernels/attention/rows.cuh"
+#include "ops/kernels/attention/tuning.h"
 #include "ops/kernels/common/cluster.cuh"
 #include "ops/kernels/common/hopper_launch.cuh"
 #include "ops/kernels/common/status.h"
@@ -12,12 +13,11 @@ namespace {
 // A block takes 128 queries, 64 for each of two warpgroups; a third warpgroup fetches. Blocks run in clusters of two
 // with the same keys and values, of which each fetches half of every tile for both: without, the fetches take longer
 // than the arithmetic.
-template <int D> struct FullShape : Tile<D, 128> {
-    static constexpr int kKeys = 128, kQueries = 128, kStages = 3, kThreads = 3 * 128;
+template <int D> struct FullShape : FullTile, Tile<D, FullTile::kKeys> {
     static constexpr int kQueryPanel = kQueries * 128;
-    static constexpr int kKeyTiles = kQueryPanel * Tile<D, 128>::kPanels;  // the queries come first
-    static constexpr int kValueTiles = kKeyTiles + kStages * Tile<D, 128>::kBytes;
-    static constexpr int kBarriers = kValueTiles + kStages * Tile<D, 128>::kBytes;
+    static constexpr int kKeyTiles = kQueryPanel * Tile<D, kKeys>::kPanels;  // the queries come first
+    static constexpr int kValueTiles = kKeyTiles + kStages * Tile<D, kKeys>::kBytes;
+    static constexpr int kBarriers = kValueTiles + kStages * Tile<D, kKeys>::kBytes;
     static constexpr int kTotal = kBarriers + (4 * kStages + 1) * 8;
 };
 
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
     cluster_start();
 
     if (threadIdx.x < 128) {
-        registers_release<24>();
+        registers_release<S::kFetchRegisters>();
         if (threadIdx.x == 0) {
             auto fetch = [&](const CUtensorMap& map, uint32_t tiles, uint32_t full, uint32_t empty, Place place,
                              int tile) {
@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
             fetch(v_map, v_tiles, v_full, v_empty, v, 0);
         }
     } else {
-        registers_take<240>();
+        registers_take<S::kComputeRegisters>();
         const int consumer = threadIdx.x / 128 - 1, lane = threadIdx.x % 32;
         const bool leader = threadIdx.x % 128 == 0;
         const uint32_t peer_k_empty = cluster_address(k_empty, rank ^ 1);

@@ -25,17 +25,6 @@ template <typename... Parameters> bool can_run(void (*kernel)(Parameters...), in
     });
 }
 
-// Multiprocessors of the current device; 0 where it does not say.
-inline int multiprocessors() {
-    return once_per_device(nullptr, [] {
-        int device = 0, count = 0;
-        const bool counted = cudaGetDevice(&device) == cudaSuccess &&
-                             cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) == cudaSuccess;
-        if (!counted) cudaGetLastError();
-        return counted ? count : 0;
-    });
-}
-
 // Launches clusters of two blocks, neighbours in x; grid.x is even. Returns a cudaError_t.
 template <typename... Parameters, typename... Arguments>
 int launch_pairs(void (*kernel)(Parameters...), dim3 grid, int threads, int shared_bytes, cudaStream_t stream,

@@ -9,10 +9,6 @@
 
 namespace qwen {
 
-// 8-value pieces that a thread has in flight.
-constexpr int kScaleBatch = 2;
-constexpr int kAttendedBatch = 4;
-
 // RMSNorm of the residual. It is copied as it is and scaled in place: copies in flight need no registers. The sum of
 // squares comes as one share per block.
 template <typename T>

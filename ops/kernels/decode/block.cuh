@@ -39,16 +39,10 @@ __device__ inline float sum_rows(float v) {
   return v + __shfl_xor_sync(0xffffffffu, v, 16);
 }
 
-__device__ inline bool better(const Best& a, const Best& b) {
-  return a.value > b.value || (a.value == b.value && a.index < b.index);
-}
-
 __device__ inline Best best_rows(Best v) {
 #pragma unroll
   for (int distance = 8; distance <= 16; distance *= 2) {
-    const Best other = {__shfl_xor_sync(0xffffffffu, v.value, distance),
-                        __shfl_xor_sync(0xffffffffu, v.index, distance)};
-    if (better(other, v)) v = other;
+    v.take(__shfl_xor_sync(0xffffffffu, v.value, distance), __shfl_xor_sync(0xffffffffu, v.index, distance));
   }
   return v;
 }

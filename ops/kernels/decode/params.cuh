@@ -8,37 +8,23 @@
 #include "ops/kernels/decode/exchange.cuh"
 #include "ops/kernels/decode/step.h"
 #include "ops/kernels/decode/tuning.h"
+#include "ops/kernels/sampling/best.cuh"
 
 namespace qwen {
 
-constexpr int kWarps = 8;                  // warps that compute
-constexpr int kStreamWarps = 4;            // warps that fill the ring; issuing copies is too slow for one
 constexpr int kComputeThreads = kWarps * 32;
 constexpr int kThreads = kComputeThreads + kStreamWarps * 32;
-// Registers of a thread: the streaming warps need few, the computing ones hold weights.
-constexpr int kStreamRegisters = 56, kComputeRegisters = 224;
 static_assert(kStreamWarps * kStreamRegisters + kWarps * kComputeRegisters <= 65536 / kThreads / 8 * 8 * (kThreads / 32),
               "no more than a kernel of kThreads is launched with");
 constexpr int kComputeBarrier = 1, kBegunBarrier = 2;  // numbers of barriers among a block's warps
-constexpr int kMaxRows = 8;                // batch rows of one launch: the columns of one tensor-core tile
-constexpr int kTileRows = 16;              // weight rows of one tensor-core tile
-constexpr int kStageRows = kTileRows / 2;  // weight rows of one stage of the ring: half a tile
-constexpr int kWarpRows = kStageRows / kStreamWarps;  // of these, each streaming warp copies
-constexpr int kGroupTiles = 2;             // tiles that share one read of the activations
-constexpr int kChunk = 1024;               // columns of one stage
-constexpr int kWarpColumns = kChunk / kWarps;  // of these, one warp multiplies
-constexpr int kSteps = kWarpColumns / 32;  // and takes 32 at a time
-// 64 bytes of padding put the 16-byte reads of eight lanes (two rows of four) into different banks.
-constexpr int kRowPadding = 64;
+constexpr int kWarpRows = kStageRows / kStreamWarps;   // of a stage, each streaming warp copies
+constexpr int kWarpColumns = kChunk / kWarps;          // of a stage, one warp multiplies
+constexpr int kSteps = kWarpColumns / 32;              // and takes 32 at a time
 constexpr int kWindowRowBytes = kChunk * 2 + kRowPadding;
 // Rows of a stage have no padding between them: a bulk copy is up to 4 % slower where its bytes do not stand as far
 // into 128 bytes of shared memory as into 128 of device memory, which costs more than the reads of a stage do.
 __host__ __device__ constexpr int stage_bytes(int bits) { return kStageRows * kChunk / 8 * bits; }
-constexpr int kMinStages = 3;
-constexpr int kMaxStages = 24;
-constexpr int kWindow = 4;                 // chunks of activations in flight where they do not fit as a whole
 constexpr int kMaxHeadDim = 256;
-constexpr int kMaxSplits = 4;              // parts of one row's context that different blocks attend to
 
 static_assert(kWarpColumns % 32 == 0, "every warp takes whole 32-column steps of a chunk");
 
@@ -68,11 +54,6 @@ struct SharedLayout {
     rotary = reduction + 2 * kWarps * kGroupTiles * kTileRows * rows * static_cast<int>(sizeof(float));
     total = rotary + rows * head_dim * static_cast<int>(sizeof(float));
   }
-};
-
-struct Best {
-  float value;
-  int index;
 };
 
 // `count` grows by one per block and barrier, over all launches; `base` is its value when a launch begins.

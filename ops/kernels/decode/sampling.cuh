@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ops/kernels/decode/block.cuh"
+#include "ops/kernels/sampling/advance.h"
 
 namespace qwen {
 
@@ -12,25 +13,14 @@ __device__ inline void choose_tokens(const Params& p) {
   if (row >= a.batch) return;
   Best best = {-INFINITY, 0x7fffffff};
   for (int i = lane; i < static_cast<int>(gridDim.x); i += 32) {
-    const Best other = {__ldcg(&p.best[i * kMaxRows + row].value), __ldcg(&p.best[i * kMaxRows + row].index)};
-    if (better(other, best)) best = other;
+    best.take(__ldcg(&p.best[i * kMaxRows + row].value), __ldcg(&p.best[i * kMaxRows + row].index));
   }
 #pragma unroll
   for (int distance = 16; distance > 0; distance /= 2) {
-    const Best other = {__shfl_xor_sync(0xffffffffu, best.value, distance),
-                        __shfl_xor_sync(0xffffffffu, best.index, distance)};
-    if (better(other, best)) best = other;
+    best.take(__shfl_xor_sync(0xffffffffu, best.value, distance), __shfl_xor_sync(0xffffffffu, best.index, distance));
   }
   if (lane != 0 || a.finished[row]) return;
-  const int64_t token = best.index < a.vocab ? best.index : 0;  // no logit compares where all are NaN
-  a.next_tokens[row] = token;
-  const int count = a.counts[row];
-  if (count < a.generated_slots) a.generated[size_t(row) * a.generated_slots + count] = token;
-  a.counts[row] = count + 1;
-  a.positions[row] += 1;
-  for (int i = 0; i < a.stop_count; ++i) {
-    if (a.stop_tokens[i] == token) a.finished[row] = 1;
-  }
+  advance(a, row, best.index < a.vocab ? best.index : 0, 1);  // no logit compares where all are NaN
 }
 
 }  // namespace qwen

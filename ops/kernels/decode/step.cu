@@ -49,9 +49,9 @@ __device__ void embed(const Params& p, Epilogue<T>& epilogue) {
 }
 
 // Whether weights leave the ring before they are needed. Without bulk copies it is slower: all threads would need the
-// registers. Heads wider than two pieces leave no room for its code in the instruction caches.
+// registers.
 template <int Pieces>
-constexpr bool kTakeAhead = QWEN_VL_BULK_COPY && Pieces <= 2;
+constexpr bool kTakeAhead = QWEN_VL_BULK_COPY && 64 * Pieces <= kTakeAheadHeadDim;
 
 // The input of product `m`, once all blocks have left their part of it. The out-projection's first weights come from
 // the ring after the cache, so they are taken here.
@@ -97,9 +97,7 @@ __device__ void choose(GridBarrier& grid, const Params& p, BlockState& block, Be
   grid.arrive([&] {
     if (lane >= kMaxRows) return;
     Best all = block.best[0][lane];
-    for (int i = 1; i < kWarps; ++i) {
-      if (better(block.best[i][lane], all)) all = block.best[i][lane];
-    }
+    for (int i = 1; i < kWarps; ++i) all.take(block.best[i][lane].value, block.best[i][lane].index);
     p.best[blockIdx.x * kMaxRows + lane] = all;
   });
   if (blockIdx.x != 0) return;
@@ -213,9 +211,9 @@ cudaError_t make_plan(const QwenVlDecodeArgs& a, Plan& plan) {
   });
   if (!plan.kernel || !valid(a)) return cudaErrorInvalidValue;
   cudaFuncAttributes attributes;
-  cudaError_t error = plan.card.read();
-  if (!error) error = cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(plan.kernel));
-  if (error) return error;
+  const void* kernel = reinterpret_cast<const void*>(plan.kernel);
+  if (const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel)) return error;
+  plan.card = card();
   plan.static_shared = static_cast<int>(attributes.sharedSizeBytes);
   for (plan.rows = std::min(a.batch, kMaxRows); plan.rows > 0; --plan.rows) {
     if (plan.stages(a, plan.rows) >= kMinStages) return cudaSuccess;
@@ -245,7 +243,7 @@ QwenVlDecodeArgs rows_of(QwenVlDecodeArgs a, int first, int rows) {
 cudaError_t launch(const Plan& plan, Params& p, cudaStream_t stream) {
   const QwenVlDecodeArgs& a = p.args;
   const int blocks = plan.card.multiprocessors;
-  p.tuning = tune(plan.card, a, plan.bits, plan.stages(a, a.batch), kStageRows, kChunk);
+  p.tuning = tune(plan.card, a, plan.bits, plan.stages(a, a.batch));
   p.splits = std::min(std::max(blocks / (a.batch * a.heads), 1), kMaxSplits);
   if (a.hidden_out) p.rounded = a.hidden_out;
   const int shared = SharedLayout(p.tuning.stages * stage_bytes(plan.bits), a.batch, a.hidden, a.head_dim).total;

@@ -1,35 +1,38 @@
-// What the decode kernel is tuned by: facts of the card, the bytes of a stage and the rows of the batch. Everything that
-// was found by measuring stands here, with what it was found on (docs/performance_decode.md has the figures).
+// What the decode kernel is tuned by. Everything that was found by measuring stands here, with what it was found on; the
+// figures are in docs/performance_decode.md. No CUDA header.
 #pragma once
-
-#include <cuda_runtime_api.h>
 
 #include <algorithm>
 
+#include "ops/kernels/common/card.h"
 #include "ops/kernels/decode/step.h"
 
 namespace qwen {
 
-struct Card {
-  int multiprocessors;
-  int shared_bytes;  // that one block may have
-  double read_rate;  // nominal, bytes per second
-
-  cudaError_t read() {
-    int device = 0, clock_khz = 0, bus_bits = 0;
-    cudaError_t error = cudaGetDevice(&device);
-    if (!error) error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-    if (!error) error = cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-    if (!error) error = cudaDeviceGetAttribute(&clock_khz, cudaDevAttrMemoryClockRate, device);
-    if (!error) error = cudaDeviceGetAttribute(&bus_bits, cudaDevAttrGlobalMemoryBusWidth, device);
-    read_rate = 2e3 * clock_khz * bus_bits / 8;  // twice a clock
-    return error;
-  }
-};
+// Batch rows of one launch: the columns of one tensor-core tile. With more, matrix products of all rows are faster.
+constexpr int kMaxRows = 8;
+constexpr int kTileRows = 16;              // weight rows of one tensor-core tile
+constexpr int kStageRows = kTileRows / 2;  // of one stage of the ring; with 16 a step is 1.5 to 8 % slower
+constexpr int kChunk = 1024;               // columns of one stage; stages of 4 rows by 2048 are 1.5 % slower
+constexpr int kWarps = 8;                  // warps that compute
+constexpr int kStreamWarps = 4;            // warps that fill the ring; issuing copies is too slow for one
+// Registers of a thread: the streaming warps need few, the computing ones hold weights.
+constexpr int kStreamRegisters = 56, kComputeRegisters = 224;
+constexpr int kGroupTiles = 2;             // tiles that share one read of the activations; their weights wait in registers
+// Heads up to which weights leave the ring before they are needed. Wider ones leave no room for its code in the
+// instruction caches.
+constexpr int kTakeAheadHeadDim = 128;
+// 64 bytes of padding put the 16-byte reads of eight lanes (two rows of four) into different banks.
+constexpr int kRowPadding = 64;
+constexpr int kMinStages = 3, kMaxStages = 24;
+constexpr int kWindow = 4;                 // chunks of activations in flight where they do not fit as a whole
+constexpr int kMaxSplits = 4;              // parts of one row's context that different blocks attend to
+// 8-value pieces that a thread has in flight: norms' weights (twice as many are spilled), attended values.
+constexpr int kScaleBatch = 2, kAttendedBatch = 4;
 
 // Rows of stages (kStageRows a stage) that may be on their way at a time. More of them keep memory busier, but the queues
 // in front of it slow down every other access, of which a larger batch has more. So there are fewer while blocks exchange
-// results; the ring is deep to bridge these times. Rows of 16 bits are 1.23 times as long as those of 13.
+// results; the ring is deep to bridge these times. Rows of weights in fewer bits are shorter.
 struct InFlight {
   double least_rate;     // of the card, bytes per second
   int least_bits;        // of a weight
@@ -53,16 +56,16 @@ struct Tuning {
   int ahead_columns;  // of waiting rows, brought into L2: three chunks, one more or less costs 0.1 to 0.5 % (H100, H200)
 };
 
-// For one launch of at most 8 rows and weights of so many bits; `stages`: as many as shared memory holds.
-inline Tuning tune(const Card& card, const QwenVlDecodeArgs& a, int bits, int stages, int stage_rows, int chunk) {
+// For one launch; `bits` of a weight, `stages`: as many as shared memory holds.
+inline Tuning tune(const Card& card, const QwenVlDecodeArgs& a, int bits, int stages) {
   const InFlight* chosen = kInFlight;
   while (card.read_rate < chosen->least_rate || bits < chosen->least_bits || a.batch > chosen->most_batch) ++chosen;
   Tuning t;
   t.stages = a.ring_stages ? std::min(a.ring_stages, stages) : stages;
-  const int ring_rows = t.stages * stage_rows;
+  const int ring_rows = t.stages * kStageRows;
   t.in_flight = std::min(a.rows_in_flight ? a.rows_in_flight : chosen->rows, ring_rows);
   t.in_exchange = std::min(a.rows_in_exchange ? a.rows_in_exchange : chosen->in_exchange, t.in_flight);
-  t.ahead_columns = a.ahead_columns ? a.ahead_columns : 3 * chunk;
+  t.ahead_columns = a.ahead_columns ? a.ahead_columns : 3 * kChunk;
   return t;
 }
 

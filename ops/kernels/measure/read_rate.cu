@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 
+#include "ops/kernels/common/card.h"
 #include "ops/kernels/common/copies.cuh"
 
 namespace qwen {
@@ -57,13 +58,9 @@ __global__ void __launch_bounds__(32) read_by_bulk(const char* from, size_t roun
 
 size_t qwen_vl_read_rate(const void* buffer, size_t bytes, int way, int piece, int* sink, cudaStream_t stream) {
   using namespace qwen;
-  int device = 0, multiprocessors = 0;
+  const int multiprocessors = card().multiprocessors;
   cudaFuncAttributes bulk;  // of the code that runs here: that for older cards does not read, wherever it runs
-  if (cudaGetDevice(&device) ||
-      cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device) ||
-      cudaFuncGetAttributes(&bulk, read_by_bulk)) {
-    return 0;
-  }
+  if (multiprocessors == 0 || cudaFuncGetAttributes(&bulk, read_by_bulk)) return 0;
   if (way == QWEN_VL_READ_LOADS && (piece == 4 || piece == 8 || piece == 16)) {
     const auto kernel = piece == 4 ? read_by_loads<4> : piece == 8 ? read_by_loads<8> : read_by_loads<16>;
     const int blocks = multiprocessors * kLoadBlocks;

@@ -10,12 +10,12 @@
 #include "ops/kernels/common/status.h"
 #include "ops/kernels/prefill/rope_cache.h"
 #include "ops/kernels/prefill/rows.h"
+#include "ops/kernels/prefill/tuning.h"
 #include "ops/kernels/products/gemm.h"
 
 namespace {
 
-// The MLP takes its rows in equal blocks of at most so many: its intermediate values are the largest ones of a prompt.
-constexpr long long kMlpRows = 1024;
+using qwen::kMlpRows;
 
 long long mlp_rows(long long rows) {
     const long long blocks = std::max(1ll, (rows + kMlpRows - 1) / kMlpRows);

@@ -18,14 +18,13 @@
 #include "ops/kernels/common/status.h"
 #include "ops/kernels/products/activation.h"
 #include "ops/kernels/products/hopper.h"
-#include "ops/kernels/products/rung.h"
+#include "ops/kernels/products/tuning.h"
 
 namespace {
 
-constexpr int kCandidates = 48;
-constexpr int kTimedRuns = 3, kFinalists = 6, kFinalRounds = 2;
+using qwen::kCandidates, qwen::kFinalists, qwen::kFinalRounds, qwen::kTimedRuns;
+
 constexpr float kNever = 1e30f;  // the time of what does not run
-constexpr long long kUnpackedBytes = 32ll << 20, kUnpackedRows = 128;  // of weights at once, at most and at least
 
 // The cuBLASLt that the process has loaded already, never one that the loader would find: with Paddle it is the one that
 // ops/cuda_libraries.py chose and gave the bare name, with torch the one that torch brings.
@@ -175,8 +174,8 @@ std::vector<Choice> tile_shapes(const QwenVlGemm& g) {
 
 // Rows of weights to unpack at once where no tile shape takes them as they are.
 long long unpacked_rows(const QwenVlGemm& g) {
-    const long long rows = kUnpackedBytes / (g.in * 2) / kUnpackedRows * kUnpackedRows;
-    return std::min(g.out, std::max(rows, kUnpackedRows));
+    const long long rows = qwen::kUnpackedBytes / (g.in * 2) / qwen::kUnpackedRows * qwen::kUnpackedRows;
+    return std::min(g.out, std::max(rows, qwen::kUnpackedRows));
 }
 
 // What an activation that is a pass of its own makes of the product.

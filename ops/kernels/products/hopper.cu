@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ops/formats/registry.h"
+#include "ops/kernels/common/card.h"
 #include "ops/kernels/common/hopper_launch.cuh"
 #include "ops/kernels/common/status.h"
 #include "ops/kernels/products/hopper.cuh"
@@ -45,7 +46,7 @@ bool weight_map(CUtensorMap* map, MapValue value, const QwenVlGemm& g, bool prom
 template <typename T, typename S, int ACTIVATION, typename Y>
 bool launch(Tile<T, S, ACTIVATION, Y>, const QwenVlGemm& g, cudaStream_t stream, int* status) {
     const auto kernel = gemm_kernel<T, S, ACTIVATION, Y>;
-    const int processors = multiprocessors();
+    const int processors = card().multiprocessors;
     if (processors < 2 || !can_run(kernel, S::kThreads, S::kBytes)) return false;
 
     constexpr bool kSilu = ACTIVATION == kSiluMul;

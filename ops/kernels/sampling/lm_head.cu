@@ -4,24 +4,12 @@
 #include "ops/kernels/common/status.h"
 #include "ops/kernels/common/vector.cuh"
 #include "ops/kernels/products/gemm.h"
+#include "ops/kernels/sampling/advance.h"
+#include "ops/kernels/sampling/best.cuh"
+#include "ops/kernels/sampling/tuning.h"
 
 namespace qwen {
 namespace {
-
-constexpr int kThreads = 256;
-constexpr int kParts = 64;  // blocks that share one row's arg-max
-
-struct Peak {
-    float value;
-    int index;
-
-    __device__ __forceinline__ void take(float other, int at) {
-        if (other > value || (other == value && at < index)) {
-            value = other;
-            index = at;
-        }
-    }
-};
 
 // The matrix product, without addresses.
 QwenVlGemm product_of(const QwenVlLmHead& a) {
@@ -33,14 +21,14 @@ QwenVlGemm product_of(const QwenVlLmHead& a) {
 
 struct Buffers {
     void *rows, *unpacked;
-    Peak* peaks;
+    Best* best;
     size_t bytes;
 
     Buffers(const QwenVlLmHead& a, void* workspace) {
         const QwenVlGemm product = product_of(a);
         Slices slices(workspace);
         rows = slices.take(size_t(a.batch) * a.columns * a.hidden * 2);
-        peaks = slices.take<Peak>(a.batch * kParts * sizeof(Peak));
+        best = slices.take<Best>(a.batch * kParts * sizeof(Best));
         unpacked = slices.take(qwen_vl_gemm_unpacked_bytes(&product));
         bytes = slices.used();
     }
@@ -54,9 +42,9 @@ __global__ void gather_kernel(const uint4* __restrict__ x, const int* __restrict
     for (int i = threadIdx.x; i < vectors; i += kThreads) to[i] = from[i];
 }
 
-__device__ Peak block_peak(Peak peak) {
-    __shared__ Peak shared[kThreads];
-    shared[threadIdx.x] = peak;
+__device__ Best block_best(Best own) {
+    __shared__ Best shared[kThreads];
+    shared[threadIdx.x] = own;
     __syncthreads();
     for (int half = kThreads / 2; half; half /= 2) {
         if (threadIdx.x < half) shared[threadIdx.x].take(shared[threadIdx.x + half].value,
@@ -66,28 +54,21 @@ __device__ Peak block_peak(Peak peak) {
     return shared[0];
 }
 
-__global__ void partial_peak_kernel(const float* __restrict__ logits, Peak* peaks, int columns, int vocab) {
+__global__ void partial_best_kernel(const float* __restrict__ logits, Best* parts, int columns, int vocab) {
     const int row = blockIdx.y;
     const float* from = logits + (static_cast<long long>(row) * columns + columns - 1) * vocab;
-    Peak peak{-INFINITY, 0};
-    for (int i = blockIdx.x * kThreads + threadIdx.x; i < vocab; i += kParts * kThreads) peak.take(from[i], i);
-    peak = block_peak(peak);
-    if (threadIdx.x == 0) peaks[row * kParts + blockIdx.x] = peak;
+    Best best{-INFINITY, 0};
+    for (int i = blockIdx.x * kThreads + threadIdx.x; i < vocab; i += kParts * kThreads) best.take(from[i], i);
+    best = block_best(best);
+    if (threadIdx.x == 0) parts[row * kParts + blockIdx.x] = best;
 }
 
-__global__ void advance_kernel(const QwenVlLmHead a, const Peak* __restrict__ peaks) {
+__global__ void advance_kernel(const QwenVlLmHead a, const Best* __restrict__ parts) {
     const int row = blockIdx.x;
-    Peak peak{-INFINITY, 0};
-    if (threadIdx.x < kParts) peak = peaks[row * kParts + threadIdx.x];
-    peak = block_peak(peak);
-    if (threadIdx.x || a.finished[row]) return;
-    a.next_tokens[row] = peak.index;
-    const int count = a.counts[row];
-    if (count < a.generated_slots) a.generated[static_cast<long long>(row) * a.generated_slots + count] = peak.index;
-    a.counts[row] = count + 1;
-    a.positions[row] += a.lengths[row];
-    for (int i = 0; i < a.stop_count; ++i)
-        if (a.stop_tokens[i] == peak.index) a.finished[row] = 1;
+    Best best{-INFINITY, 0};
+    if (threadIdx.x < kParts) best = parts[row * kParts + threadIdx.x];
+    best = block_best(best);
+    if (threadIdx.x == 0 && !a.finished[row]) advance(a, row, best.index, a.lengths[row]);
 }
 
 }  // namespace
@@ -120,8 +101,8 @@ extern "C" int qwen_vl_lm_head(QwenVlContext* context, const QwenVlLmHead* argum
     g.unpacked = buffers.unpacked;
     QWEN_VL_TRY(qwen_vl_gemm(context, &g, stream));
     if (a.leave_choice) return QWEN_VL_OK;
-    partial_peak_kernel<<<dim3(kParts, a.batch), kThreads, 0, stream>>>(a.logits, buffers.peaks, a.columns, a.vocab);
+    partial_best_kernel<<<dim3(kParts, a.batch), kThreads, 0, stream>>>(a.logits, buffers.best, a.columns, a.vocab);
     QWEN_VL_TRY(cudaGetLastError());
-    advance_kernel<<<a.batch, kThreads, 0, stream>>>(a, buffers.peaks);
+    advance_kernel<<<a.batch, kThreads, 0, stream>>>(a, buffers.best);
     return cudaGetLastError();
 }

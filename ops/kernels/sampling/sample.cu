@@ -2,15 +2,15 @@
 
 #include "ops/kernels/common/status.h"
 #include "ops/kernels/common/vector.cuh"
+#include "ops/kernels/sampling/advance.h"
 #include "ops/kernels/sampling/arithmetic.h"
+#include "ops/kernels/sampling/tuning.h"
 
 namespace qwen {
 namespace {
 
 using Sum = unsigned long long;  // what atomicAdd and the shuffles take; holds uint64_t
 
-constexpr int kThreads = 256;
-constexpr int kParts = 64;  // blocks that share one row
 constexpr int kMaxPart = 4095;  // tokens of a block: half words of their fixed-point weights add up in 32 bits
 constexpr int kTopK = 0, kTopP = 1, kSelections = 2;
 
@@ -62,12 +62,6 @@ struct Part {
         return selects(kTopP) ? row.prefix[kTopP] : selects(kTopK) ? row.prefix[kTopK] : 0;
     }
 };
-
-__device__ bool is_stop(const QwenVlSample& a, int token) {
-    for (int i = 0; i < a.stop_count; ++i)
-        if (a.stop_tokens[i] == token) return true;
-    return false;
-}
 
 // Whether this block is the last of its row to arrive; what the others wrote before is then visible to it.
 __device__ bool last_to_arrive(unsigned* done) {
@@ -198,12 +192,7 @@ __global__ void __launch_bounds__(kThreads) draw_kernel(const QwenVlSample a, co
     for (; (before += weight(token)) <= rest; ++token) {
     }
     mark_seen(part.sampling, token);
-    a.next_tokens[b] = token;
-    const int count = a.counts[b];
-    if (count < a.generated_slots) a.generated[size_t(b) * a.generated_slots + count] = token;
-    a.counts[b] = count + 1;
-    a.positions[b] = position;
-    if (is_stop(a, token)) a.finished[b] = 1;
+    advance(a, b, token, a.lengths[b]);
 }
 
 }  // namespace

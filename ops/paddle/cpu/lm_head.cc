@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "ops/paddle/cpu/advance.h"
+#include "ops/kernels/sampling/advance.h"
 #include "ops/paddle/cpu/blas.h"
 #include "ops/paddle/cpu/buffer.h"
 #include "ops/paddle/cpu/operators.h"
@@ -22,9 +22,8 @@ void lm_head(const QwenVlLmHead& p) {
   if (p.leave_choice) return;
 
   for (int64_t row = 0; row < p.batch; ++row) {
-    if (p.finished[row] != 0) continue;
     const float* last = p.logits + (row * wanted + wanted - 1) * vocab;
-    advance(p, row, std::max_element(last, last + vocab) - last);
+    if (p.finished[row] == 0) qwen::advance(p, row, std::max_element(last, last + vocab) - last, p.lengths[row]);
   }
 }
 

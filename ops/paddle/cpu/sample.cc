@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "ops/kernels/sampling/advance.h"
 #include "ops/kernels/sampling/arithmetic.h"
-#include "ops/paddle/cpu/advance.h"
 #include "ops/paddle/cpu/operators.h"
 
 namespace qwen_vl::cpu {
@@ -63,10 +63,10 @@ void sample(const QwenVlSample& p) {
     const float* logits = p.logits + (row * p.columns + p.columns - 1) * p.vocab;
     const bool early = p.counts[row] < parameters.min_new_tokens;
     for (int64_t i = 0; i < p.vocab; ++i)
-      keys[i] = qwen::score_key(logits[i], parameters, qwen::is_seen(record, i), early && is_stop(p, i));
+      keys[i] = qwen::score_key(logits[i], parameters, qwen::is_seen(record, i), early && qwen::is_stop(p, i));
     const int64_t token = draw(keys, parameters, p.positions[row] + p.lengths[row]);
     qwen::mark_seen(record, token);
-    advance(p, row, token);
+    qwen::advance(p, row, token, p.lengths[row]);
   }
 }
 

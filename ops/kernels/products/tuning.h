@@ -1,10 +1,17 @@
-// The counts of rows that matrix products are timed with; see gemm.h. No CUDA header.
+// What matrix products are tuned by: the counts of rows that they are timed with, and how; see gemm.h. No CUDA header.
 #pragma once
 
 #include <algorithm>
 #include <iterator>
 
 namespace qwen {
+
+// Suggestions of cuBLASLt: each is timed once, then the fastest kFinalists in turns, kFinalRounds times by the median of
+// kTimedRuns, as the clock moves and the luckiest of many is not the fastest.
+constexpr int kCandidates = 48, kFinalists = 6, kFinalRounds = 2, kTimedRuns = 3;
+
+// Of weights that are unpacked at once for cuBLASLt: bytes at most, less than L2 holds, and rows at least.
+constexpr long long kUnpackedBytes = 32ll << 20, kUnpackedRows = 128;
 
 constexpr long long kFewRows = 16, kEveryTile = 1024;
 constexpr long long kManyRows[] = {1152, 1536, 2048};  // beyond kEveryTile; the last is the largest rung
