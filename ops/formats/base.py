@@ -28,7 +28,8 @@ class Packed(Format):
         raise NotImplementedError
 
     def pack(self, matrices):
-        """numpy [.., rows, columns] of `values`' type -> [bytes] or [bytes, extra], the reference; None if it would lose any."""
+        """numpy [.., rows, columns] of `values`' type -> [bytes] or [bytes, extra], the reference; None if it would
+        lose any."""
         raise NotImplementedError
 
     def unpack(self, kept):
