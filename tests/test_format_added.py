@@ -26,7 +26,7 @@ class Halves(Packed):
 
     def pack(self, matrices):
         halves = matrices.view("<u2").reshape(*matrices.shape, 2)
-        return [np.ascontiguousarray(half).view(np.uint8) for half in (halves[..., 1] ^ 0x5A5A, halves[..., 0])]
+        return [np.ascontiguousarray(half).view(np.int32) for half in (halves[..., 1] ^ 0x5A5A, halves[..., 0])]
 
 
 FORMAT = Halves()

@@ -27,9 +27,9 @@ template <int VALUES, bool GPU, int BITS, bool PLAIN = false> struct Format {
     static constexpr bool kPlain = PLAIN;             // an array of such values, in tensors of their type
     static constexpr int kColumns = 8, kRows = 1;     // a packed matrix has a multiple of each; kRows stand together
 
-    // Of so many values of whole rows.
+    // Of so many values of whole rows; those of a packed row are whole words of 32 bits.
     static constexpr int64_t bytes(int64_t values) { return values * kBits / 8; }
-    // Of what the format adds to a matrix, one tensor of bytes; 0: none.
+    // Of what the format adds to a matrix, one tensor of such words; 0: none.
     static constexpr int64_t extra_bytes(int64_t rows, int64_t columns) { return 0; }
 };
 

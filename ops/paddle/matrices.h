@@ -36,10 +36,10 @@ class Matrices {
       } else {
         PD_CHECK(rows % Format::kRows == 0 && columns % Format::kColumns == 0, name, " has ", rows, " rows and ", columns,
                  " columns: in ", Format::kName, " they are multiples of ", Format::kRows, " and ", Format::kColumns);
-        shape.back() = Format::bytes(columns);
+        shape.back() = Format::bytes(columns) / 4;
         check_shape(matrix, name, shape);
         const void* const extra = take_extra(name, stack * Format::extra_bytes(rows, columns));
-        return {values_.data(matrix, name, paddle::DataType::UINT8), extra};
+        return {values_.data(matrix, name, paddle::DataType::INT32), extra};
       }
     });
   }
@@ -47,8 +47,8 @@ class Matrices {
  private:
   const void* take_extra(const char* name, int64_t bytes) {
     if (bytes == 0) return nullptr;
-    PD_CHECK(next_ < extra_.size() && extra_[next_].numel() == bytes, name, " needs ", bytes, " extra bytes");
-    return values_.data(extra_[next_++], name, paddle::DataType::UINT8);
+    PD_CHECK(next_ < extra_.size() && extra_[next_].numel() * 4 == bytes, name, " needs ", bytes, " extra bytes");
+    return values_.data(extra_[next_++], name, paddle::DataType::INT32);
   }
 
   const Values& values_;
