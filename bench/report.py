@@ -11,6 +11,7 @@ from bench.schema import COLD_STAGES, GPU_STAGES, OPTIONAL, STAGES
 from bench.statistics import ratio_interval, speed_up, summary
 from bench.stopping import NARROW
 from core.text import shell_line
+from ops import formats
 
 LABELS = {"preprocess": "preprocess", "vision": "vision", "prefill": "prefill", "ttft": "TTFT",
           "token": "decode / token", "published": "published protocol", "end_to_end": "end to end",
@@ -325,7 +326,7 @@ def packed_notes(rows):
     packed = {arm: work for arm, work in works.items() if "weights" in work}
     others = next((work["decode_bytes"] for arm, work in works.items() if work and arm not in packed), None)
     elsewhere = f", that of the other arms {others / 1e9:.2f} GB" if others else ""
-    return [f"{arm} keeps the language model's matrices in 13 bits a weight, without loss (E5M7): its decode step "
+    return [f"{arm} keeps the language model's matrices in {formats.describe(work['weights'])}: its decode step "
             f"reads {work['decode_bytes'] / 1e9:.2f} GB of weights{elsewhere}." for arm, work in packed.items()]
 
 

@@ -20,12 +20,13 @@ from bench.progress import Progress
 from bench.results import check_writable, store_rows, write_results
 from bench.schema import CASE_STAGES, OPTIONAL, STAGES, Case, Row
 from bench.stopping import Stopping, is_warm
-from bench.work import decode_bytes, matrix_shapes, weights_bytes, work
+from bench.work import matrix_shapes, work
 from core.errors import UserError
 from export.checkpoint import open_checkpoint
 from infer.image import load_image
 from infer.prompt import with_image
 from infer.tokenizer import Tokenizer
+from ops.weights import decode_bytes, weights_bytes
 
 VOCABULARY = "qwen.tiktoken"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

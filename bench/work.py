@@ -3,29 +3,7 @@
 from math import prod
 
 from core.config import QUERIES
-from ops.weights import MATRICES, PACKED, decoder_roles, parameter_shapes, resampler_roles, vision_encoder_roles
-
-BITS = {"float32": 32, "float16": 16, "bfloat16": 16}
-PACKED_BITS = 13   # of MATRICES where weights are PACKED; the others are float16 then
-
-
-def _bytes(shapes, weights):
-    """Bytes of parameters, name -> shape, that are kept as `weights` says: a dtype or PACKED."""
-    values = {name: prod(shape) for name, shape in shapes.items()}
-    if weights != PACKED:
-        return BITS[weights] * sum(values.values()) // 8
-    return sum((PACKED_BITS if name in MATRICES else 16) * count for name, count in values.items()) // 8
-
-
-def weights_bytes(config, weights):
-    """Bytes of all parameters of both graphs."""
-    return sum(_bytes(parameter_shapes(config, graph), weights) for graph in ("vision", "language"))
-
-
-def decode_bytes(config, weights):
-    """Bytes of weights that one decode step reads: decoder, final norm and lm_head; of the embedding only rows."""
-    shapes = parameter_shapes(config, "language")
-    return _bytes({name: shape for name, shape in shapes.items() if not name.startswith("embedding.")}, weights)
+from ops.weights import decode_bytes, decoder_roles, resampler_roles, vision_encoder_roles, weights_bytes
 
 
 def _matrices(roles, *names):

@@ -8,8 +8,7 @@ import math
 import struct
 
 from export.dtypes import STORAGE
-
-PROTOBUF_TYPES = {"float16": 4, "float32": 5, "bfloat16": 22}  # framework.proto, VarType.Type
+from ops import formats
 
 
 def parameter_bytes(shapes, dtype):
@@ -34,7 +33,7 @@ def write_parameters(file, shapes, dtype, values, advance=lambda count: None):
 
 
 def _header(shape, dtype):
-    description = b"\x08" + _varint(PROTOBUF_TYPES[dtype]) + b"".join(b"\x10" + _varint(n) for n in shape)
+    description = b"\x08" + _varint(formats.get(dtype).proto) + b"".join(b"\x10" + _varint(n) for n in shape)
     return struct.pack("<IQIi", 0, 0, 0, len(description)) + description
 
 

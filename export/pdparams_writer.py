@@ -6,7 +6,9 @@ pickle.dump would need every tensor in memory at once; the few instructions need
 import pickle
 import struct
 
-NUMPY_CODES = {"float32": "f4", "float16": "f2", "bfloat16": "u2"}  # Paddle keeps bfloat16 bits as uint16
+from ops import formats
+
+NUMPY_CODES = {name: kept.storage.str[1:] for name, kept in formats.plain().items()}  # Paddle keeps the same
 RECONSTRUCT, ARRAY, FIRST_TYPE = 0, 1, 2  # slots of the pickle's memory
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.errors import UserError
+from ops import formats
 
 BLOCK_BYTES = 32 << 20
 MAX_STRUCTURE_BYTES = 8 << 20  # what describes the tensors of one file; a 7B checkpoint's is below 1 MiB
@@ -20,7 +21,7 @@ NUMPY_TYPES = {
     "float32": "<f4", "float16": "<f2", "bfloat16": "<u2", "float64": "<f8", "int64": "<i8", "int32": "<i4",
     "int16": "<i2", "int8": "|i1", "uint8": "|u1", "uint16": "<u2", "uint32": "<u4", "uint64": "<u8", "bool": "|b1",
 }
-INFINITY = {"float32": 0x7F800000, "float16": 0x7C00, "bfloat16": 0x7F80}  # its bits; those of a NaN are larger
+INFINITY = {name: kept.infinity for name, kept in formats.plain().items()}  # its bits; those of a NaN are larger
 
 
 class Source:

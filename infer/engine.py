@@ -13,8 +13,9 @@ from infer.inputs import DeviceInputs
 from infer.prompt import image_spans
 from infer.rope import inverse_frequencies
 from infer.sampling import Sampling, records
-from ops import cuda_libraries
+from ops import cuda_libraries, formats
 from ops.framework import import_paddle
+from ops.weights import decode_bytes, weights_bytes
 
 SLOT_ROUNDING = 64  # cache sizes are rounded up to this, so that runs of similar length share one cache
 NO_STOP = -1        # matches no token
@@ -27,7 +28,8 @@ class Engine:
     """An exported model, ready to run.
 
     Attributes: config (ModelConfig), dtype and impl (str), device ("cpu" or "gpu"), load_seconds (float), weights (str:
-    how the language model's are kept, the dtype or "e5m7", see docs/inference.md).
+    the format of the language model's matrices, see docs/inference.md), weights_bytes and step_bytes (of all weights,
+    and of those that a decode step reads).
     """
 
     def __init__(self, exported, device="auto", pack=True):
@@ -57,9 +59,12 @@ class Engine:
             raise UserError(f"the two graphs in {exported} come from different exports: run `make export` again")
         self.config, self.dtype, self.impl = language.config, language.dtype, language.impl
         self.weights = self._language.weights
+        self.weights_bytes = weights_bytes(self.config, self.weights)
+        self.step_bytes = decode_bytes(self.config, self.weights)
         if self.device == "gpu" and self.impl == "fused":
             selfcheck.check_operators("gpu", self.dtype)
-            tuning.tune(self.config, self._vision.operator_weights() | self._language.operator_weights(), self.dtype)
+            tuning.tune(self.config, self._vision.operator_weights() | self._language.operator_weights(), self.dtype,
+                        self.weights)
         self._caches = {}
         self._running = None
         # The fused operators never read what was not written; zeroing would need a kernel of Paddle's.
@@ -168,9 +173,8 @@ class Engine:
 def to_float32(tensor):
     """A tensor on any device, also in bfloat16, as a float32 numpy array. The cast is done on the host."""
     array = tensor.numpy()
-    if array.dtype == np.uint16:  # bfloat16: the upper half of a float32
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    return array.astype(np.float32)
+    (kept,) = (kept for kept in formats.plain().values() if kept.storage == array.dtype)
+    return kept.unpack(array)
 
 
 class Generation:

@@ -12,8 +12,9 @@ from core.config import ModelConfig
 from core.errors import UserError
 from core.files import file_hash
 from infer.parameters import load_packed, load_parameters, weights_as_inputs
+from ops import formats
 from ops.framework import import_paddle
-from ops.weights import PACKED, STAGES
+from ops.weights import MATRICES, STAGES, parameter_shapes, tensor_names
 
 SCHEMA = 3
 MAX_MANIFEST_BYTES = 1 << 20
@@ -74,14 +75,14 @@ class Manifest:
 class Graph:
     """A loaded graph. Inputs are bound to Paddle tensors without a copy; state tensors keep the graph's writes.
 
-    Attributes: manifest (Manifest), inputs (names), load_seconds (float), weights (str: the dtype, or "e5m7": float16
-    with the matrices in 13 bits).
+    Attributes: manifest (Manifest), inputs (names), load_seconds (float), weights (str: the format of its
+    matrices, of ops.formats).
     """
 
     def __init__(self, folder, device, pack=True):
         """Check and load `folder` (one exported graph) on `device` ("cpu" or "gpu").
 
-        pack: keep the language model's matrices in 13 bits, without loss, where graph, weights and device allow it.
+        pack: keep the language model's matrices in a packed format where graph, weights and device allow it.
         """
         start = time.perf_counter()
         self.manifest = Manifest(folder)
@@ -102,8 +103,10 @@ class Graph:
         from paddle import inference
 
         model, parameters = (self.manifest.folder / name for name in ("model.pdmodel", "model.pdiparams"))
+        self.weights, tensors = self.manifest.dtype, {}
         if self.manifest.impl == "fused":
-            program, weights = weights_as_inputs(model.read_bytes())
+            tensors = self._load(parameters, device, pack)
+            program, weights = weights_as_inputs(model.read_bytes(), formats.get(self.weights))
             config = inference.Config()
             config.set_model_buffer(program, len(program), b"", 0)
             config.switch_ir_optim(False)  # there is nothing to fuse
@@ -123,19 +126,17 @@ class Graph:
         self.inputs = frozenset(self._inputs) - frozenset(weights)
         (output,) = self._predictor.get_output_names()
         self._output = self._predictor.get_output_handle(output)
-        self.weights = self.manifest.dtype
-        if weights:
-            self.bind(**self._load(parameters, weights, device, pack))
+        self.bind(**tensors)
         self.load_seconds = time.perf_counter() - start
 
-    def _load(self, path, names, device, pack):
+    def _load(self, path, device, pack):
         """The weights as tensors by name; says in `weights` how they are kept."""
-        if pack and device == "gpu" and (self.manifest.graph, self.manifest.dtype) == ("language", "float16"):
-            from ops import e5m7  # imports Paddle
-
-            if e5m7.is_read_here() and self.manifest.config.kv_channels % e5m7.HEAD_DIM == 0:
-                tensors, packed = load_packed(path, names, device, e5m7.Packer())
-                self.weights = PACKED if packed else self.weights
+        config, graph = self.manifest.config, self.manifest.graph
+        names = sorted(parameter_shapes(config, graph))
+        for kept in formats.packed(self.manifest.dtype) if pack and graph == "language" else ():
+            tensors = kept.is_usable(config, device) and load_packed(path, names, device, kept)
+            if tensors:
+                self.weights = kept.name
                 return tensors
         return load_parameters(path, names, device)
 
@@ -147,8 +148,14 @@ class Graph:
                 self._bound[name] = tensor
 
     def operator_weights(self):
-        """The weights of a fused graph as they are bound: {operator: {role: tensor}}, roles in the operators' order."""
-        return {operator: {role: self._bound[f"{operator}.{role}"] for role in roles(self.manifest.config)}
+        """The weights of a fused graph as they are bound: {operator: weights as ops.functional takes them}."""
+        kept = formats.get(self.weights)
+
+        def bound(name):
+            packed = name in MATRICES and kept.name != self.manifest.dtype
+            return [self._bound[part] for part in tensor_names(name, kept)] if packed else self._bound[name]
+
+        return {operator: {role: bound(f"{operator}.{role}") for role in roles(self.manifest.config)}
                 for operator, roles in STAGES[self.manifest.graph].items()}
 
     def run(self):

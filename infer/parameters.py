@@ -11,20 +11,24 @@ import struct
 import numpy as np
 
 from core.errors import UserError
+from ops import formats
 from ops.framework import import_paddle
-from ops.weights import MATRICES
+from ops.weights import EXTRA, FORMAT, MATRICES, tensor_names
 
 HEADER = struct.Struct("<IQIi")  # versions and ragged levels, all zero, and the length of the TensorDesc that follows
-TYPES = {4: np.dtype("<f2"), 5: np.dtype("<f4"), 22: np.dtype("<u2")}  # framework.proto; Paddle takes bfloat16 as u2
+TYPES = {kept.proto: kept.storage for kept in formats.plain().values()}
 
 
-def weights_as_inputs(program):
-    """Rewrite a serialized program: its parameters become inputs. Returns it with their names, sorted."""
+def weights_as_inputs(program, kept):
+    """Rewrite a serialized program: its parameters become inputs, with MATRICES in the Format `kept`. Returns it with
+    the names of these inputs, sorted."""
     from paddle.base.proto import framework_pb2
 
     made = framework_pb2.ProgramDesc.FromString(program)
     block = made.blocks[0]
     feeds = [op for op in block.ops if op.type == "feed"]
+    for op in block.ops:
+        _keep_matrices(block, op, kept)
     parameters = {variable.name: variable for variable in block.vars
                   if variable.persistable and variable.name not in ("feed", "fetch")}
     operators = list(block.ops)
@@ -39,19 +43,36 @@ def weights_as_inputs(program):
     return made.SerializeToString(), sorted(parameters)
 
 
-def load_packed(path, names, device, packer):
-    """({name: tensor}, whether packed) as `load_parameters` gives them: with MATRICES packed by `packer`, an
-    ops.e5m7.Packer that is closed then, if it packs all of them, else as they are in the file."""
-    packed = load_parameters(path, names, device, packer.pack)
-    packer.close()
-    return (load_parameters(path, names, device), False) if packed is None else (packed, True)
+def _keep_matrices(block, op, kept):
+    """Tell an operator in the Format `kept` what its matrices are in, and give it the variables that this adds."""
+    taken = {name for variable in op.inputs for name in variable.arguments}
+    extra = [name for matrix in MATRICES if matrix in taken for name in tensor_names(matrix, kept)[1:]]
+    for attribute in op.attrs:
+        if attribute.name == FORMAT:
+            attribute.s = kept.name
+    for variable in op.inputs:
+        if variable.parameter == EXTRA:  # Paddle leaves inputs that are absent empty
+            variable.arguments[:] = extra
+    for name in extra:
+        variable = block.vars.add()
+        variable.CopyFrom(next(v for v in block.vars if v.name == name.rpartition(".")[0]))
+        variable.name = name
 
 
-def load_parameters(path, names, device, pack=None):
+def load_packed(path, names, device, kept):
+    """What `load_parameters` gives, with MATRICES in the Packed format `kept`; None if one of them cannot be."""
+    packer = kept.packer(device)
+    try:
+        return load_parameters(path, names, device, kept, packer)
+    finally:
+        packer.close()
+
+
+def load_parameters(path, names, device, kept=None, packer=None):
     """Tensors on `device` ("cpu" or "gpu") from a .pdiparams file that holds `names` in this order: {name: tensor}.
 
-    pack: makes the tensors of MATRICES from numpy arrays; as soon as it returns None for one, so does this function.
-    Raises UserError for a file that ends early or holds anything else.
+    packer: makes the tensors of MATRICES, in the format `kept`, from numpy arrays; as soon as it returns None for one,
+    so does this function. Raises UserError for a file that ends early or holds anything else.
     """
     paddle = import_paddle()
     place = paddle.CUDAPlace(0) if device == "gpu" else paddle.CPUPlace()
@@ -59,10 +80,11 @@ def load_parameters(path, names, device, pack=None):
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # closed with the last array over it
     tensors = {}
     for name, values in _stored(path, mapped, names):
-        if pack is not None and name in MATRICES:
-            tensors[name] = pack(values)
-            if tensors[name] is None:
+        if packer is not None and name in MATRICES:
+            packed = packer.pack(values)
+            if packed is None:
                 return None
+            tensors.update(zip(tensor_names(name, kept), packed, strict=True))
         else:
             tensors[name] = paddle.to_tensor(values, place=place)
     return tensors

@@ -18,7 +18,7 @@ from core.errors import UserError, run_cli
 from ops import compiler, target, toolchain
 
 ROOT = Path(__file__).resolve().parent.parent
-BINDINGS, KERNELS = ROOT / "ops" / "paddle", ROOT / "ops" / "kernels"
+BINDINGS, KERNELS, FORMATS = (ROOT / "ops" / name for name in ("paddle", "kernels", "formats"))
 NAME, KERNELS_NAME = "libqwen_vl_ops.so", "libqwen_vl_kernels.so"
 FLAGS = "-std=c++17 -fPIC -Wall -fopenmp"                      # of every source
 BINDING_FLAGS = "-O2 -DPADDLE_NO_PYTHON -D_GLIBCXX_USE_CXX11_ABI=1"
@@ -44,7 +44,8 @@ def digest(files=(), text=""):
 
 def source_version():
     """A short hash of all sources: what manifests and the library carry as the operators' version."""
-    return digest(sources(BINDINGS, ".cc", ".h") + sources(KERNELS, ".cu", ".cuh", ".h"))
+    return digest(sources(BINDINGS, ".cc", ".h") + sources(KERNELS, ".cu", ".cuh", ".h")
+                  + sources(FORMATS, ".cu", ".cuh", ".h"))
 
 
 def describe(version, march, cxx, paddle=None, cuda=None):
@@ -80,9 +81,9 @@ def place(path):
     return re.sub(r"([$ :])", r"$\1", str(path))
 
 
-def object_of(source, folder, prefix=""):
-    """The name of the object that a source below the folder is compiled to."""
-    return prefix + source.relative_to(folder).with_suffix(".o").as_posix().replace("/", ".")
+def object_of(source):
+    """The name of the object that a source is compiled to."""
+    return source.relative_to(ROOT / "ops").with_suffix(".o").as_posix().replace("/", ".")
 
 
 def rule_lines(description, cxx, cuda=None):
@@ -149,8 +150,8 @@ def ninja_file(description, cxx, paddle=None, cuda=None):
     lines, device_objects = rule_lines(description, cxx, cuda), ["built_for.o"]
     runtime = runtime_libraries(cuda)
     if cuda is not None:
-        for source in sources(KERNELS, ".cu"):
-            device_objects.append(object_of(source, KERNELS, "kernels."))
+        for source in sources(KERNELS, ".cu") + sources(FORMATS, ".cu"):
+            device_objects.append(object_of(source))
             lines.append(f"build {device_objects[-1]}: device {place(source)}")
         lines += [f"build {KERNELS_NAME}: link {' '.join(device_objects)}", f"  libraries = {' '.join(runtime)}"]
     if paddle is not None:
@@ -163,7 +164,7 @@ def _operator_lines(paddle, cuda, device_objects, runtime):
     libraries = [*paddle_libraries(paddle, cuda), "-l:libdnnl.so.3", *runtime]
     lines, objects = [], []
     for source in sources(BINDINGS, ".cc"):
-        objects.append(object_of(source, BINDINGS))
+        objects.append(object_of(source))
         lines += [f"build {objects[-1]}: compile {place(source)}",
                   f"  flags = {'$kernel' if source.parent.name == 'cpu' else binding_flags(paddle, cuda)}"]
     return [*lines, f"build {NAME}: link {' '.join(objects + device_objects)}",

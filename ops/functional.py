@@ -2,12 +2,14 @@
 
 `impl="fused"` calls the compiled operator (ops.library must be loaded), `impl="native"` composes plain Paddle layers.
 Both work on eager tensors and on the variables of a static program. `weights` maps the roles of ops/weights.py to
-tensors, in the roles' order; for native a stacked role may also be a list of its layers. T is the weights' dtype; on a
-GPU the fused decoder and lm_head also take all of their matrices in E5M7, as ops.e5m7.Packer makes them.
+tensors, in the roles' order; for native a stacked role may also be a list of its layers. T is the weights' dtype. The
+fused decoder and lm_head also take their matrices (ops.weights.MATRICES) in a packed format of ops/formats, which
+`kept` names then: as lists of tensors, as its packer makes them.
 State arguments are updated in place.
 """
 
 from ops import native
+from ops.weights import EXTRA, FORMAT
 
 OPTIONAL = "@OPTIONAL"  # ends the name of an input that may be absent, and of its output, in a static program
 
@@ -59,7 +61,8 @@ def embedding(tokens, image_features, image_starts, weights, *, impl="fused"):
     return _fused("embedding", inputs, {}, {"out": weights["token_embedding"].dtype})["out"]
 
 
-def decoder(hidden, lengths, positions, inv_freq, weights, k_cache, v_cache, *, heads, seq_length, eps, impl="fused"):
+def decoder(hidden, lengths, positions, inv_freq, weights, k_cache, v_cache, *, heads, seq_length, eps, kept=None,
+            impl="fused"):
     """All decoder layers over the valid tokens of a right-padded batch; serves prefill (S > 1) and decode (S = 1).
 
     hidden: T [B, S, H]; lengths: i32 [B], valid tokens per row; positions: i32 [B], tokens already cached;
@@ -70,14 +73,14 @@ def decoder(hidden, lengths, positions, inv_freq, weights, k_cache, v_cache, *, 
     """
     if impl == "native":
         return native.decoder(hidden, lengths, positions, inv_freq, weights, k_cache, v_cache, heads, seq_length, eps)
-    inputs = {"hidden": hidden, "lengths": lengths, "positions": positions, "inv_freq": inv_freq, **weights,
+    inputs = {"hidden": hidden, "lengths": lengths, "positions": positions, "inv_freq": inv_freq, **_inputs_of(weights),
               "k_cache": k_cache, "v_cache": v_cache}
-    return _fused("decoder", inputs, {"heads": heads, "seq_length": seq_length, "eps": eps}, {"out": hidden.dtype},
-                  state=("k_cache", "v_cache"))["out"]
+    attributes = {"heads": heads, "seq_length": seq_length, "eps": eps, FORMAT: kept or _type_name(hidden)}
+    return _fused("decoder", inputs, attributes, {"out": hidden.dtype}, state=("k_cache", "v_cache"))["out"]
 
 
 def lm_head(hidden, lengths, logit_columns, stop_tokens, weights, positions, next_tokens, generated, counts, finished,
-            sampling=None, *, eps, impl="fused"):
+            sampling=None, *, eps, kept=None, impl="fused"):
     """Final norm, logits of the wanted columns, choice of a token from the last of them, and the generation's state.
 
     hidden: T [B, S, H]; lengths: i32 [B]; logit_columns: i32 [B, P]; stop_tokens: i64 [K].
@@ -94,8 +97,21 @@ def lm_head(hidden, lengths, logit_columns, stop_tokens, weights, positions, nex
     state = {"positions": positions, "next_tokens": next_tokens, "generated": generated, "counts": counts,
              "finished": finished, f"sampling{OPTIONAL}": sampling}
     inputs = {"hidden": hidden, "lengths": lengths, "logit_columns": logit_columns, "stop_tokens": stop_tokens,
-              **weights}
-    return _fused("lm_head", {**inputs, **state}, {"eps": eps}, {"logits": "float32"}, state=tuple(state))["logits"]
+              **_inputs_of(weights)}
+    attributes = {"eps": eps, FORMAT: kept or _type_name(hidden)}
+    return _fused("lm_head", {**inputs, **state}, attributes, {"logits": "float32"}, state=tuple(state))["logits"]
+
+
+def _inputs_of(weights):
+    """The inputs that weights are: a tensor for each role, and the list of what a packed format adds to them."""
+    packed = [tensors for tensors in weights.values() if isinstance(tensors, list)]
+    inputs = {role: tensors[0] if isinstance(tensors, list) else tensors for role, tensors in weights.items()}
+    return {**inputs, EXTRA: [tensor for tensors in packed for tensor in tensors[1:]] or None}
+
+
+def _type_name(tensor):
+    """"float16" of paddle.float16."""
+    return str(tensor.dtype).rpartition(".")[2]
 
 
 def _fused(op, inputs, attributes, outputs, state=()):

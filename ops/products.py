@@ -4,9 +4,9 @@ import ctypes
 
 import numpy as np
 
-from ops import e5m7, library
+from ops import formats, library
 from ops.framework import import_paddle
-from ops.tensors import relative_error, to_device
+from ops.tensors import packed_tensors, relative_error, to_device
 
 paddle = import_paddle()
 F = paddle.nn.functional
@@ -17,10 +17,10 @@ ACTIVATIONS = ("no activation", "gelu", "silu and product")  # QwenVlGemm's code
 UNSUPPORTED = 10003  # ops/kernels/common/status.h
 
 
-def tile_errors(rng, dtype, packed):
+def tile_errors(rng, dtype, kept):
     """Yield (name, relative error) of each tile shape with each epilogue that it has on this card, in `dtype`.
 
-    packed: the weights in E5M7, for float16. Where the card or the build has no such kernels, there is nothing.
+    kept: name of the weights' format. Where the card or the build has no such kernels, there is nothing.
     """
     kernels = ctypes.CDLL(str(library.path()))
     kernels.qwen_vl_gemm_tile.argtypes = [*[ctypes.c_void_p] * 5, *[ctypes.c_longlong] * 3, *[ctypes.c_int] * 5,
@@ -31,8 +31,8 @@ def tile_errors(rng, dtype, packed):
     exact = {name: to_device(array.astype(np.float32), "cpu", "bfloat16").astype("float32")
              for name, array in made.items()}
     given = {name: to_device(tensor.numpy(), "gpu", dtype) for name, tensor in exact.items()}
-    if packed:
-        given["weight"] = e5m7.packed(exact["weight"].numpy().astype(np.float16))
+    if kept != dtype:
+        given["weight"] = packed_tensors(kept, given["weight"].numpy(), "gpu")[0]
     for shape in range(kernels.qwen_vl_gemm_tiles()):
         for activation, float_output in ((0, 0), (1, 0), (2, 0), (0, 1)):
             bias, addend = activation < 2 and not float_output, activation == 0 and not float_output
@@ -41,7 +41,7 @@ def tile_errors(rng, dtype, packed):
             status = kernels.qwen_vl_gemm_tile(
                 given["weight"].data_ptr(), given["x"].data_ptr(), y.data_ptr(),
                 given["bias"].data_ptr() if bias else None, y.data_ptr() if addend else None, TOKENS, DEPTH, ROWS,
-                int(dtype == "bfloat16"), float_output, activation, int(packed), shape, None)
+                int(dtype == "bfloat16"), float_output, activation, formats.NAMES.index(kept), shape, None)
             if status == UNSUPPORTED:
                 continue
             # CUDA's default stream, on which Paddle copies: the kernel comes after the one copy and before the other.

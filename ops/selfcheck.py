@@ -14,10 +14,10 @@ import numpy as np
 
 from core.config import QUERIES, ModelConfig, VisionConfig
 from core.errors import NotHere, UserError, run_cli
-from ops import cuda_libraries, e5m7, functional, library
+from ops import cuda_libraries, formats, functional, library
 from ops.framework import import_paddle
 from ops.products import tile_errors
-from ops.tensors import relative_error, to_device
+from ops.tensors import packed_tensors, relative_error, to_device
 from ops.weights import MATRICES, STAGES
 
 paddle = import_paddle()
@@ -99,13 +99,12 @@ def _operator_errors(device, dtype):
     tokens = rng.integers(0, GEOMETRY.vocab_size, [2, 300])
     starts = np.array([[1, 7], [0, 40]], np.int32)
     yield "embedding", compare("embedding", tokens, features[1].numpy(), starts, weights["embedding"])
-    packs = device == "gpu" and dtype == "float16" and e5m7.is_read_here()
-    for packed in (False, True)[:1 + packs]:
-        checks = _language_errors(rng, weights, device, dtype, packed)
+    for kept in (dtype, *(kept.name for kept in formats.packed(dtype) if kept.is_usable(GEOMETRY, device))):
+        checks = _language_errors(rng, weights, device, dtype, kept)
         if device == "gpu":
-            checks = itertools.chain(checks, tile_errors(rng, dtype, packed))
+            checks = itertools.chain(checks, tile_errors(rng, dtype, kept))
         for name, error in checks:
-            yield f"{name} with packed weights" if packed else name, error
+            yield name if kept == dtype else f"{name} with weights in {kept}", error
 
 
 def _resize_error(rng):
@@ -136,22 +135,23 @@ def _places(device, dtype):
     return (device, dtype, "fused"), ("cpu", "float32", "native")
 
 
-def _language_errors(rng, weights, device, dtype, packed):
+def _language_errors(rng, weights, device, dtype, kept):
     """The decoder over a prompt and a decode step, then the head, each with its state, for each of BATCHES.
 
-    packed: what is under test has its matrices in E5M7.
+    kept: the format of the matrices of what is under test.
     """
     places = _places(device, dtype)
     weights = [{operator: _move(weights[operator], place, kind) for operator in ("decoder", "lm_head")}
                for place, kind, _ in places]
-    if packed:
-        _pack(weights[0])
+    if kept != dtype:
+        for operator, role in (name.split(".") for name in MATRICES):
+            weights[0][operator][role] = packed_tensors(kept, weights[0][operator][role].numpy(), device)
     for batch in BATCHES:
         for checks in (_decoder_errors, _head_errors):
-            yield from checks(rng, places, weights, batch)
+            yield from checks(rng, places, weights, kept, batch)
 
 
-def _decoder_errors(rng, places, weights, batch):
+def _decoder_errors(rng, places, weights, kept, batch):
     """A prompt in each row, then a decode step."""
     heads, width = GEOMETRY.num_attention_heads, GEOMETRY.kv_channels
     cache = np.zeros([GEOMETRY.num_hidden_layers, batch, heads, SLOTS, width], np.float32)
@@ -163,30 +163,24 @@ def _decoder_errors(rng, places, weights, batch):
         hidden = rng.standard_normal([batch, max(lengths), GEOMETRY.hidden_size]).astype(np.float32)
         results = [functional.decoder(
             *_move([hidden], place, kind), *_move([lengths, positions, inv_freq], place, "float32"), held["decoder"],
-            *cache, heads=heads, seq_length=GEOMETRY.seq_length, eps=1e-6, impl=impl)
+            *cache, heads=heads, seq_length=GEOMETRY.seq_length, eps=1e-6, kept=kept, impl=impl)
             for (place, kind, impl), held, cache in zip(places, weights, caches)]
         yield f"decoder ({step}, batch {batch})", relative_error(*results, np.arange(max(lengths)) < lengths[:, None])
         positions = positions + lengths
 
 
-def _head_errors(rng, places, weights, batch):
+def _head_errors(rng, places, weights, kept, batch):
     """The head after a prompt, for more columns than the last and for it alone, and after a decode step."""
     whole, ones = 9 - np.arange(batch, dtype=np.int32), np.ones([batch], np.int32)
     first, last = 0 * whole[:, None], whole[:, None] - 1
     for name, columns, lengths in (("all logits", np.concatenate([first, last], 1), whole), ("prefill", last, whole),
                                    ("decode", first, ones), ("sampled", first, ones)):
         hidden = rng.standard_normal([batch, max(lengths), GEOMETRY.hidden_size]).astype(np.float32)
-        yield f"lm_head ({name}, batch {batch})", _lm_head_error(places, weights, hidden, columns, lengths,
-                                                                 name == "sampled")
+        yield f"lm_head ({name}, batch {batch})", _lm_head_error(places, weights, kept, hidden, columns,
+                                                                 lengths, name == "sampled")
 
 
-def _pack(weights):
-    """Replace matrices on the GPU, by operator and role, by what a graph that is loaded there makes of them."""
-    for operator, role in (name.split(".") for name in MATRICES):
-        weights[operator][role] = e5m7.packed(weights[operator][role].numpy())
-
-
-def _lm_head_error(places, weights, hidden, columns, lengths, sampled):
+def _lm_head_error(places, weights, kept, hidden, columns, lengths, sampled):
     """Error of the head's logits; infinite where the state that it leaves does not follow from them.
 
     sampled: the fused operator draws its token, but among the likeliest one alone.
@@ -203,7 +197,7 @@ def _lm_head_error(places, weights, hidden, columns, lengths, sampled):
             state.append(to_device(record, place))
         results.append(functional.lm_head(
             *_move([hidden], place, kind), to_device(lengths, place), to_device(columns, place),
-            to_device(np.array([-1], np.int64), place), held["lm_head"], *state, eps=1e-6, impl=impl))
+            to_device(np.array([-1], np.int64), place), held["lm_head"], *state, eps=1e-6, kept=kept, impl=impl))
         states.append([tensor.numpy() for tensor in state[:5]])
     # Of the device's own logits: rounding may decide a near tie.
     chosen = results[0].numpy()[:, -1].argmax(-1)[:, None]
@@ -226,7 +220,8 @@ def paddle_errors(device):
 
 
 def _weights(rng, roles, dtype):
-    """Random weights that `dtype` and, for float16, E5M7 represent exactly, so that only the arithmetic differs."""
+    """Random weights that `dtype` and formats without loss hold exactly, so that only the arithmetic differs: those of
+    float16 are bfloat16's, too."""
     made = {role: rng.standard_normal(shape) / np.sqrt(shape[-1]) + (0.5 if "ln" in role else 0.0)
             for role, shape in roles.items()}
     bits = "bfloat16" if dtype == "float16" else dtype

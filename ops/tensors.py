@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ops import formats
 from ops.framework import import_paddle
 
 paddle = import_paddle()
@@ -12,6 +13,18 @@ def to_device(array, device, dtype=None):
     tensor = paddle.to_tensor(array, place=paddle.CPUPlace())
     tensor = tensor if dtype is None else tensor.astype(dtype)
     return tensor if device == "cpu" else tensor._copy_to(paddle.CUDAPlace(0), True)
+
+
+def packed_tensors(kept, matrix, device):
+    """A numpy matrix in the packed format `kept`: its tensors on `device`, whatever Paddle's default device is."""
+    default = paddle.get_device()
+    paddle.set_device(device)  # where a packer takes memory
+    packer = formats.get(kept).packer(device)
+    try:
+        return packer.pack(matrix)
+    finally:
+        packer.close()
+        paddle.set_device(default)
 
 
 def relative_error(ours, reference, where=slice(None)):

@@ -47,17 +47,18 @@ def _timing():
         switch(before)
 
 
-def tune(config, weights, dtype):
+def tune(config, weights, dtype, kept=None):
     """Time the products of a model on the GPU; a model of the same sizes as one before costs no timing.
 
-    weights: {operator: {role: tensor}} of the fused graphs, or of one of them, as bound; dtype: of activations.
+    weights: {operator: weights} of the fused graphs, or of one of them, as ops.functional takes them, with `kept`;
+    dtype: of activations.
     """
     rng = np.random.default_rng(0)
     with _timing():
         for images in IMAGES if "vision_encoder" in weights else ():
             _vision(rng, config.visual, weights["vision_encoder"], weights["resampler"], images, dtype)
         if "decoder" in weights:
-            _language(rng, config, weights["decoder"], weights["lm_head"], dtype)
+            _language(rng, config, weights["decoder"], weights["lm_head"], dtype, kept)
     paddle.device.cuda.synchronize()
     paddle.device.cuda.empty_cache()  # what was made for it
 
@@ -70,9 +71,10 @@ def _vision(rng, visual, encoder, resampler, images, dtype):
                          heads=visual.resampler_heads)
 
 
-def _language(rng, config, decoder, head, dtype):
+def _language(rng, config, decoder, head, dtype, kept):
     layers, heads, width = min(LAYERS, config.num_hidden_layers), config.num_attention_heads, config.kv_channels
-    few = {role: tensor._slice(0, layers) for role, tensor in decoder.items()}
+    few = {role: [tensor._slice(0, layers) for tensor in held] if isinstance(held, list) else held._slice(0, layers)
+           for role, held in decoder.items()}
     counts = rungs()
     rows = to_device(rng.standard_normal([counts[-1], config.hidden_size]).astype(np.float32), "gpu", dtype)
     caches = [paddle.empty([layers, 1, heads, counts[-1], width], dtype) for _ in "kv"]
@@ -84,9 +86,9 @@ def _language(rng, config, decoder, head, dtype):
     for count in counts:
         hidden = rows._slice(0, count).reshape([1, count, config.hidden_size])
         functional.decoder(hidden, integers(count), integers(0), inv_freq, few, *caches, heads=heads, seq_length=0,
-                           eps=EPSILON)
+                           eps=EPSILON, kept=kept)
     # The head takes the last token of each prompt: few rows, which all have the first rung or are near it.
     few = rows._slice(0, counts[0]).reshape([1, counts[0], config.hidden_size])
     functional.lm_head(few, integers(0), integers(range(counts[0])), integers(-1, kind=np.int64), head, integers(0),
                        integers([0], kind=np.int64), integers([0], kind=np.int64), integers(0), integers(0),
-                       eps=EPSILON)
+                       eps=EPSILON, kept=kept)

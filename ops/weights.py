@@ -10,6 +10,7 @@ intermediate_size, V vocabulary.
 """
 
 from core.config import QUERIES
+from ops import formats
 
 ALIGNMENT = 8  # values; rows of every matrix start 16-byte aligned in fp16
 
@@ -89,10 +90,11 @@ STAGES = {  # graph -> operator -> its roles
 }
 
 
-# Parameters of the fused language graph that may be kept in E5M7 (ops/e5m7.py): a decode step reads each of them whole.
-MATRICES = frozenset({"decoder.qkv_weight", "decoder.out_weight", "decoder.gate_up_weight", "decoder.down_weight",
-                      "lm_head.lm_head_weight"})
-PACKED = "e5m7"  # how a graph's weights are said to be kept then; else it is their dtype
+# Parameters of the fused language graph that may be kept in a packed format (ops/formats), all of them in the same: a
+# decode step reads each of them whole. In the order in which their operators take what a format adds to them.
+MATRICES = ("decoder.qkv_weight", "decoder.out_weight", "decoder.gate_up_weight", "decoder.down_weight",
+            "lm_head.lm_head_weight")
+FORMAT, EXTRA = "format", "extra@VECTOR@OPTIONAL"  # these operators' attribute, and the input of what a format adds
 WHOLE_ENCODER_ROLES = ("patch_weight", "position", "ln_pre_weight", "ln_pre_bias")
 
 
@@ -114,3 +116,26 @@ def parameter_shapes(config, graph, impl="fused"):
             else:
                 shapes[f"{operator}.{role}"] = shape
     return shapes
+
+
+def tensor_names(matrix, kept):
+    """Names of the tensors of a matrix in a packed format."""
+    return [matrix, *(f"{matrix}.{extra}" for extra in kept.extra)]
+
+
+def _bytes(shapes, kept):
+    """Bytes of parameters, name -> shape, whose matrices are in the format of that name and the others in the type of
+    its values."""
+    kept = formats.get(kept)
+    return sum((kept if name in MATRICES else formats.get(kept.values)).bytes(shape) for name, shape in shapes.items())
+
+
+def weights_bytes(config, kept):
+    """Bytes of all parameters of both graphs, with matrices in format `kept`."""
+    return sum(_bytes(parameter_shapes(config, graph), kept) for graph in STAGES)
+
+
+def decode_bytes(config, kept):
+    """Bytes of weights that one decode step reads: decoder, final norm and lm_head; of the embedding only rows."""
+    shapes = parameter_shapes(config, "language")
+    return _bytes({name: shape for name, shape in shapes.items() if not name.startswith("embedding.")}, kept)

@@ -27,7 +27,7 @@ run() {
     printf '%-32s %s\n' "$name" "$(grep -E '[0-9]+ (passed|failed|skipped|error)' "$out/$name.txt" | tail -n 1)"
 }
 
-for file in $(grep -lF 'pytest.mark.gpu' tests/test_*.py tests/gpu/test_*.py); do
+for file in $(grep -lF 'pytest.mark.gpu' tests/test_*.py tests/gpu/test_*.py tests/formats/*/test_*.py); do
     command=("${paddle[@]}")
     if grep -q '^need_gpu()' "$file"; then command=("${torch[@]}"); fi
     run "$(basename "$file" .py)" "${command[@]}" -m gpu "$file"
@@ -36,7 +36,7 @@ if command -v compute-sanitizer > /dev/null; then
     check=(compute-sanitizer --tool memcheck --error-exitcode 1 --kernel-name)
     run memcheck_decode "${check[@]}" kns=step_kernel "${torch[@]}" tests/gpu/test_decode_kernels.py \
         -k "two_steps and not wide"
-    run memcheck_products "${check[@]}" kns=gemm_kernel "${torch[@]}" tests/gpu/test_e5m7_kernels.py \
+    run memcheck_products "${check[@]}" kns=gemm_kernel "${torch[@]}" tests/formats/*/test_*_kernels.py \
         -k "tile_shapes and 1024-1000 and not 613"
 fi
 if ((${#failed[@]})); then

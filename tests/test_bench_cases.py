@@ -15,12 +15,15 @@ from bench.report import display_frame, of_first_case
 from bench.results import report
 from bench.run import Options, exit_status, further_cases, in_sequence, run
 from bench.schema import Case, read_rows
-from bench.work import decode_bytes, weights_bytes, work
+from bench.work import work
 from core.config import ModelConfig
 from export.synthetic import write_checkpoint
 from infer.image import default_image
+from ops import formats
+from ops.weights import decode_bytes, weights_bytes
 
 ROOT = Path(__file__).parents[1]
+PACKED = formats.packed("float16")[0]
 FAKE = "tests.bench_fake_arm:FakeArm"
 EAGER = GATE_ARM
 
@@ -145,20 +148,20 @@ def test_device_memory(compete):
 def test_an_arm_with_packed_weights_is_held_to_its_own_bytes(compete, checkpoint):
     used = iter([100.0, 500.0] + [1000.0] * 100_000)
     memory = DeviceMemory(lambda: (next(used), 80_000.0))
-    rows, folder, _ = compete({"a": {"weights": "e5m7"}, EAGER: {}}, memory=memory, sequential=True, dtype="float16",
-                              lengths=[2], case_rounds=1)
+    rows, folder, _ = compete({"a": {"weights": PACKED.name}, EAGER: {}}, memory=memory, sequential=True,
+                              dtype="float16", lengths=[2], case_rounds=1)
     config = ModelConfig.load(checkpoint)
-    plain, packed = (decode_bytes(config, kept) for kept in ("float16", "e5m7"))
+    plain, packed = (decode_bytes(config, kept) for kept in ("float16", PACKED.name))
     assert packed < plain
     for arm, expected in (("a", packed), (EAGER, plain)):
         for length in (2, 4):
             assert state(rows, arm, new_tokens=length).provenance["work"]["decode_bytes"] == expected
-    assert state(rows, "a").provenance["work"]["weights"] == "e5m7"
+    assert state(rows, "a").provenance["work"]["weights"] == PACKED.name
     assert "weights" not in state(rows, EAGER).provenance["work"]
     assert state(rows, "a").provenance["work"]["weights_bytes"] == weights_bytes(config, "float16")
     (used,) = state(rows, "a", stage="device_memory").samples
-    assert state(rows, "a", stage="beyond_weights").samples == [used - weights_bytes(config, "e5m7") / 2**20]
-    assert "a keeps the language model's matrices in 13 bits a weight, without loss (E5M7): its decode step reads " \
+    assert state(rows, "a", stage="beyond_weights").samples == [used - weights_bytes(config, PACKED.name) / 2**20]
+    assert f"a keeps the language model's matrices in {PACKED.description}: its decode step reads " \
         in (folder / "table.md").read_text()
 
 
@@ -249,8 +252,10 @@ def test_work_of_the_published_model():
     assert found["decode_bytes"] == pytest.approx(layers + 2 * 151936 * 4096, rel=1e-3)
     assert found["prefill_flops"] == pytest.approx(286 * layers, rel=0.02)
     matrices = layers + 2 * 151936 * 4096
-    assert decode_bytes(config, "e5m7") == found["decode_bytes"] - matrices * 3 // 16
-    assert weights_bytes(config, "e5m7") == found["weights_bytes"] - matrices * 3 // 16
+    for kept in formats.packed("float16"):
+        saved = matrices - kept.bytes([matrices // 2])
+        assert decode_bytes(config, kept.name) == found["decode_bytes"] - saved
+        assert weights_bytes(config, kept.name) == found["weights_bytes"] - saved
 
 
 @pytest.mark.parametrize("total, sequential", [(1.0, True), (80_000.0, False)])

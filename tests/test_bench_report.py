@@ -10,6 +10,7 @@ from bench.results import check_writable, report, write_results
 from bench.schema import BENCHMARK, OPTIONAL, STAGES, Case, Row, check_comparable
 from bench.statistics import speed_up, summary
 from core.errors import UserError
+from ops import formats
 
 CASE = Case("tiny", "float32", "cpu", 1, 290, 8)
 CONDITIONS = {"argv": ["python", "-m", "bench", "run", "--prompt", "two words"], "platform": "Linux", "cpu": "A CPU",
@@ -48,13 +49,14 @@ def test_speed_ups(rows):
     assert frame.loc["torch-eager", "speedup_vs_torch-sdpa"] == pytest.approx(300 / 420)
 
 
-def test_packed_weights_have_a_line_of_their_own(rows):
+@pytest.mark.parametrize("kept, told", [("a later one", "a later one"),
+                                        *((kept.name, kept.description) for kept in formats.packed())])
+def test_packed_weights_have_a_line_of_their_own(rows, kept, told):
     plain = [replace_provenance(row, work={"decode_bytes": 14.22e9}) for row in rows]
-    assert not any("13 bits" in line for line in notes(plain))
-    mixed = [replace_provenance(row, work={"decode_bytes": 11.55e9, "weights": "e5m7"})
+    assert not any("keeps" in line for line in notes(plain))
+    mixed = [replace_provenance(row, work={"decode_bytes": 11.55e9, "weights": kept})
              if row.arm == "paddle-fused" else row for row in plain]
-    line = "paddle-fused keeps the language model's matrices in 13 bits a weight, without loss (E5M7): its decode " \
-        "step reads 11.55 GB of weights"
+    line = f"paddle-fused keeps the language model's matrices in {told}: its decode step reads 11.55 GB of weights"
     assert f"{line}, that of the other arms 14.22 GB." in notes(mixed)
     assert f"{line}." in notes([row for row in mixed if row.arm == "paddle-fused"])
 

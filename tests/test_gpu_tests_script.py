@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = {path.stem for path in (ROOT / "tests" / "gpu").glob("test_*.py")} | {"test_inputs"}  # half on a GPU
+FILES = {path.stem for folder in ("gpu", "formats/*") for path in (ROOT / "tests").glob(f"{folder}/test_*.py")
+         if "mark.gpu" in path.read_text()} | {"test_inputs"}  # half on a GPU
 RECORD = """#!/bin/bash
 echo "$(basename "$0") $*" >> "$CALLS"
 case "$*" in *{fails}*) echo "1 failed in 1s"; exit 1;; *test_stock_gpu*) echo "1 skipped in 1s"; exit 5;; esac

@@ -3,17 +3,19 @@
 import numpy as np
 import pytest
 
+from ops import formats
 from tests.operators import CLOSE, config, functional, random_weights, tensor
 
 MADE = config()
 WEIGHTS = random_weights("lm_head", MADE)
 
 
-def run(impl, hidden, lengths, columns, stop_tokens, state):
+def run(impl, hidden, lengths, columns, stop_tokens, state, kept=None):
     tensors = {name: tensor(value, "int64" if name in ("next_tokens", "generated") else "int32")
                for name, value in state.items()}
     logits = functional.lm_head(tensor(hidden), tensor(lengths, "int32"), tensor(columns, "int32"),
-                                tensor(stop_tokens, "int64"), WEIGHTS, **tensors, eps=1e-6, impl=impl).numpy()
+                                tensor(stop_tokens, "int64"), WEIGHTS, **tensors, eps=1e-6, kept=kept,
+                                impl=impl).numpy()
     return logits, {name: value.numpy() for name, value in tensors.items()}
 
 
@@ -69,7 +71,10 @@ def test_the_lowest_of_equal_logits_wins(impl):
     assert after["next_tokens"][0, 0] == 0
 
 
-def test_a_packed_matrix_is_refused_on_the_cpu(monkeypatch):
-    monkeypatch.setitem(WEIGHTS, "lm_head_weight", WEIGHTS["lm_head_weight"].astype("int32"))
-    with pytest.raises(Exception, match="matrices in E5M7 .int32. are for float16 on a GPU"):
-        run("fused", np.zeros([1, 2, MADE.hidden_size]), [2], np.array([[1]]), [-1], state(1))
+@pytest.mark.parametrize("kept, message", [
+    *((kept, f"matrices in {kept} are not for these weights and this device: leave them as they were exported")
+      for kept in formats.NAMES if kept != "float32"),
+    ("float13", "no weight format is called float13")])
+def test_a_format_of_other_weights_is_refused(kept, message):
+    with pytest.raises(Exception, match=message):
+        run("fused", np.zeros([1, 2, MADE.hidden_size]), [2], np.array([[1]]), [-1], state(1), kept=kept)

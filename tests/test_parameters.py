@@ -1,7 +1,6 @@
 """Weights as inputs: what load_parameters returns is what the file holds, and a file that is none is refused; matrices
 are packed all or none."""
 
-import ctypes
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,11 +10,12 @@ from core.errors import UserError
 from export.params import write_parameters
 from infer.graph import Graph
 from infer.parameters import load_packed, load_parameters, weights_as_inputs
-from ops import e5m7
-from ops.weights import MATRICES, parameter_shapes
-from tests import e5m7_reference
+from ops import formats
+from ops.formats.base import Packed, Packer
+from ops.weights import MATRICES, parameter_shapes, tensor_names
 from tests.operators import config
 
+MADE = config()
 SHAPES = {"a.weight": (3, 5), "b.bias": (7,), "c.stack": (2, 3, 4)}
 
 
@@ -54,7 +54,7 @@ def test_parameters_become_inputs_behind_the_others(exported_tiny):
     from paddle.base.proto import framework_pb2
 
     program = (exported_tiny / "vision" / "model.pdmodel").read_bytes()
-    made, names = weights_as_inputs(program)
+    made, names = weights_as_inputs(program, formats.get("float32"))
     before, after = (framework_pb2.ProgramDesc.FromString(text).blocks[0] for text in (program, made))
     feeds = {op.outputs[0].arguments[0]: next(a.i for a in op.attrs if a.name == "col")
              for op in after.ops if op.type == "feed"}
@@ -64,60 +64,30 @@ def test_parameters_become_inputs_behind_the_others(exported_tiny):
     assert [op.type for op in after.ops if op.type != "feed"] == [op.type for op in before.ops if op.type != "feed"]
 
 
-class PackerOnCpu(e5m7.Packer):
-    """Packs by the reference, slice by slice as on a GPU; what cannot be packed is told from the slice."""
+class Halves(Packed):
+    """float16 weights below 64 as their upper and their lower bytes."""
 
-    def __init__(self):
-        self.slices, self.closed = [], False
+    name, values, bits, extra, closed = "halves", "float16", 16, ("low",), False
 
-    def _pack_slice(self, values, to):
-        self.slices.append(values.shape)
-        if e5m7_reference.failures(values):
-            return False
-        packed = e5m7_reference.pack(values)
-        ctypes.memmove(to, packed.ctypes.data, packed.nbytes)
-        return True
+    def pack(self, matrices):
+        halves = matrices.view(np.uint8).reshape(*matrices.shape, 2)
+        return None if (abs(matrices) >= 64).any() else [np.ascontiguousarray(halves[..., i]) for i in (1, 0)]
 
-    def close(self):
-        self.closed = True
+    def unpack(self, kept):
+        return np.stack(kept[::-1], -1).view(np.float16).squeeze(-1)
 
-
-def packable(*shape):
-    """float16 numbers that came from bfloat16."""
-    values = np.random.default_rng(0).standard_normal(shape).astype(np.float32).view(np.uint32) & 0xFFFF0000
-    return values.view(np.float32).astype(np.float16)
-
-
-@pytest.mark.parametrize("limit", [1, 4096, 15000, 1 << 20])
-@pytest.mark.parametrize("shape", [(3, 16, 256), (24, 384)])
-def test_slices_make_the_packed_matrix(monkeypatch, shape, limit):
-    monkeypatch.setattr(e5m7, "SLICE_BYTES", limit)
-    matrices, packer = packable(*shape), PackerOnCpu()
-    packed = packer.pack(matrices).numpy().view(np.uint32)
-    assert packed.shape == (*shape[:-1], shape[-1] // 128 * 52)
-    for made, matrix in zip(packed.reshape(-1, shape[-2], packed.shape[-1]), matrices.reshape(-1, *shape[-2:])):
-        np.testing.assert_array_equal(made, e5m7_reference.pack(matrix))
-    assert all(rows % 8 == 0 and rows * columns * 2 <= max(limit, 16 * columns) for rows, columns in packer.slices)
-
-
-@pytest.mark.parametrize("rows, columns", [(8, 4096), (24, 128), (151936, 4096), (32 * 4096, 11008)])
-def test_slices_follow_one_another(rows, columns):
-    made = e5m7.slices(rows, columns)
-    assert [first for first, _ in made] == [0, *(end for _, end in made[:-1])] and made[-1][1] == rows
-    assert all(first < end and first % 8 == 0 and (end - first) * columns * 2 <= 64 << 20 for first, end in made)
-
-
-@pytest.mark.parametrize("matrix", [packable(8, 192), packable(12, 256), packable(8, 128).astype(np.float32),
-                                    np.full([8, 128], 1 + 2 ** -8, np.float16), np.full([8, 128], 64, np.float16)])
-def test_other_matrices_are_not_packed(matrix):
-    assert PackerOnCpu().pack(matrix) is None
+    def packer(self, device):
+        packer = Packer(self, device)
+        packer.close = lambda: setattr(self, "closed", True)
+        return packer
 
 
 @pytest.fixture
 def language(tmp_path):
     """Writes a language graph's parameters, which can all be packed but for `changed` ones: (path, names, arrays)."""
-    shapes = parameter_shapes(config(intermediate_size=256, vocab_size=96), "language")
-    arrays = {name: packable(*shape) for name, shape in shapes.items()}
+    shapes = parameter_shapes(MADE, "language")
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.standard_normal(shape).astype(np.float16) for name, shape in shapes.items()}
 
     def write(changed=()):
         held = {**arrays, **dict(changed)}
@@ -130,57 +100,66 @@ def language(tmp_path):
 
 def test_the_matrices_are_packed_and_nothing_else(language):
     path, names, arrays = language()
-    packer = PackerOnCpu()
-    tensors, packed = load_packed(path, names, "cpu", packer)
-    assert packed and packer.closed and list(tensors) == names and set(names) >= MATRICES
-    for name, tensor in tensors.items():
+    kept = Halves()
+    tensors = load_packed(path, names, "cpu", kept)
+    assert kept.closed and set(names) >= set(MATRICES)
+    parts = [tensor_names(name, kept) if name in MATRICES else [name] for name in names]
+    assert list(tensors) == sum(parts, [])
+    for name, array in arrays.items():
         if name in MATRICES:
-            whole = tensor.numpy().view(np.uint32).reshape(-1, tensor.shape[-1])
-            np.testing.assert_array_equal(whole, e5m7_reference.pack(arrays[name].reshape(-1, arrays[name].shape[-1])))
+            parts = [tensors[part].numpy() for part in tensor_names(name, kept)]
+            np.testing.assert_array_equal(kept.unpack(parts), array)
         else:
-            np.testing.assert_array_equal(tensor.numpy(), arrays[name])
+            np.testing.assert_array_equal(tensors[name].numpy(), array)
 
 
-@pytest.mark.parametrize("name", sorted(MATRICES))
-def test_one_weight_that_cannot_be_packed_leaves_all_as_they_are(language, name):
+@pytest.mark.parametrize("name", MATRICES)
+def test_one_matrix_that_cannot_be_packed_leaves_all_as_they_are(language, name):
     path, names, arrays = language()
     changed = arrays[name].copy()
     changed.reshape(-1)[-1] = 100
-    path, names, arrays = language({name: changed})
-    packer = PackerOnCpu()
-    tensors, packed = load_packed(path, names, "cpu", packer)
-    assert not packed and packer.closed and list(tensors) == names
-    for name, tensor in tensors.items():
-        np.testing.assert_array_equal(tensor.numpy(), arrays[name])
+    path, names, _ = language({name: changed})
+    kept = Halves()
+    assert load_packed(path, names, "cpu", kept) is None and kept.closed
 
 
 def test_another_file_is_refused_while_packing(language):
     path, names, _ = language()
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match="is no file of this graph's parameters"):
-        load_packed(path, names, "cpu", PackerOnCpu())
+        load_packed(path, names, "cpu", Halves())
 
 
-def test_a_packer_that_fails_says_so_itself(language, monkeypatch):
-    path, names, _ = language()
-    monkeypatch.setattr(PackerOnCpu, "_pack_slice", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        load_packed(path, names, "cpu", PackerOnCpu())
-
-
-@pytest.mark.parametrize("graph, dtype, device, read, pack, packs", [
-    ("language", "float16", "gpu", True, True, True), ("language", "float16", "gpu", True, False, False),
-    ("language", "float16", "gpu", False, True, False), ("language", "bfloat16", "gpu", True, True, False),
-    ("vision", "float16", "gpu", True, True, False), ("language", "float32", "cpu", True, True, False)])
-@pytest.mark.parametrize("head_dim, packable", [(128, True), (128, False), (72, True)])
-def test_where_matrices_are_packed(monkeypatch, graph, dtype, device, read, pack, packs, head_dim, packable):
-    monkeypatch.setattr(e5m7, "is_read_here", lambda: read)
-    monkeypatch.setattr(e5m7, "Packer", lambda: "packer")
-    monkeypatch.setattr("infer.graph.load_packed", lambda *args: ({"tried": args}, packable))
+@pytest.mark.parametrize("graph, values, usable, pack, packs", [
+    ("language", "float16", True, True, True), ("language", "float16", True, False, False),
+    ("language", "float16", False, True, False), ("language", "bfloat16", True, True, False),
+    ("vision", "float16", True, True, False)])
+@pytest.mark.parametrize("packable", [True, False])
+def test_where_matrices_are_packed(monkeypatch, graph, values, usable, pack, packs, packable):
+    kept = Halves()
+    kept.is_usable = lambda *args: usable and args == (MADE, "gpu")
+    monkeypatch.setattr(formats, "packed", lambda kind: [kept] if kind == kept.values else [])
+    monkeypatch.setattr("infer.graph.load_packed", lambda *args: {"tried": args} if packable else None)
     monkeypatch.setattr("infer.graph.load_parameters", lambda *args: {"plain": args})
-    made = SimpleNamespace(weights=dtype, manifest=SimpleNamespace(
-        graph=graph, dtype=dtype, config=SimpleNamespace(kv_channels=head_dim)))
-    packs = packs and head_dim % 16 == 0
-    tensors = Graph._load(made, "path", ["a"], device, pack)
-    assert tensors == ({"tried": ("path", ["a"], device, "packer")} if packs else {"plain": ("path", ["a"], device)})
-    assert made.weights == ("e5m7" if packs and packable else dtype)
+    made = SimpleNamespace(weights=values, manifest=SimpleNamespace(graph=graph, dtype=values, config=MADE))
+    names = sorted(parameter_shapes(MADE, graph))
+    tensors = Graph._load(made, "path", "gpu", pack)
+    packs = packs and packable
+    assert tensors == ({"tried": ("path", names, "gpu", kept)} if packs else {"plain": ("path", names, "gpu")})
+    assert made.weights == (kept.name if packs else values)
+
+
+def test_a_program_is_told_the_format_and_what_it_adds(exported_tiny):
+    from paddle.base.proto import framework_pb2
+
+    program = (exported_tiny / "language" / "model.pdmodel").read_bytes()
+    kept = Halves()
+    made, names = weights_as_inputs(program, kept)
+    block = framework_pb2.ProgramDesc.FromString(made).blocks[0]
+    for op in block.ops:
+        matrices = [name for name in MATRICES if name.startswith(op.type.removeprefix("qwen_vl_") + ".")]
+        told = {a.name: a.s for a in op.attrs}.get("format")
+        extra = [list(i.arguments) for i in op.inputs if i.parameter == "extra@VECTOR@OPTIONAL"]
+        assert told == (kept.name if matrices else None)
+        assert extra == ([[f"{name}.low" for name in matrices]] if matrices else [])
+    assert {f"{name}.low" for name in MATRICES} < set(names)

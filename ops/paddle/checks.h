@@ -2,8 +2,10 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "ops/formats/registry.h"
 #include "paddle/extension.h"
 
 namespace qwen_vl {
@@ -55,7 +57,10 @@ class Values {
   }
 
   bool gpu() const { return place_.GetType() == phi::AllocationType::GPU; }
-  int dtype() const { return type_ == paddle::DataType::BFLOAT16 ? 1 : 0; }  // the launchers' code; unused on the CPU
+  int dtype() const {  // the launchers' code
+    return type_ == paddle::DataType::FLOAT32 ? qwen::kFloat32
+           : type_ == paddle::DataType::BFLOAT16 ? qwen::kBfloat16 : qwen::kFloat16;
+  }
 
   void* operator()(const paddle::Tensor& tensor, const char* name) const { return data(tensor, name, type_); }
 
@@ -71,40 +76,52 @@ class Values {
   phi::Place place_;
 };
 
-// Matrices of one call: all of them of the values' type, or all in E5M7 (ops/kernels/common/e5m7.h) as INT32.
+// Matrices of one call, all of them in one weight format, which adds a tensor to each or none.
 class Matrices {
  public:
-  // `sample` is any one of them.
-  Matrices(const Values& values, const paddle::Tensor& sample)
-      : values_(values), packed_(sample.dtype() == paddle::DataType::INT32) {
-    PD_CHECK(!packed_ || (values.gpu() && values.dtype() == 0), "matrices in E5M7 (int32) are for float16 on a GPU: ",
-             "leave them as they were exported");
+  Matrices(const Values& values, const std::string& format, const paddle::optional<std::vector<paddle::Tensor>>& extra)
+      : values_(values), number_(qwen::format_number(format)), extra_(extra ? *extra : std::vector<paddle::Tensor>{}) {
+    PD_CHECK(number_ >= 0, "no weight format is called ", format);
+    qwen::with_format(number_, [&](auto kept) {
+      using Format = decltype(kept);
+      PD_CHECK(Format::kOnGpu == values.gpu() && Format::kValues == values.dtype(), "matrices in ", format,
+               " are not for these weights and this device: leave them as they were exported");
+    });
   }
 
-  bool packed() const { return packed_; }
+  int format() const { return number_; }
 
-  // Size of the last dimension of a matrix with so many columns.
-  int64_t stored(int64_t columns) const {
-    PD_CHECK(!packed_ || columns % kGranule == 0, "matrices in E5M7 have a multiple of ", kGranule, " columns, not ",
-             columns);
-    return packed_ ? columns / kGranule * kWords : columns;
-  }
-
-  // Columns of a matrix, by its shape.
-  int64_t columns(const paddle::Tensor& matrix) const {
-    const int64_t size = matrix.shape().back();
-    return packed_ ? size / kWords * kGranule : size;
-  }
-
-  void* operator()(const paddle::Tensor& tensor, const char* name) const {
-    return packed_ ? values_.data(tensor, name, paddle::DataType::INT32) : values_(tensor, name);
+  // Data of a matrix, or of a stack of them, with `shape` [.., rows, columns], and of what the format adds to it. The
+  // matrices are taken in the order in which they were given.
+  std::pair<const void*, const void*> operator()(const paddle::Tensor& matrix, const char* name, Shape shape) {
+    return qwen::with_format(number_, [&](auto kept) -> std::pair<const void*, const void*> {
+      using Format = decltype(kept);
+      const int64_t rows = shape[shape.size() - 2], columns = shape.back(), stack = shape.size() > 2 ? shape[0] : 1;
+      if constexpr (Format::kPlain) {
+        check_shape(matrix, name, shape);
+        return {values_(matrix, name), nullptr};
+      } else {
+        PD_CHECK(rows % Format::kRows == 0 && columns % Format::kColumns == 0, name, " has ", rows, " rows and ", columns,
+                 " columns: in ", Format::kName, " they are multiples of ", Format::kRows, " and ", Format::kColumns);
+        shape.back() = Format::bytes(columns);
+        check_shape(matrix, name, shape);
+        const void* const extra = take_extra(name, stack * Format::extra_bytes(rows, columns));
+        return {values_.data(matrix, name, paddle::DataType::UINT8), extra};
+      }
+    });
   }
 
  private:
-  static constexpr int64_t kGranule = 128, kWords = 52;  // columns that are packed together, and their 32-bit words
+  const void* take_extra(const char* name, int64_t bytes) {
+    if (bytes == 0) return nullptr;
+    PD_CHECK(next_ < extra_.size() && extra_[next_].numel() == bytes, name, " needs ", bytes, " extra bytes");
+    return values_.data(extra_[next_++], name, paddle::DataType::UINT8);
+  }
 
   const Values& values_;
-  bool packed_;
+  int number_;
+  std::vector<paddle::Tensor> extra_;
+  size_t next_ = 0;
 };
 
 }  // namespace qwen_vl
@@ -112,4 +129,5 @@ class Matrices {
 // Spell a tensor's name once: checked pointer and checked shape.
 #define QWEN_VL_DATA(type, tensor) ::qwen_vl::data<type>(tensor, #tensor)
 #define QWEN_VL_VALUES(values, tensor) values(tensor, #tensor)
+#define QWEN_VL_MATRIX(matrices, tensor, ...) matrices(tensor, #tensor, ::qwen_vl::Shape{__VA_ARGS__})
 #define QWEN_VL_SHAPE(tensor, ...) ::qwen_vl::check_shape(tensor, #tensor, ::qwen_vl::Shape{__VA_ARGS__})

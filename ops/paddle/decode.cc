@@ -13,7 +13,7 @@ void run(const char* op, const paddle::Tensor& on, const QwenVlDecodeArgs& args)
   // The kernel's barrier counts on across calls of one geometry: every geometry has a workspace of its own.
   const std::string name = std::string(op) + " " + std::to_string(args.batch) + " " + std::to_string(args.layers) + " " +
                            std::to_string(args.hidden) + " " + std::to_string(args.mlp_width) + " " +
-                           std::to_string(args.dtype) + (args.e5m7 ? " e5m7" : "");
+                           std::to_string(args.format);
   check_status(qwen_vl_decode_step(&args, private_workspace(on, bytes, name), bytes, on.stream()), op);
 }
 #endif
@@ -25,7 +25,7 @@ bool is_decode_step(int64_t batch, int64_t columns) { return columns == 1 && bat
 #ifdef PADDLE_WITH_CUDA
 void decode_layers(const paddle::Tensor& on, const QwenVlDecoder& call) {
   QwenVlDecodeArgs args{};
-  args.dtype = call.dtype, args.e5m7 = call.e5m7;
+  args.dtype = call.dtype, args.format = call.format;
   args.batch = args.cache_batch = call.batch;
   args.hidden = call.hidden, args.layers = call.layers, args.heads = call.heads;
   args.head_dim = call.hidden / call.heads, args.mlp_width = call.mlp_width;
@@ -44,7 +44,7 @@ void decode_layers(const paddle::Tensor& on, const QwenVlDecoder& call) {
 
 void decode_head(const paddle::Tensor& on, const QwenVlLmHead& call) {
   QwenVlDecodeArgs args{};
-  args.dtype = call.dtype, args.e5m7 = call.e5m7;
+  args.dtype = call.dtype, args.format = call.format;
   args.batch = args.cache_batch = call.batch;
   args.hidden = call.hidden;
   args.head_dim = 8, args.heads = call.hidden / 8, args.mlp_width = 8, args.cache_slots = 1;  // no layers

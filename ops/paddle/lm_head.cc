@@ -1,5 +1,7 @@
 // Binding of the final norm, output projection and token choice: checks and dispatch. The generation's state is
 // updated in place.
+#include <tuple>
+
 #include "ops/kernels/sampling/arithmetic.h"
 #include "ops/paddle/checks.h"
 #include "ops/paddle/cpu/operators.h"
@@ -12,8 +14,9 @@ using paddle::Tensor;
 
 std::vector<Tensor> forward(const Tensor& hidden, const Tensor& lengths, const Tensor& logit_columns,
                             const Tensor& stop_tokens, const Tensor& ln_f_weight, const Tensor& lm_head_weight,
-                            Tensor& positions, Tensor& next_tokens, Tensor& generated, Tensor& counts, Tensor& finished,
-                            paddle::optional<Tensor>& sampling, float eps) {
+                            const paddle::optional<std::vector<Tensor>>& extra, Tensor& positions, Tensor& next_tokens,
+                            Tensor& generated, Tensor& counts, Tensor& finished, paddle::optional<Tensor>& sampling,
+                            float eps, std::string format) {
   qwen_vl::check_rank(hidden, "hidden", 3);
   qwen_vl::check_rank(logit_columns, "logit_columns", 2);
   qwen_vl::check_rank(stop_tokens, "stop_tokens", 1);
@@ -22,11 +25,10 @@ std::vector<Tensor> forward(const Tensor& hidden, const Tensor& lengths, const T
   const int64_t batch = hidden.shape()[0], columns = hidden.shape()[1], width = hidden.shape()[2];
   const int64_t wanted = logit_columns.shape()[1], vocab = lm_head_weight.shape()[0], capacity = generated.shape()[1];
   const qwen_vl::Values values(ln_f_weight);
-  const qwen_vl::Matrices matrices(values, lm_head_weight);
+  qwen_vl::Matrices matrices(values, format, extra);
   QWEN_VL_SHAPE(lengths, batch);
   QWEN_VL_SHAPE(logit_columns, batch, wanted);
   QWEN_VL_SHAPE(ln_f_weight, width);
-  QWEN_VL_SHAPE(lm_head_weight, vocab, matrices.stored(width));
   QWEN_VL_SHAPE(positions, batch);
   QWEN_VL_SHAPE(next_tokens, batch, 1);
   QWEN_VL_SHAPE(generated, batch, capacity);
@@ -42,7 +44,7 @@ std::vector<Tensor> forward(const Tensor& hidden, const Tensor& lengths, const T
   p.logit_columns = QWEN_VL_DATA(const int, logit_columns);
   p.stop_tokens = QWEN_VL_DATA(const long long, stop_tokens);
   p.ln_f_weight = QWEN_VL_VALUES(values, ln_f_weight);
-  p.lm_head_weight = QWEN_VL_VALUES(matrices, lm_head_weight);
+  std::tie(p.lm_head_weight, p.lm_head_extra) = QWEN_VL_MATRIX(matrices, lm_head_weight, vocab, width);
   p.positions = QWEN_VL_DATA(int, positions);
   p.next_tokens = QWEN_VL_DATA(long long, next_tokens);
   p.generated = QWEN_VL_DATA(long long, generated);
@@ -51,7 +53,7 @@ std::vector<Tensor> forward(const Tensor& hidden, const Tensor& lengths, const T
   p.logits = logits.data<float>();
   p.batch = batch, p.seq = columns, p.columns = wanted, p.hidden = width, p.vocab = vocab;
   p.stop_count = stop_tokens.shape()[0], p.generated_slots = capacity;
-  p.epsilon = eps, p.dtype = values.dtype(), p.e5m7 = matrices.packed();
+  p.epsilon = eps, p.dtype = values.dtype(), p.format = matrices.format();
   p.leave_choice = samples;
   if (values.gpu() && wanted == 1 && qwen_vl::is_decode_step(batch, columns)) {
     qwen_vl::decode_head(hidden, p);
@@ -88,11 +90,11 @@ std::vector<paddle::DataType> infer_dtype() { return {paddle::DataType::FLOAT32}
 }  // namespace
 
 PD_BUILD_OP(qwen_vl_lm_head)
-    .Inputs({"hidden", "lengths", "logit_columns", "stop_tokens", "ln_f_weight", "lm_head_weight", "positions", "next_tokens",
-             "generated", "counts", "finished", paddle::Optional("sampling")})
+    .Inputs({"hidden", "lengths", "logit_columns", "stop_tokens", "ln_f_weight", "lm_head_weight", paddle::Optional(paddle::Vec("extra")),
+             "positions", "next_tokens", "generated", "counts", "finished", paddle::Optional("sampling")})
     .Outputs({"logits", "positions_out", "next_tokens_out", "generated_out", "counts_out", "finished_out",
               paddle::Optional("sampling_out")})
-    .Attrs({"eps: float"})
+    .Attrs({"eps: float", "format: std::string"})
     .SetInplaceMap({{"positions", "positions_out"}, {"next_tokens", "next_tokens_out"}, {"generated", "generated_out"},
                     {"counts", "counts_out"}, {"finished", "finished_out"},
                     {paddle::Optional("sampling"), paddle::Optional("sampling_out")}})

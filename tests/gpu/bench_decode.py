@@ -2,9 +2,9 @@
 
     python -m tests.gpu.bench_decode [library ...]
 
-First the card's own read rate; then, for every library (default: built from ops/kernels) and for matrices in 16 and in
-13 bits, one check against fp32 and the time of a step at about 300 tokens of context for several batch sizes, by replay
-of a CUDA graph.
+First the card's own read rate; then, for every library (default: built from ops/kernels) and for matrices as they are
+and in a packed format, one check against fp32 and the time of a step at about 300 tokens of context for several batch
+sizes, by replay of a CUDA graph.
 """
 
 import ctypes
@@ -28,6 +28,7 @@ from tests.gpu.decode_harness import (
     relative_error,
     stored,
 )
+from tests.gpu.kernels import PACKED
 
 STEPS, REPEATS, FIRST_POSITION = 32, 7, 284
 MODEL = Geometry(hidden=4096, layers=32, heads=32, mlp=11008, vocab=151936, slots=512, generated=64)
@@ -83,7 +84,7 @@ def main():
     libraries = {path.stem: open_library(path) for path in paths} or {"default": load_library()}
     batches = [int(n) for n in os.environ.get("BATCHES", "1,8").split(",")]
     first = next(iter(libraries.values()))
-    packed_model = replace(MODEL, e5m7=True)
+    packed_model = replace(MODEL, kept=PACKED[0])
     weights = make_weights(packed_model)
     packed = stored(first, packed_model, weights)
     sizes = " or ".join(f"{m.weight_bytes / 1e9:.2f}" for m in (MODEL, packed_model))
@@ -106,7 +107,7 @@ def main():
                 error = relative_error(state["logits"], logits)
                 milliseconds = step_milliseconds(library, g, given)
                 rate = g.weight_bytes / milliseconds * 1e3
-                print(f"{name:14s} {13 if g.e5m7 else 16:4d} {batch:5d} {error:8.1e} {milliseconds:8.3f} "
+                print(f"{name:14s} {g.bits:4d} {batch:5d} {error:8.1e} {milliseconds:8.3f} "
                       f"{rate / 1e12:6.3f} {rate / best:6.1%} {batch / milliseconds * 1e3:9.1f}", flush=True)
 
 

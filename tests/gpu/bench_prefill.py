@@ -7,8 +7,9 @@ Weights are random. Each stage is first compared with torch (fp32, and the same 
 then captured into a CUDA graph and replayed; times are medians by CUDA events: of single replays after a pause (as in
 a request that arrives now and then) and of replays back to back (where the card may reach its power limit and lower
 its clock). The table of kernels is one replay seen by torch's profiler. --weights: how the language model's matrices
-are stored; in E5M7 unless it says otherwise or the dtype is bfloat16. --small: a fourth of the layers. --library:
-kernels to compare, over the same memory and in an order drawn anew for every replay; the first are checked and listed.
+are kept; in the first packed format unless it says otherwise or the dtype is bfloat16. --small: a fourth of the layers.
+--library: kernels to compare, over the same memory and in an order drawn anew for every replay; the first are checked
+and listed.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from ops.weights import (
     vision_encoder_roles,
 )
 from tests.gpu import prefill_reference as reference
-from tests.gpu.kernels import library_path
+from tests.gpu.kernels import PACKED, library_path
 from tests.gpu.prefill_library import DTYPES, Library, relative_error
 
 EPSILON = 1e-6
@@ -160,15 +161,15 @@ def bench_vision(libraries, config, dtype, images, report, options):
 class Language:
     """Weights and state of the language model, and its stages as one launch; `kernels` packs the weights."""
 
-    def __init__(self, kernels, config, dtype, e5m7):
-        self.config, self.dtype, self.e5m7 = config, dtype, e5m7
+    def __init__(self, kernels, config, dtype, kept):
+        self.config, self.dtype, self.kept = config, dtype, kept
         self.decoder = reference.random_weights(decoder_roles(config), dtype, 3)
         self.table = reference.random_weights(embedding_roles(config), dtype, 4)["token_embedding"]
         self.head = reference.random_weights(lm_head_roles(config), dtype, 5)
         self.stored = self.decoder, self.head
-        if e5m7:
+        if kept:
             self.decoder, self.head = map(reference.once_bfloat16, self.stored)
-            self.stored = kernels.packed(self.decoder), kernels.packed(self.head)
+            self.stored = (kernels.packed(stage, kept) for stage in (self.decoder, self.head))
         self.inv_freq = 10000.0 ** -(torch.arange(0, config.kv_channels, 2, device="cuda") / config.kv_channels)
 
     def prepare(self, batch, seq, capacity, past):
@@ -196,13 +197,13 @@ class Language:
         decode = kernels.prepare_stage(
             "decoder_prefill", x=self.hidden, y=self.hidden, k_cache=self.caches[0], v_cache=self.caches[1],
             lengths=lengths, positions=self.positions, inv_freq=self.inv_freq.expand(batch, -1).contiguous(),
-            **self.stored[0], e5m7=self.e5m7, batch=batch, seq=seq, tokens=batch * seq, hidden=c.hidden_size,
+            **self.stored[0], format=self.kept, batch=batch, seq=seq, tokens=batch * seq, hidden=c.hidden_size,
             layers=c.num_hidden_layers, heads=c.num_attention_heads, mlp_width=c.mlp_width, capacity=capacity,
             logn_length=c.seq_length, epsilon=EPSILON, dtype=code)
         head = kernels.prepare_stage(
             "lm_head", x=self.hidden, logit_columns=torch.full((batch, 1), seq - 1, **ints),
             lengths=torch.zeros(batch, **ints),  # positions stay, so that every replay is the same call
-            stop_tokens=torch.full((1,), -1, **longs), **self.stored[1], e5m7=self.e5m7, logits=self.logits,
+            stop_tokens=torch.full((1,), -1, **longs), **self.stored[1], format=self.kept, logits=self.logits,
             positions=self.positions, next_tokens=torch.zeros(batch, 1, **longs),
             generated=torch.zeros(batch, 4, **longs), counts=torch.zeros(batch, **ints),
             finished=torch.zeros(batch, **ints), batch=batch, seq=seq, columns=1, hidden=c.hidden_size,
@@ -239,7 +240,8 @@ class Language:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", default="float16", choices=("float16", "bfloat16"))
-    parser.add_argument("--weights", choices=("e5m7", "float16"), help="with --dtype float16, default e5m7")
+    parser.add_argument("--weights", choices=(*PACKED, "float16"),
+                        help=f"with --dtype float16, default {PACKED[0]}")
     parser.add_argument("--only", choices=("vision", "language"))
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--skip-check", dest="check", action="store_false")
@@ -249,7 +251,7 @@ def main():
     dtype = getattr(torch, options.dtype)
     if options.weights and options.dtype != "float16":
         parser.error("--weights goes with --dtype float16")
-    e5m7 = int(options.dtype == "float16" and options.weights != "float16")
+    kept = (options.weights or PACKED[0]) if options.dtype == "float16" and options.weights != "float16" else ""
     published = {**PUBLISHED, "visual": dict(PUBLISHED["visual"])}
     if options.small:
         published["num_hidden_layers"], published["visual"]["layers"] = 8, 12
@@ -257,7 +259,8 @@ def main():
     device = torch.cuda.get_device_properties(0)
     paths = dict(text.split("=", 1) for text in options.library) or {"": library_path()}
     print(f"{device.name}, {device.multi_processor_count} SMs, torch {torch.__version__}, {options.dtype}"
-          f"{' with E5M7 weights' * e5m7}, {', '.join(map(os.path.basename, paths.values()))}, random weights")
+          f"{f' with weights in {kept}' * bool(kept)}, {', '.join(map(os.path.basename, paths.values()))}, "
+          "random weights")
     torch.manual_seed(0)
     libraries, report = {name: Library(path) for name, path in paths.items()}, Report()
     with torch.no_grad():
@@ -266,7 +269,7 @@ def main():
             bench_vision(libraries, config, dtype, 4, report, options)
         if options.only == "vision":
             return report.finish()
-        language = Language(next(iter(libraries.values())), config, dtype, e5m7)
+        language = Language(next(iter(libraries.values())), config, dtype, kept)
         for batch, seq, past in ((1, 286, 0), (1, 1024, 0), (4, 286, 0), (16, 1, 300)):
             language.prepare(batch, seq, 2048, past)
             runs = {name: language.launch(kernels) for name, kernels in libraries.items()}

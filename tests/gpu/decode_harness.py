@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from tests.gpu.kernels import library_path
+from ops import formats
+from tests.gpu.kernels import library_path, pack_on_device
 
 _INTEGERS = ("dtype", "batch", "hidden", "layers", "heads", "head_dim", "mlp_width", "vocab", "cache_batch",
              "cache_slots", "generated_slots", "stop_count", "seq_length")
@@ -25,12 +26,13 @@ class DecodeArgs(ctypes.Structure):
 
     _fields_ = ([(name, ctypes.c_int32) for name in _INTEGERS] + [("epsilon", ctypes.c_float)]
                 + [(name, ctypes.c_void_p) for name in _WEIGHTS + _STATE + _HALVES]
-                + [(name, ctypes.c_int32) for name in ("leave_choice", "e5m7") + TUNING])
+                + [(name, ctypes.c_int32) for name in ("leave_choice", "format") + TUNING])
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """One model and the sizes of one run's state; dtype is torch.float16 or bfloat16, e5m7: matrices in 13 bits."""
+    """One model and the sizes of one run's state; dtype is torch.float16 or bfloat16, kept: the packed
+    format of its matrices, "" for none."""
 
     hidden: int
     layers: int
@@ -43,7 +45,7 @@ class Geometry:
     seq_length: int = 0
     generated: int = 16
     epsilon: float = 1e-6
-    e5m7: bool = False
+    kept: str = ""
 
     @property
     def head_dim(self):
@@ -53,7 +55,17 @@ class Geometry:
     def weight_bytes(self):
         """Bytes of weights that one step reads (one embedding row aside)."""
         matrices = self.hidden * (self.layers * (4 * self.hidden + 3 * self.mlp) + self.vocab)
-        return matrices * (13 if self.e5m7 else 16) // 8 + 2 * self.hidden * (5 * self.layers + 1)
+        return matrices * self.bits // 8 + 2 * self.hidden * (5 * self.layers + 1)
+
+    @property
+    def bits(self):
+        """Of a weight of its matrices."""
+        return formats.get(self.kept or "float16").bits
+
+    @property
+    def format(self):
+        """The kernels' number of their format."""
+        return formats.NAMES.index(self.kept or str(self.dtype).removeprefix("torch."))
 
 
 def load_library():
@@ -66,8 +78,6 @@ def open_library(path):
     library.qwen_vl_decode_workspace_bytes.restype = ctypes.c_size_t
     library.qwen_vl_status_text.restype = ctypes.c_char_p
     library.qwen_vl_decode_step.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
-    library.qwen_vl_e5m7_pack.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_longlong] * 2, ctypes.c_void_p,
-                                          ctypes.c_void_p]
     return library
 
 
@@ -81,7 +91,7 @@ def make_weights(g, seed=0):
 
     def matrix(*shape):
         values = uniform(*shape, spread=math.sqrt(3 / shape[-1]))
-        return values.bfloat16().half() if g.e5m7 else values
+        return values.bfloat16().half() if g.kept else values
 
     h, n, m, v = g.hidden, g.layers, g.mlp, g.vocab
     return {
@@ -94,19 +104,9 @@ def make_weights(g, seed=0):
 
 
 def stored(library, g, weights):
-    """The weights as the kernel takes them: matrices in E5M7 where `g` says so."""
-    if not g.e5m7:
-        return weights
-    packed, failed = dict(weights), torch.zeros(1, dtype=torch.int32, device="cuda")
-    for name in MATRICES:
-        matrix = weights[name]
-        rows, columns = matrix.numel() // matrix.shape[-1], matrix.shape[-1]
-        packed[name] = torch.empty(rows, columns // 128 * 52, dtype=torch.int32, device="cuda")
-        error = library.qwen_vl_e5m7_pack(matrix.data_ptr(), packed[name].data_ptr(), rows, columns,
-                                          failed.data_ptr(), torch.cuda.current_stream().cuda_stream)
-        if error or int(failed):
-            raise RuntimeError(f"{name}: error {error}, {int(failed)} weights not packed")
-    return packed
+    """The weights as the kernel takes them: matrices in the format that `g` names."""
+    packed = {name: pack_on_device(library, weights[name], g.kept) for name in MATRICES} if g.kept else {}
+    return {**weights, **packed}
 
 
 def make_state(g, positions, stop_tokens=(-1,), finished=None, seed=1):
@@ -143,7 +143,7 @@ class Decoder:
                   "heads": g.heads, "head_dim": g.head_dim, "mlp_width": g.mlp, "vocab": g.vocab,
                   "cache_batch": g.batch, "cache_slots": g.slots, "generated_slots": g.generated,
                   "stop_count": len(state["stop_tokens"]), "seq_length": g.seq_length, "epsilon": g.epsilon,
-                  "leave_choice": int(leave_choice), "e5m7": int(g.e5m7), **(tuning or {})}
+                  "leave_choice": int(leave_choice), "format": g.format, **(tuning or {})}
         pointers = {name: tensor.data_ptr() for name, tensor in {**weights, **state, **halves}.items()}
         self.args = DecodeArgs(**values, **pointers)
         size = library.qwen_vl_decode_workspace_bytes(ctypes.byref(self.args))

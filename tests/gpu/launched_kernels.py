@@ -1,6 +1,6 @@
 """Names of the kernels that the self-check and a model of the 7B geometry launch on this machine's GPU, as JSON.
 
-    python -m tests.gpu.launched_kernels float16|bfloat16|e5m7
+    python -m tests.gpu.launched_kernels FORMAT
 
 Every launch goes through the driver, and CUPTI's callbacks name its kernel there: nothing in the kernels takes part.
 Replays of CUDA graphs are not seen, so each call is one that was not recorded. CUPTI's library comes with PyTorch (its
@@ -65,11 +65,11 @@ def launches(cupti):
         cupti.cuptiUnsubscribe(subscriber)
 
 
-def run_model(layers, dtype, packed):
+def run_model(layers, kept):
     """What an engine does: on loading, with a picture, prompts of several lengths, steps of few and many rows."""
     from tests.gpu.published import Model
 
-    model = Model(layers, dtype, packed)
+    model = Model(layers, kept)
     model.tune()
     model.image()
     for batch, columns in ((1, 5), (1, 40), (1, 286), (1, 1000), (3, 100)):
@@ -80,8 +80,7 @@ def run_model(layers, dtype, packed):
 
 
 def main():
-    kind = sys.argv[1]
-    dtype, packed = ("float16", True) if kind == "e5m7" else (kind, False)
+    kept = sys.argv[1]
     cupti = find_cupti()
     if cupti is None:
         sys.exit(NO_CUPTI)
@@ -89,14 +88,14 @@ def main():
 
     paddle = import_paddle()
     paddle.set_device("gpu")
-    from ops import library, selfcheck
+    from ops import formats, library, selfcheck
 
     library.load()
     with launches(cupti) as checked:
-        for _ in selfcheck.operator_errors("gpu", dtype):
+        for _ in selfcheck.operator_errors("gpu", formats.get(kept).values):
             pass
     with launches(cupti) as used:
-        run_model(2, dtype, packed)
+        run_model(2, kept)
     print(json.dumps({"checked": sorted(checked), "used": sorted(used)}))
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from tests.gpu.kernels import library_path
+from ops import formats
+from tests.gpu.kernels import library_path, pack_on_device
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADERS = ROOT / "ops" / "kernels"
@@ -63,7 +64,10 @@ class Library:
     def struct(self, launcher, **values):
         """The launcher's argument struct, filled: tensors become pointers, the rest is taken as it is."""
         kind = self.structs[launcher]
-        unknown = set(values) - {field for field, _ in kind._fields_}
+        known = {field for field, _ in kind._fields_}
+        if "format" in known and isinstance(values.get("format", ""), str):  # a packed format's name, or plain
+            values["format"] = formats.NAMES.index(values["format"]) if values.get("format") else values["dtype"]
+        unknown = set(values) - known
         assert not unknown, unknown
         return kind(**{k: v.data_ptr() if isinstance(v, torch.Tensor) else v for k, v in values.items()})
 
@@ -90,19 +94,13 @@ class Library:
         arguments = self.struct("gemm", **values)
         self.check(self.so.qwen_vl_gemm_hopper(ctypes.byref(arguments), shape, self.stream()))
 
-    def pack(self, weight):
-        """fp16 matrices [..., rows, columns] in E5M7, as bytes."""
-        columns = weight.shape[-1]
-        packed = torch.empty(*weight.shape[:-1], columns // 8 * 13, dtype=torch.uint8, device="cuda")
-        failed = torch.zeros(1, dtype=torch.int32, device="cuda")
-        whole = weight.numel() // columns
-        self.plain("e5m7_pack", weight, packed, *map(ctypes.c_longlong, (whole, columns)), failed)
-        assert not failed.item()
-        return packed
+    def pack(self, weight, kept):
+        """fp16 matrices [..., rows, columns] in the packed format `kept`, as bytes."""
+        return pack_on_device(self.so, weight, kept)
 
-    def packed(self, weights):
-        """The weights of a stage with its matrices in E5M7."""
-        return {k: self.pack(v) if k.endswith("_weight") and not k.startswith("ln_") else v
+    def packed(self, weights, kept):
+        """The weights of a stage with its matrices in the format `kept`."""
+        return {k: self.pack(v, kept) if k.endswith("_weight") and not k.startswith("ln_") else v
                 for k, v in weights.items()}
 
     def prepare_stage(self, launcher, **values):

@@ -113,6 +113,6 @@ def random_weights(shapes, dtype, seed, gain=1.0):
 
 
 def once_bfloat16(weights):
-    """fp16 weights with the matrices rounded to what bfloat16 holds, as E5M7 needs them."""
+    """fp16 weights with the matrices rounded to what bfloat16 holds, which packed formats keep."""
     return {k: v.bfloat16().half() if k.endswith("_weight") and not k.startswith("ln_") else v
             for k, v in weights.items()}

@@ -13,8 +13,8 @@ from infer.image import NORMALISED, resize_table, resizes_columns_first
 
 paddle = import_paddle()
 
-from ops import e5m7, functional, library, tuning  # noqa: E402  after the settings that Paddle needs
-from ops.tensors import to_device  # noqa: E402
+from ops import formats, functional, library, tuning  # noqa: E402  after the settings that Paddle needs
+from ops.tensors import packed_tensors, to_device  # noqa: E402
 from ops.weights import MATRICES, STAGES  # noqa: E402
 
 REPEATED = 1 << 20  # random values of a matrix, one after the other
@@ -29,31 +29,31 @@ def geometry(layers):
 
 
 class Model:
-    """Weights and state on the GPU. dtype: "float16" or "bfloat16"; packed: matrices in E5M7 (float16 alone)."""
+    """Weights and state on the GPU, with matrices in the format `kept`."""
 
-    def __init__(self, layers, dtype, packed=False):
+    def __init__(self, layers, kept):
         library.load()
         paddle.set_device("gpu")
-        self.config, self.dtype = geometry(layers), dtype
+        self.config, self.kept, self.dtype = geometry(layers), kept, formats.get(kept).values
         self._rng = np.random.default_rng(0)
-        self.weights = {operator: {role: self._weight(f"{operator}.{role}", shape, packed)
+        self.weights = {operator: {role: self._weight(f"{operator}.{role}", shape)
                                    for role, shape in roles(self.config).items()}
                         for stage in STAGES.values() for operator, roles in stage.items()}
         self._caches, self._states = {}, {}
 
-    def _weight(self, name, shape, packed):
+    def _weight(self, name, shape):
         centre = 1.0 if name.endswith("weight") and "ln" in name else 0.0
         values = self._rng.standard_normal(min(REPEATED, int(np.prod(shape)))) / np.sqrt(shape[-1]) + centre
         bits = (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)  # bfloat16, which Paddle takes as u2
         if self.dtype == "float16":
             bits = (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float16)
         matrix = np.resize(bits, shape)
-        if packed and name in MATRICES:
-            return e5m7.packed(matrix)
+        if self.kept != self.dtype and name in MATRICES:
+            return packed_tensors(self.kept, matrix, "gpu")
         return paddle.to_tensor(matrix, place=paddle.CUDAPlace(0))
 
     def tune(self):
-        tuning.tune(self.config, self.weights, self.dtype)
+        tuning.tune(self.config, self.weights, self.dtype, self.kept)
 
     def image(self):
         """A photograph through resize, encoder and resampler: [1, 256, H]."""
@@ -91,10 +91,11 @@ class Model:
         hidden = functional.decoder(
             hidden, state["lengths"], state["positions"], state["inv_freq"], self.weights["decoder"],
             *self._cache(len(state["tokens"])), heads=config.num_attention_heads, seq_length=config.seq_length,
-            eps=1e-6)
+            eps=1e-6, kept=self.kept)
         head = [state[name] for name in ("lengths", "columns", "stops")]
         chosen = [state[name] for name in ("positions", "next", "generated", "counts", "finished")]
-        return functional.lm_head(hidden, *head, self.weights["lm_head"], *chosen, state["sampling"], eps=1e-6)
+        return functional.lm_head(hidden, *head, self.weights["lm_head"], *chosen, state["sampling"], eps=1e-6,
+                                  kept=self.kept)
 
     def _cache(self, batch):
         config = self.config

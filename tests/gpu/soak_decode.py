@@ -14,6 +14,7 @@ import torch
 
 from tests.gpu.bench_decode import FIRST_POSITION, MODEL
 from tests.gpu.decode_harness import GAVE_UP, Decoder, load_library, make_state, make_weights, stored
+from tests.gpu.kernels import PACKED
 
 ROUND = 32  # steps from one position on, which are then taken anew over the same cache slots
 
@@ -39,7 +40,7 @@ def main():
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--steps", type=int, default=1000)
     args = parser.parse_args()
-    library, packed_model = load_library(), replace(MODEL, e5m7=True)
+    library, packed_model = load_library(), replace(MODEL, kept=PACKED[0])
     weights = make_weights(packed_model)
     packed = stored(library, packed_model, weights)
     for batch in range(1, 9):
@@ -47,8 +48,8 @@ def main():
             g, begun = replace(model, batch=batch), time.monotonic()
             first, *others = (tokens_of(library, g, given, args.steps) for _ in range(args.times))
             if not all(torch.equal(first, other) for other in others):
-                sys.exit(f"error: batch {batch}, {13 if g.e5m7 else 16} bits: tokens differ")
-            print(f"batch {batch}, {13 if g.e5m7 else 16} bits: {args.times} times {first.shape[1]} steps, the same "
+                sys.exit(f"error: batch {batch}, {g.bits} bits: tokens differ")
+            print(f"batch {batch}, {g.bits} bits: {args.times} times {first.shape[1]} steps, the same "
                   f"tokens, {time.monotonic() - begun:.1f} s", flush=True)
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.gpu.kernels import need_gpu
+from tests.gpu.kernels import PACKED, need_gpu
 
 need_gpu()
 import torch  # noqa: E402
@@ -54,19 +54,22 @@ CASES = {  # name -> geometry, positions
                       [300, 17, 0, 255, 256, 257, 128, 309]),
     "wide, few heads, batch 2": (dict(hidden=2560, layers=2, heads=20, mlp=6824, vocab=30011, slots=310, batch=2),
                                  [300, 17]),
-    "13 bits": (dict(hidden=256, layers=2, heads=2, mlp=384, vocab=520, slots=32, e5m7=True), [17]),
-    "13 bits, batch 11": (dict(hidden=384, layers=3, heads=6, mlp=1152, vocab=296, slots=64, batch=11, e5m7=True),
-                          list(range(3, 58, 5))),
-    "13 bits, head of 256": (dict(hidden=512, layers=2, heads=2, mlp=640, vocab=704, slots=330, batch=2, e5m7=True),
-                             [300, 329]),
-    "13 bits, wide": (dict(hidden=4096, layers=2, heads=32, mlp=11008, vocab=20008, slots=320, e5m7=True), [300]),
-    "13 bits, wide, batch 8": (dict(hidden=4096, layers=2, heads=32, mlp=11008, vocab=20000, slots=310, batch=8,
-                                    e5m7=True), [300, 17, 0, 255, 256, 257, 128, 309]),
-    "13 bits, wide, few heads, batch 2": (dict(hidden=2560, layers=2, heads=20, mlp=6912, vocab=30008, slots=310,
-                                               batch=2, e5m7=True), [300, 17]),
     "log-n": (dict(hidden=1024, layers=2, heads=8, mlp=2752, vocab=5000, slots=2200, seq_length=2048, batch=2),
               [2100, 2047]),
 }
+PACKED_CASES = {  # of every packed format
+    "least": (dict(hidden=256, layers=2, heads=2, mlp=384, vocab=520, slots=32), [17]),
+    "batch 11": (dict(hidden=384, layers=3, heads=6, mlp=1152, vocab=296, slots=64, batch=11),
+                 list(range(3, 58, 5))),
+    "head of 256": (dict(hidden=512, layers=2, heads=2, mlp=640, vocab=704, slots=330, batch=2), [300, 329]),
+    "wide": (dict(hidden=4096, layers=2, heads=32, mlp=11008, vocab=20008, slots=320), [300]),
+    "wide, batch 8": (dict(hidden=4096, layers=2, heads=32, mlp=11008, vocab=20000, slots=310, batch=8),
+                      [300, 17, 0, 255, 256, 257, 128, 309]),
+    "wide, few heads, batch 2": (dict(hidden=2560, layers=2, heads=20, mlp=6912, vocab=30008, slots=310, batch=2),
+                                 [300, 17]),
+}
+CASES |= {f"{kept}, {name}": (dict(sizes, kept=kept), positions)
+          for kept in PACKED for name, (sizes, positions) in PACKED_CASES.items()}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -163,10 +166,10 @@ def test_ties_go_to_the_lowest_index(library):
     assert int(state["next_tokens"][0, 0]) == 0
 
 
-@pytest.mark.parametrize(("batch", "e5m7"), [(1, False), (5, False), (1, True)])
-def test_a_thousand_steps_twice_give_the_same_tokens(library, batch, e5m7):
+@pytest.mark.parametrize(("batch", "kept"), [(1, ""), (5, ""), *((1, kept) for kept in PACKED)])
+def test_a_thousand_steps_twice_give_the_same_tokens(library, batch, kept):
     g = geometry(hidden=512, layers=4, heads=4, mlp=1408, vocab=3000, batch=batch, slots=1100, generated=1000,
-                 e5m7=e5m7)
+                 kept=kept)
     weights = stored(library, g, make_weights(g))
     runs = []
     for _ in range(2):
@@ -179,16 +182,6 @@ def test_a_thousand_steps_twice_give_the_same_tokens(library, batch, e5m7):
     assert int(runs[0][0].min()) >= 0
     assert torch.equal(runs[0][0], runs[1][0])
     assert torch.equal(runs[0][1], runs[1][1])
-
-
-@pytest.mark.parametrize("sizes", [dict(hidden=192, heads=2, mlp=128), dict(hidden=256, heads=2, mlp=160),
-                                   dict(hidden=256, heads=2, mlp=128, dtype=BRAIN),
-                                   dict(hidden=256, heads=2, mlp=128, vocab=84),
-                                   dict(hidden=128, heads=16, mlp=128)])
-def test_what_13_bits_cannot_hold_is_refused(library, sizes):
-    g = geometry(**{"layers": 1, "vocab": 64, **sizes}, e5m7=True)
-    with pytest.raises(ValueError, match="does not support"):
-        Decoder(library, g, {}, make_state(g, [0]))
 
 
 def test_geometry_out_of_range_is_refused(library):

@@ -5,19 +5,18 @@ import threading
 
 import pytest
 
-from tests.gpu.kernels import has_gpu
+from tests.gpu.kernels import PACKED, has_gpu
 
 LAYERS = 8
 LENGTHS = (37, 100, 130, 201, 250, 286, 333, 401, 470, 611, 750, 901, 1000)  # most of them are no rung
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not has_gpu(), reason="needs an NVIDIA GPU, none answers here")]
 
 
-@pytest.fixture(scope="module", params=[("float16", True), ("float16", False), ("bfloat16", False)],
-                ids=["e5m7", "float16", "bfloat16"])
+@pytest.fixture(scope="module", params=["float16", "bfloat16", *PACKED])
 def model(request):
     from tests.gpu.published import Model
 
-    made = Model(LAYERS, *request.param)
+    made = Model(LAYERS, request.param)
     made.tune()
     made.seconds(1, 1050)  # workspaces have their size
     return made

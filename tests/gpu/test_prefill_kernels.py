@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from tests.gpu.kernels import need_gpu
+from tests.gpu.kernels import PACKED, need_gpu
 
 need_gpu()
 import torch  # noqa: E402
@@ -17,8 +17,9 @@ from tests.gpu.prefill_library import DTYPES, assert_as_good  # noqa: E402
 pytestmark = pytest.mark.gpu
 pytest_plugins = ["tests.gpu.prefill_fixtures"]
 BOTH = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
-WEIGHTS = pytest.mark.parametrize("dtype,e5m7", [(torch.float16, 0), (torch.bfloat16, 0), (torch.float16, 1)],
-                                  ids=["fp16", "bf16", "e5m7"])
+WEIGHTS = pytest.mark.parametrize("dtype,kept", [(torch.float16, ""), (torch.bfloat16, ""),
+                                                 *((torch.float16, kept) for kept in PACKED)],
+                                  ids=["fp16", "bf16", *PACKED])
 
 
 @pytest.fixture(autouse=True)
@@ -184,18 +185,18 @@ def test_embedding(kernels, dtype):
 class Decoder:
     """A small decoder with its caches in fp32, the type under test, and the library's hands."""
 
-    def __init__(self, kernels, dtype, batch, capacity, layers=2, heads=3, head_dim=128, mlp=360, logn=0, e5m7=0):
+    def __init__(self, kernels, dtype, batch, capacity, layers=2, heads=3, head_dim=128, mlp=360, logn=0, kept=""):
         self.kernels, self.dtype, self.batch, self.capacity, self.logn = kernels, dtype, batch, capacity, logn
-        self.layers, self.heads, self.head_dim, self.mlp, self.e5m7 = layers, heads, head_dim, mlp, e5m7
+        self.layers, self.heads, self.head_dim, self.mlp, self.kept = layers, heads, head_dim, mlp, kept
         self.hidden = hidden = heads * head_dim
         self.weights = reference.random_weights({
             "ln_1_weight": [layers, hidden], "qkv_weight": [layers, 3 * hidden, hidden],
             "qkv_bias": [layers, 3 * hidden], "out_weight": [layers, hidden, hidden], "ln_2_weight": [layers, hidden],
             "gate_up_weight": [layers, 2 * mlp, hidden], "down_weight": [layers, hidden, mlp]}, dtype, 3)
         self.given = self.weights
-        if e5m7:
+        if kept:
             self.weights = reference.once_bfloat16(self.weights)
-            self.given = kernels.packed(self.weights)
+            self.given = kernels.packed(self.weights, kept)
         shape = (layers, batch, heads, capacity, head_dim)
         self.caches = [torch.full(shape, math.nan, device="cuda", dtype=dtype) for _ in "kv"]
         self.expected = {kind: [torch.zeros(shape, device="cuda", dtype=kind) for _ in "kv"]
@@ -213,7 +214,7 @@ class Decoder:
                            **self.given, batch=self.batch, seq=seq, tokens=tokens or sum(lengths),
                            hidden=self.hidden, layers=self.layers, heads=self.heads, mlp_width=self.mlp,
                            capacity=self.capacity, logn_length=self.logn, epsilon=1e-6, dtype=DTYPES[self.dtype],
-                           e5m7=self.e5m7)
+                           format=self.kept)
         results = {}
         for kind, (k, v) in self.expected.items():
             results[kind] = torch.cat([reference.decoder_row(
@@ -241,11 +242,12 @@ def test_decoder_one_row(kernels, dtype, head_dim):
 
 # The first is too small for the products of sm_90a, which take the second.
 @pytest.mark.parametrize("heads,mlp", [(3, 384), (8, 1408)])
-def test_decoder_of_e5m7_weights(kernels, heads, mlp):
-    decoder = Decoder(kernels, torch.float16, 1, 310, heads=heads, mlp=mlp, e5m7=1)
+@pytest.mark.parametrize("kept", PACKED)
+def test_decoder_of_packed_weights(kernels, kept, heads, mlp):
+    decoder = Decoder(kernels, torch.float16, 1, 310, heads=heads, mlp=mlp, kept=kept)
     decoder.call([286], 286)
     decoder.call([1], 1)
-    decoder = Decoder(kernels, torch.float16, 17, 64, heads=heads, mlp=mlp, e5m7=1)
+    decoder = Decoder(kernels, torch.float16, 17, 64, heads=heads, mlp=mlp, kept=kept)
     decoder.call(list(range(20, 37)), 36)
     decoder.call([1] * 17, 1)
 
@@ -287,12 +289,12 @@ def test_decoder_leaves_a_full_cache_alone(kernels):
 
 @WEIGHTS
 @pytest.mark.parametrize("hidden,vocab", [(256, 1003), (1024, 5000)])
-def test_lm_head(kernels, dtype, e5m7, hidden, vocab):
+def test_lm_head(kernels, dtype, kept, hidden, vocab):
     batch, seq, columns = 3, 11, 2
-    vocab -= vocab % 8 if e5m7 else 0  # rows that stand together
+    vocab -= vocab % 8 if kept else 0  # rows that stand together
     x = normal(batch, seq, hidden, dtype=dtype)
     ln_f, weight = normal(hidden, dtype=dtype), normal(vocab, hidden, dtype=dtype, scale=hidden ** -0.5)
-    if e5m7:
+    if kept:
         weight = weight.bfloat16().half()
     picked = [[0, 4], [3, 10], [6, 5]]
     rows = torch.stack([x[b, c] for b, c in enumerate(picked)])
@@ -304,9 +306,9 @@ def test_lm_head(kernels, dtype, e5m7, hidden, vocab):
                  finished=int_tensor([0, 0, 1]))
     kernels.stage("lm_head", x=x, logit_columns=int_tensor(picked), lengths=int_tensor([5, 11, 6]),
                   stop_tokens=int_tensor([-1, best[1]], torch.int64), ln_f_weight=ln_f,
-                  lm_head_weight=kernels.pack(weight) if e5m7 else weight, logits=logits, **state, batch=batch,
+                  lm_head_weight=kernels.pack(weight, kept) if kept else weight, logits=logits, **state, batch=batch,
                   seq=seq, columns=columns, hidden=hidden, vocab=vocab, stop_count=2, generated_slots=4, epsilon=1e-6,
-                  dtype=DTYPES[dtype], e5m7=e5m7)
+                  dtype=DTYPES[dtype], format=kept)
     assert_as_good(logits, reference.lm_head(rows, ln_f, weight, dtype), exact)
     assert {k: v.tolist() for k, v in state.items()} == {
         "positions": [12, 11, 5], "next_tokens": [[best[0]], [best[1]], [-5]],

@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from tests.gpu.kernels import ROOT, has_gpu
+from tests.gpu.kernels import PACKED, ROOT, has_gpu
 from tests.gpu.launched_kernels import NO_CUPTI
 
-OURS = re.compile(r"4qwen|6decode")  # the namespaces in mangled names; cuBLASLt's kernels have neither
+OURS = re.compile(r"4qwen")  # the namespace in mangled names; cuBLASLt's kernels do not have it
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not has_gpu(), reason="needs an NVIDIA GPU, none answers here")]
 
 
-@pytest.fixture(scope="module", params=["e5m7", "float16", "bfloat16"])
+@pytest.fixture(scope="module", params=["float16", "bfloat16", *PACKED])
 def launched(request):
     """Names of kernels by who launched them, in a process of their own: no call was recorded before."""
     done = subprocess.run([sys.executable, "-m", "tests.gpu.launched_kernels", request.param], cwd=ROOT,

@@ -17,6 +17,7 @@ import torch
 
 from tests.gpu.bench_decode import FIRST_POSITION, MODEL, milliseconds_of, read_rates
 from tests.gpu.decode_harness import Decoder, load_library, make_state, make_weights, open_library, stored
+from tests.gpu.kernels import PACKED
 
 STEPS = 16
 ROWS = (24, 32, 40, 48, 56, 64, 72, 80, 96)       # in flight while a block multiplies
@@ -75,7 +76,7 @@ def main():
     found = candidates(libraries)
     if args.few:
         found = {name: value for name, value in found.items() if value[1] is None}
-    packed_model = replace(MODEL, e5m7=True)
+    packed_model = replace(MODEL, kept=PACKED[0])
     weights = make_weights(packed_model)
     packed = stored(libraries[-1][1], packed_model, weights)
     best = max(read_rates(libraries[-1][1], weights["gate_up_weight"]).values())
@@ -86,7 +87,7 @@ def main():
             times = medians(found, g, given, args.rounds)
             for name, took in sorted(times.items(), key=lambda item: statistics.median(item[1]))[:14]:
                 middle = statistics.median(took)
-                print(f"batch {batch} {13 if g.e5m7 else 16} bits {name:20s} {middle:.4f} [{min(took):.4f}.."
+                print(f"batch {batch} {g.bits} bits {name:20s} {middle:.4f} [{min(took):.4f}.."
                       f"{max(took):.4f}] {g.weight_bytes / middle * 1e3 / best:6.1%}", flush=True)
             for name in (*dict(libraries), "own choice again"):
                 print(f"  {name:24s} {statistics.median(times[name]):.4f}", flush=True)

@@ -6,7 +6,7 @@
 
 namespace qwen {
 
-constexpr int kFloat16 = 0, kBfloat16 = 1;  // the `dtype` of every launcher
+constexpr int kFloat16 = 0, kBfloat16 = 1, kFloat32 = 2;  // the `dtype` of every launcher; kFloat32 on the CPU alone
 constexpr int kNoActivation = 0, kGelu = 1, kSiluMul = 2;  // the `activation` of a matrix product
 
 // Hands out 256-byte aligned slices of a workspace; over a null base it only counts.

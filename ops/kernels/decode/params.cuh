@@ -5,7 +5,6 @@
 #include <stdint.h>
 
 #include "ops/kernels/common/arguments.h"
-#include "ops/kernels/common/e5m7.cuh"
 #include "ops/kernels/decode/exchange.cuh"
 #include "ops/kernels/decode/step.h"
 #include "ops/kernels/decode/tuning.h"
@@ -24,9 +23,7 @@ constexpr int kSteps = kWarpColumns / 32;              // and takes 32 at a time
 constexpr int kWindowRowBytes = kChunk * 2 + kRowPadding;
 // Rows of a stage have no padding between them: a bulk copy is up to 4 % slower where its bytes do not stand as far
 // into 128 bytes of shared memory as into 128 of device memory, which costs more than the reads of a stage do.
-__host__ __device__ constexpr int stage_bytes(bool e5m7) { return kStageRows * kChunk / 8 * (e5m7 ? 13 : 16); }
-static_assert(stage_bytes(true) % 128 == 0 && stage_bytes(false) % 128 == 0 && kChunk * 2 % 128 == 0,
-              "stages and their rows are whole lines");
+__host__ __device__ constexpr int stage_bytes(int bits) { return kStageRows * kChunk / 8 * bits; }
 constexpr int kMaxHeadDim = 256;
 
 static_assert(kWarpColumns % 32 == 0, "every warp takes whole 32-column steps of a chunk");
@@ -161,8 +158,8 @@ __device__ inline int units_of(const QwenVlDecodeArgs& a, Role role) {
   return role == kQkv ? 3 * a.hidden / 2 : role == kGateUp ? a.mlp_width : role == kHead ? a.vocab : a.hidden;
 }
 
-// The step's n-th product. E5m7: its weights are.
-template <bool E5m7>
+// The step's n-th product, with weights in Format.
+template <class Format>
 __device__ Product product_of(const QwenVlDecodeArgs& a, int n) {
   Product m{};
   m.role = n == 4 * a.layers ? kHead : static_cast<Role>(n % 4);
@@ -173,12 +170,12 @@ __device__ Product product_of(const QwenVlDecodeArgs& a, int n) {
   const int units = units_of(a, m.role);
   const void* stack = m.role == kQkv ? a.qkv_weight : m.role == kOut ? a.out_weight
                       : m.role == kGateUp ? a.gate_up_weight : m.role == kDown ? a.down_weight : a.lm_head_weight;
-  m.bits = E5m7 ? 13 : 16;
+  m.bits = Format::kBits;
   const size_t rows = m.paired ? 2 * units : units, layer = m.role == kHead ? 0 : m.layer;
   m.weight = static_cast<const char*>(stack) + layer * rows * m.bytes_of(m.columns);
-  // In E5M7 eight rows stand together. The blocks that take more than others follow on each other from product to
+  // Rows that stand together stay together. The blocks that take more than others follow on each other from product to
   // product, so that none gets ahead.
-  constexpr int kTogether = E5m7 ? kE5m7Rows : 1;
+  constexpr int kTogether = Format::kRows;
   unsigned first = 0, before = 0;
   for (int role = kQkv; role <= kDown; ++role) {
     if (role == m.role) before = first;

@@ -167,11 +167,12 @@ class Filler {
 };
 
 // Stages of half tiles, in the order: group of tiles, chunk of columns, tile, half.
-template <bool E5m7>
+template <class Format>
 __device__ void stream_product(Filler& filler, const Product& m, int ahead_columns) {
   static_assert(kGroupTiles == 2, "a group has a first and a second tile");
-  static_assert(kStageRows == kE5m7Rows, "in E5M7 a stage is one piece of memory");
-  const int own_row = E5m7 ? 0 : filler.own_row(), rows_together = E5m7 ? kStageRows : 1;
+  constexpr bool kTogether = Format::kRows > 1;
+  static_assert(!kTogether || kStageRows == Format::kRows, "where rows stand together a stage is one piece of memory");
+  const int own_row = kTogether ? 0 : filler.own_row(), rows_together = Format::kRows;
   const size_t to_second_half = size_t(m.half_rows()) * m.bytes_of(m.columns);
   for (int group = m.units.begin; group < m.units.end; group += m.group_units()) {
     const char* first_tile = m.row_data(group + own_row);
@@ -185,7 +186,7 @@ __device__ void stream_product(Filler& filler, const Product& m, int ahead_colum
         const char* from =
             (i < 2 ? first_tile : second_tile) + (i % 2 ? to_second_half : 0) + rows_together * m.bytes_of(k0);
         if (rows <= 0) continue;
-        if (E5m7) {
+        if (kTogether) {
           filler.whole_stage(from, bytes, ahead);
         } else {
           filler.rows(from, rows, bytes, ahead);
@@ -214,14 +215,14 @@ __device__ inline void prefetch_vector(const char* from, size_t bytes) {
 }
 
 // The whole step in the order in which the computing warps take it. `lengths` are there after kBegunBarrier.
-template <bool E5m7>
+template <class Format>
 __device__ void stream_step(const Params& p, const Ring& ring, const int* lengths, const volatile int* in_flight) {
   const QwenVlDecodeArgs& a = p.args;
   const size_t hidden_bytes = size_t(a.hidden) * 2;
   Filler filler(ring, in_flight);
 #pragma unroll 1
   for (int n = 0; n < products_of(a); ++n) {
-    const Product m = product_of<E5m7>(a, n);
+    const Product m = product_of<Format>(a, n);
     if (m.role == kQkv) {
       prefetch_vector(layer_of(a.ln_1_weight, m.layer, a.hidden), hidden_bytes);
       prefetch_vector(layer_of(a.qkv_bias, m.layer, size_t{3} * a.hidden), 3 * hidden_bytes);
@@ -232,7 +233,7 @@ __device__ void stream_step(const Params& p, const Ring& ring, const int* length
       stream_cache(filler, p, m.layer, ring.stage_bytes, lengths);
     }
     if (m.role == kHead) prefetch_vector(static_cast<const char*>(a.ln_f_weight), hidden_bytes);
-    stream_product<E5m7>(filler, m, p.tuning.ahead_columns);
+    stream_product<Format>(filler, m, p.tuning.ahead_columns);
   }
 }
 

@@ -1,6 +1,7 @@
 // The decode kernel: one persistent block per multiprocessor goes through all layers of one step.
 #include <algorithm>
 
+#include "ops/formats/registry.h"
 #include "ops/kernels/decode/activations.cuh"
 #include "ops/kernels/decode/attention.cuh"
 #include "ops/kernels/decode/epilogues.cuh"
@@ -104,18 +105,19 @@ __device__ void choose(GridBarrier& grid, const Params& p, BlockState& block, Be
   choose_tokens(p);
 }
 
-template <typename T, int Pieces, class Share>
+template <class Format, int Pieces>
 __device__ void compute_step(const Params& p, Ring ring, BlockState& block, char* activations, float* reduction,
                              const float* rotary) {
+  using T = typename Format::Value;
   const QwenVlDecodeArgs& a = p.args;
   GridBarrier grid(p.barrier);
   Epilogue<T> epilogue(p, block, rotary);
   embed<T>(p, epilogue);
-  Weights<Share, kTakeAhead<Pieces>> weights;
+  Weights<typename Format::Share, kTakeAhead<Pieces>> weights;
   bool residual = true;  // the last product changed it
 #pragma unroll 1
   for (int n = 0; n < products_of(a); ++n) {
-    const Product m = product_of<Share::kE5m7>(a, n);
+    const Product m = product_of<Format>(a, n);
     const unsigned tag = grid.tag(m.layer);
     // (what the attention needs of qkv, and the out-projection of the attention, comes as words with tags)
     if (m.role != kOut) {
@@ -135,12 +137,13 @@ __device__ void compute_step(const Params& p, Ring ring, BlockState& block, char
   if (blockIdx.x == 0 && threadIdx.x == 0) grid.leave_ready();
 }
 
-template <typename T, int Pieces, class Share>
+template <class Format, int Pieces>
 __global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant__ Params p) {
   extern __shared__ __align__(128) char shared[];
   __shared__ BlockState block;
   __shared__ uint64_t full[kMaxStages], empty[kMaxStages];
-  constexpr int kStageBytes = stage_bytes(Share::kE5m7);
+  constexpr int kStageBytes = stage_bytes(Format::kBits);
+  static_assert(kStageBytes % 128 == 0 && kChunk * 2 % 128 == 0, "stages and their rows are whole lines");
   const SharedLayout layout(p.tuning.stages * kStageBytes, p.args.batch, p.args.hidden, p.args.head_dim);
   float* rotary = reinterpret_cast<float*>(shared + layout.rotary);
   const Ring ring{shared, kept(shared_address(full)), kept(shared_address(empty)), p.tuning.stages, kStageBytes};
@@ -152,12 +155,12 @@ __global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant
   __syncthreads();
   if (threadIdx.x >= kComputeThreads) {
     registers_release<kStreamRegisters>();
-    stream_step<Share::kE5m7>(p, ring, block.lengths, &block.in_flight);
+    stream_step<Format>(p, ring, block.lengths, &block.in_flight);
   } else {
     registers_take<kComputeRegisters>();
     begin_step(p, block, rotary);
-    compute_step<T, Pieces, Share>(p, ring, block, shared + layout.activations,
-                                   reinterpret_cast<float*>(shared + layout.reduction), rotary);
+    compute_step<Format, Pieces>(p, ring, block, shared + layout.activations,
+                                 reinterpret_cast<float*>(shared + layout.reduction), rotary);
   }
   if (given_up().now) outlast_copies();
 }
@@ -166,32 +169,27 @@ namespace {  // the host's side
 
 using Kernel = void (*)(Params);
 
-Kernel kernel_of(const QwenVlDecodeArgs& a) {
-  const bool narrow = a.head_dim <= 128;
-  if (a.e5m7) return narrow ? step_kernel<__half, 2, E5m7Share> : step_kernel<__half, 4, E5m7Share>;
-  if (a.dtype == kFloat16) return narrow ? step_kernel<__half, 2, HalfShare> : step_kernel<__half, 4, HalfShare>;
-  return narrow ? step_kernel<__nv_bfloat16, 2, HalfShare> : step_kernel<__nv_bfloat16, 4, HalfShare>;
-}
-
-// Rows that stand together are of one half of a head.
-bool valid_e5m7(const QwenVlDecodeArgs& a) {
-  const bool layers = a.mlp_width % kE5m7Columns == 0 && a.head_dim % (2 * kE5m7Rows) == 0;
-  return a.dtype == kFloat16 && a.hidden % kE5m7Columns == 0 && (a.layers == 0 || layers) &&
-         (a.hidden_out || a.vocab % kE5m7Rows == 0);
+// Whether the format takes the sizes, of which rows that stand together are of one half of a head.
+template <class Format>
+bool fits(const QwenVlDecodeArgs& a) {
+  const bool layers = a.mlp_width % Format::kColumns == 0 && a.head_dim % (2 * Format::kRows) == 0;
+  return a.dtype == Format::kValues && a.hidden % Format::kColumns == 0 && (a.layers == 0 || layers) &&
+         (a.hidden_out || a.vocab % Format::kRows == 0);
 }
 
 bool valid(const QwenVlDecodeArgs& a) {
-  return (a.dtype == kFloat16 || a.dtype == kBfloat16) && a.batch > 0 && a.batch <= a.cache_batch &&
+  return a.batch > 0 && a.batch <= a.cache_batch &&
          a.layers >= 0 && a.heads > 0 && a.head_dim > 0 && a.head_dim <= kMaxHeadDim && a.head_dim % 8 == 0 &&
          a.hidden == a.heads * a.head_dim && a.mlp_width > 0 && a.mlp_width % 8 == 0 && a.vocab > 0 &&
          a.cache_slots > 0 && a.generated_slots >= 0 && a.stop_count >= 0 &&
-         (!a.e5m7 || valid_e5m7(a)) && (a.ring_stages == 0 || a.ring_stages >= kMinStages) && a.rows_in_flight >= 0 &&
+         (a.ring_stages == 0 || a.ring_stages >= kMinStages) && a.rows_in_flight >= 0 &&
          a.rows_in_exchange >= 0 && a.ahead_columns >= 0;
 }
 
 // How a step is launched on the current device.
 struct Plan {
-  Kernel kernel;
+  Kernel kernel = nullptr;
+  int bits;  // of a weight
   Card card;
   int rows;  // of one launch
   int static_shared;
@@ -199,13 +197,19 @@ struct Plan {
   // As many as fit beside what so many rows need.
   int stages(const QwenVlDecodeArgs& a, int launch_rows) const {
     const int rest = SharedLayout(0, launch_rows, a.hidden, a.head_dim).total;
-    return std::min((card.shared_bytes - static_shared - rest) / stage_bytes(a.e5m7), kMaxStages);
+    return std::min((card.shared_bytes - static_shared - rest) / stage_bytes(bits), kMaxStages);
   }
 };
 
 cudaError_t make_plan(const QwenVlDecodeArgs& a, Plan& plan) {
-  if (!valid(a)) return cudaErrorInvalidValue;
-  plan.kernel = kernel_of(a);
+  with_format(a.format, [&](auto format) {
+    using Format = decltype(format);
+    if constexpr (Format::kOnGpu) {
+      plan.bits = Format::kBits;
+      if (fits<Format>(a)) plan.kernel = a.head_dim <= 128 ? step_kernel<Format, 2> : step_kernel<Format, 4>;
+    }
+  });
+  if (!plan.kernel || !valid(a)) return cudaErrorInvalidValue;
   cudaFuncAttributes attributes;
   const void* kernel = reinterpret_cast<const void*>(plan.kernel);
   if (const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel)) return error;
@@ -239,10 +243,10 @@ QwenVlDecodeArgs rows_of(QwenVlDecodeArgs a, int first, int rows) {
 cudaError_t launch(const Plan& plan, Params& p, cudaStream_t stream) {
   const QwenVlDecodeArgs& a = p.args;
   const int blocks = plan.card.multiprocessors;
-  p.tuning = tune(plan.card, a, a.e5m7 ? 13 : 16, plan.stages(a, a.batch));
+  p.tuning = tune(plan.card, a, plan.bits, plan.stages(a, a.batch));
   p.splits = std::min(std::max(blocks / (a.batch * a.heads), 1), kMaxSplits);
   if (a.hidden_out) p.rounded = a.hidden_out;
-  const int shared = SharedLayout(p.tuning.stages * stage_bytes(a.e5m7), a.batch, a.hidden, a.head_dim).total;
+  const int shared = SharedLayout(p.tuning.stages * stage_bytes(plan.bits), a.batch, a.hidden, a.head_dim).total;
   const void* kernel = reinterpret_cast<const void*>(plan.kernel);
   const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
   if (error) return error;

@@ -60,9 +60,9 @@ struct QwenVlDecodeArgs {
   // chooses the tokens moves `positions`, `next_tokens`, `generated`, `counts` and `finished` on.
   int32_t leave_choice;
 
-  // 1: the matrices (qkv, out, gate_up, down, lm_head) are in E5M7 (e5m7.h); T is float16, `hidden` and `mlp_width` are
-  // multiples of 128.
-  int32_t e5m7;
+  // Of the matrices (qkv, out, gate_up, down, lm_head), ops/formats/registry.h: `dtype`, or a packed one of it, of whose
+  // kColumns `hidden` and `mlp_width` are multiples.
+  int32_t format;
 
   // For tests and measurements; 0: the library's choice (tuning.h). Stages of the ring in shared memory, 3 or more
   // and no more than fit; rows of stages that may be on their way while a block multiplies, and while blocks exchange

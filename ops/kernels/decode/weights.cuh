@@ -3,7 +3,6 @@
 // products.
 #pragma once
 
-#include "ops/kernels/common/e5m7.cuh"
 #include "ops/kernels/common/mma.cuh"
 #include "ops/kernels/decode/params.cuh"
 
@@ -12,7 +11,6 @@ namespace qwen {
 // Float16 or bfloat16. The order of columns inside a product is free as long as both sides share it: a lane's eight
 // neighbouring columns stand where the instruction expects 2 + 2 columns of two products.
 struct HalfShare {
-  static constexpr bool kE5m7 = false;
   static constexpr float kUnscale = 1;
   static constexpr int kRowBytes = kChunk * 2;  // from one row of a stage to the next
   uint4 steps[kSteps];
@@ -38,39 +36,6 @@ struct HalfShare {
     const int column = warp * kWarpColumns + s * 32 + lane % 4 * 8;
     const char* row = from + min(lane / 4, rows - 1) * stride;
     return column < count ? *reinterpret_cast<const uint4*>(row + column * 2) : make_uint4(0, 0, 0, 0);
-  }
-};
-
-// E5M7: columns in their natural order. A warp's columns are one granule.
-struct E5m7Share {
-  static constexpr bool kE5m7 = true;
-  static constexpr float kUnscale = kE5m7Unscale;
-  static constexpr int kRowBytes = kE5m7Bytes;
-  static_assert(kWarpColumns == kE5m7Columns, "a warp takes one granule of a chunk");
-  E5m7 share;
-
-  __device__ void clear() {
-#pragma unroll
-    for (int i = 0; i < kE5m7Words; ++i) share.words[i] = 0;
-  }
-
-  __device__ void take(const char* from, int warp, int lane, int count) {
-    if (warp * kWarpColumns >= count) return clear();
-    const int row = lane / 4;
-    const char* granule = from + warp * kE5m7TileBytes;
-    share.load(granule + e5m7_planes_at(row, lane % 4), granule + e5m7_tail_at(row, lane % 4));
-  }
-
-  __device__ uint4 step(int s) const {
-    return make_uint4(share.pair(4 * s), share.pair(4 * s + 1), share.pair(4 * s + 2), share.pair(4 * s + 3));
-  }
-
-  __device__ static uint4 activations(const char* from, int stride, int rows, int warp, int lane, int s, int count) {
-    const int column = warp * kWarpColumns + s * 32 + lane / 8 * 8;
-    if (warp * kWarpColumns >= count) return make_uint4(0, 0, 0, 0);
-    uint32_t r[4];
-    load_matrix_x4(r, shared_address(from + min(lane % 8, rows - 1) * stride + column * 2));
-    return make_uint4(r[0], r[1], r[2], r[3]);
   }
 };
 

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/formats/registry.h"
 #include "ops/kernels/attention/flash.h"
 #include "ops/kernels/common/arguments.h"
-#include "ops/kernels/common/e5m7.h"
 #include "ops/kernels/common/norm.h"
 #include "ops/kernels/common/status.h"
 #include "ops/kernels/prefill/rope_cache.h"
@@ -25,7 +25,7 @@ long long mlp_rows(long long rows) {
 // One of a layer's matrix products, without addresses.
 QwenVlGemm product_of(const QwenVlDecoder& a, long long in, long long out, long long tokens, int activation) {
     QwenVlGemm g = qwen::layer_product(tokens, in, out, a.dtype, activation, a.layers);
-    g.e5m7 = a.e5m7;
+    g.format = a.format;
     return g;
 }
 
@@ -87,8 +87,7 @@ extern "C" int qwen_vl_decoder_prefill(QwenVlContext* context, const QwenVlDecod
                     long long tokens, bool residual, int layer, int activation = qwen::kNoActivation) {
         QwenVlGemm g = product_of(a, in, out, tokens, activation);
         const long long weights_before = layer * in * out;
-        g.weight = a.e5m7 ? static_cast<const char*>(weight) + qwen_vl_e5m7_bytes(weights_before)
-                          : at(weight, weights_before);
+        g.weight = static_cast<const char*>(weight) + qwen::format_bytes(a.format, weights_before);
         g.bias = bias ? at(bias, layer * out) : nullptr;
         g.x = x;
         g.y = y;

@@ -21,7 +21,8 @@ struct QwenVlDecoder {
     int logn_length;              // log-n scaling beyond this many slots; 0: none
     float epsilon;
     int dtype;                    // qwen::kFloat16 or kBfloat16 of x, y, caches, weights
-    int e5m7;                     // the four matrices are in E5M7 (common/e5m7.h); then dtype is kFloat16
+    int format;                   // of the four matrices (ops/formats/registry.h): dtype, or a packed one of it
+    const void *qkv_extra, *out_extra, *gate_up_extra, *down_extra;  // what the format adds to them, or null
 };
 // As for qwen_vl_vision_encoder. A captured call may be replayed with other lengths and positions as long as the
 // lengths add up to at most `tokens`.

@@ -12,9 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "ops/formats/registry.h"
 #include "ops/kernels/common/arguments.h"
-#include "ops/kernels/common/e5m7.cuh"
-#include "ops/kernels/common/e5m7.h"
 #include "ops/kernels/common/per_device.h"
 #include "ops/kernels/common/status.h"
 #include "ops/kernels/products/activation.h"
@@ -80,8 +79,9 @@ uint32_t alignment(std::initializer_list<const void*> addresses, long long strid
     return static_cast<uint32_t>(bits & (~bits + 1));
 }
 long long weight_bytes(const QwenVlGemm& g, long long values) {
-    return g.e5m7 ? qwen_vl_e5m7_bytes(values) : values * 2;
+    return qwen::format_bytes(g.format, values);
 }
+bool is_packed(const QwenVlGemm& g) { return g.format != g.dtype; }
 uint32_t weight_alignment(const QwenVlGemm& g) { return alignment({g.weight}, weight_bytes(g, g.layer_stride)); }
 uint32_t x_alignment(const QwenVlGemm& g) { return alignment({g.x}); }
 uint32_t y_alignment(const QwenVlGemm& g) { return alignment({g.y, g.addend}); }
@@ -94,7 +94,7 @@ using Key = std::array<long long, 16>;
 Key key_of(const QwenVlGemm& g) {
     return {g.in, g.out, g.x_stride, g.batch > 1, g.batch > 1 ? g.addend_batch : 0, g.dtype, g.float_output,
             g.activation, g.bias != nullptr, g.addend != nullptr, g.addend == g.y, weight_alignment(g), x_alignment(g),
-            y_alignment(g), y_stride(g), g.e5m7};
+            y_alignment(g), y_stride(g), g.format};
 }
 
 // The descriptors of one product; freed with it.
@@ -186,24 +186,36 @@ int activate(const QwenVlGemm& g, void* product, cudaStream_t stream) {
     return QWEN_VL_OK;
 }
 
+// Some of the weight's rows, to g.unpacked.
+int unpack(const QwenVlGemm& g, long long first, long long rows, cudaStream_t stream) {
+    const void* from = static_cast<const char*>(g.weight) + weight_bytes(g, first * g.in);
+    return qwen::with_format(g.format, [&](auto format) -> int {
+        using F = decltype(format);
+        if constexpr (F::kOnGpu && !F::kPlain) {
+            if (g.dtype == F::kValues && rows % F::kRows == 0) return F::unpack(from, g.unpacked, rows, g.in, stream);
+        }
+        return QWEN_VL_UNSUPPORTED;
+    });
+}
+
 // Unpacks slices of the weight's rows; the product of each is columns of the whole one.
 int gemm_unpacked(QwenVlContext* context, const QwenVlGemm& g, cudaStream_t stream) {
-    if (g.dtype != qwen::kFloat16 || g.batch != 1 || g.out % qwen::kE5m7Rows || !g.unpacked) return QWEN_VL_UNSUPPORTED;
+    if (g.batch != 1 || !g.unpacked) return QWEN_VL_UNSUPPORTED;
     void* product = g.activation == qwen::kSiluMul ? g.wide : g.y;
     const int value_bytes = g.float_output ? 4 : 2;
     QwenVlGemm slice = g;
     slice.weight = g.unpacked;
     slice.y_stride = y_stride(g);
     slice.activation = qwen::kNoActivation;
-    slice.layers = slice.e5m7 = 0;
+    slice.format = g.dtype;
+    slice.layers = 0;
     slice.layer_stride = 0;
     for (long long row = 0; row < g.out; row += slice.out) {
         slice.out = std::min(unpacked_rows(g), g.out - row);
         slice.bias = g.bias ? static_cast<const char*>(g.bias) + row * 2 : nullptr;
         slice.y = static_cast<char*>(product) + row * value_bytes;
         slice.addend = g.addend ? static_cast<const char*>(g.addend) + row * value_bytes : nullptr;
-        QWEN_VL_TRY(qwen_vl_e5m7_unpack(static_cast<const char*>(g.weight) + weight_bytes(g, row * g.in), g.unpacked,
-                                        slice.out, g.in, stream));
+        QWEN_VL_TRY(unpack(g, row, slice.out, stream));
         QWEN_VL_TRY(qwen_vl_gemm(context, &slice, stream));
     }
     return activate(g, product, stream);
@@ -310,10 +322,10 @@ struct QwenVlContext {
                    CUBLAS_STATUS_SUCCESS && checked.workspaceSize <= QWEN_VL_GEMM_WORKSPACE;
     }
 
-    // At most `suggested` algorithms of cuBLASLt and every tile shape; for weights in E5M7 tile shapes alone.
+    // At most `suggested` algorithms of cuBLASLt and every tile shape; for packed weights tile shapes alone.
     std::vector<Choice> ways(const Plan& plan, const QwenVlGemm& g, int suggested) const {
         std::vector<Choice> found;
-        if (!g.e5m7) found = candidates(plan, g, suggested);
+        if (!is_packed(g)) found = candidates(plan, g, suggested);
         for (const Choice& shape : tile_shapes(g)) found.push_back(shape);
         return found;
     }
@@ -369,13 +381,13 @@ extern "C" void qwen_vl_context_destroy(QwenVlContext* context) {
 }
 
 extern "C" size_t qwen_vl_gemm_unpacked_bytes(const QwenVlGemm* gemm) {
-    return gemm->e5m7 && tile_shapes(*gemm).empty() ? unpacked_rows(*gemm) * gemm->in * 2 : 0;
+    return is_packed(*gemm) && tile_shapes(*gemm).empty() ? unpacked_rows(*gemm) * gemm->in * 2 : 0;
 }
 
 extern "C" int qwen_vl_gemm(QwenVlContext* context, const QwenVlGemm* gemm, cudaStream_t stream) {
     const QwenVlGemm& g = *gemm;
     if (g.tokens == 0) return QWEN_VL_OK;
-    if (g.e5m7 && tile_shapes(g).empty()) return gemm_unpacked(context, g, stream);
+    if (is_packed(g) && tile_shapes(g).empty()) return gemm_unpacked(context, g, stream);
     const Plan plan(context->lt, g);
     if (!plan.ok) return QWEN_VL_BLAS_REFUSED;
     Choice choice;

@@ -22,15 +22,15 @@ struct QwenVlGemm {
     void* wide;                      // kSiluMul: [tokens, out] of scratch memory
     long long layer_stride;          // values from this weight to the next layer's: timing then reads
     int layer, layers;               // other layers' weights too, so that they come from memory, not from L2
-    int e5m7;                        // the weight is in E5M7 (e5m7.h): float16, batch 1, `in` a multiple of 128, `out` of 8
+    int format;                      // of the weight (ops/formats/registry.h): dtype, or a packed one of it, batch 1 then
     void* unpacked;                  // qwen_vl_gemm_unpacked_bytes of scratch memory, 256-byte aligned
 };
 
-// Bytes that the product needs for weights unpacked from E5M7: 0 where a kernel reads them as they are.
+// Bytes that the product needs for weights that it unpacks: 0 where a kernel reads them as they are.
 size_t qwen_vl_gemm_unpacked_bytes(const QwenVlGemm* gemm);
 
 // Takes the way that was timed for the product on this device, with the count of rows that comes next to its own
-// (qwen_vl_gemm_rung); where none was, what cuBLASLt suggests first, or for weights in E5M7 the first tile shape that
+// (qwen_vl_gemm_rung); where none was, what cuBLASLt suggests first, or for packed weights the first tile shape that
 // can. It neither allocates nor synchronises, unless this thread is tuning.
 int qwen_vl_gemm(QwenVlContext* context, const QwenVlGemm* gemm, cudaStream_t stream);
 
@@ -51,7 +51,7 @@ inline QwenVlGemm product(long long tokens, long long in, long long out, int dty
     g.in = g.x_stride = in;
     g.out = out;
     g.batch = 1;
-    g.dtype = dtype;
+    g.dtype = g.format = dtype;
     return g;
 }
 

@@ -3,48 +3,12 @@
 
 #include "ops/kernels/common/activations.cuh"
 #include "ops/kernels/common/cluster.cuh"
-#include "ops/kernels/common/e5m7.cuh"
 #include "ops/kernels/common/tensor_map.cuh"
 #include "ops/kernels/common/wgmma_shared.cuh"
+#include "ops/kernels/products/tile.cuh"
 
 #if CUDART_VERSION >= 12000
 namespace qwen {
-
-// Blocks run in clusters of two. What the pair has in common: the tile's weights (each block takes other tokens) or its
-// tokens (each takes other weights), of which each block then fetches half for both; or the tile itself, of which each
-// block takes half of the depth.
-enum class Common { kWeights, kTokens, kDepth };
-
-// A tile is 64 rows of the weights for each of its GROUPS of 128 threads, by N tokens.
-// DEDICATED: the epilogue has memory of its own; else it uses the stages', and the next tile's fetches wait for it.
-// CHUNK: tokens that the epilogue writes at once.
-// GRANULES: 0, or the weights are in E5M7, in a ring of their own with so many stages of one granule's columns.
-template <int GROUPS, int N, int STAGES, int CHUNK, Common COMMON, bool DEDICATED, int GRANULES = 0> struct GemmShape {
-    static constexpr int kGroups = GROUPS, kN = N, kStages = STAGES, kChunk = CHUNK, kGranules = GRANULES;
-    static constexpr Common kCommon = COMMON;
-    static constexpr bool kDedicated = DEDICATED, kSplit = COMMON == Common::kDepth, kPacked = GRANULES > 0;
-    // Which stages each block of the pair fills half of, and gives back to both.
-    static constexpr bool kSharesWeights = COMMON == Common::kWeights, kSharesTokens = COMMON == Common::kTokens;
-    static constexpr bool kSharesStages = kSharesTokens || (kSharesWeights && !kPacked);
-    static constexpr int kM = 64 * GROUPS;
-    static constexpr int kRowBytes = kPacked ? kE5m7Bytes : 128, kWeightBytes = kM * kRowBytes;
-    static constexpr int kRowsTogether = kPacked ? kE5m7Rows : 1;  // in the weights' map
-    static constexpr int kTokensAt = kPacked ? 0 : kWeightBytes, kStageBytes = kTokensAt + N * 128;
-    static constexpr int kPanelBytes = CHUNK * 128;
-    static constexpr int kWeightRows = kSharesWeights ? kM / 2 : kM;  // rows of one fetch
-    static constexpr int kTokenRows = kSharesTokens ? N / 2 : N;
-    static constexpr int kColumns = kSplit ? N / 2 : N;  // tokens that this block writes
-    static constexpr int kSteps = kPacked ? kE5m7Columns / 64 : 1;  // that belong together
-    static constexpr int kExchanged = kSplit ? GROUPS * 64 * kColumns * 4 : 0;  // bytes of sums for the other block
-    static constexpr int kPanels = DEDICATED ? STAGES * kStageBytes : kExchanged;
-    static constexpr int kGranulesAt = STAGES * kStageBytes + (DEDICATED ? GROUPS * kPanelBytes : 0);
-    static constexpr int kBarriers = kGranulesAt + GRANULES * kWeightBytes;
-    static constexpr int kBytes =
-        kBarriers + (2 * STAGES + 3 * GRANULES + GROUPS) * 8 + 1024;  // and what aligns the start
-    static constexpr int kThreads = 128 * (GROUPS + 1);
-    static_assert(kColumns % CHUNK == 0 && CHUNK % 8 == 0 && kBytes <= 232448, "tile does not fit");
-    static_assert(kExchanged + (DEDICATED ? 0 : GROUPS * kPanelBytes) <= STAGES * kStageBytes, "epilogue does not fit");
-};
 
 struct GemmSize {
     int out, steps;              // rows of the weights, 64-wide steps over the depth
@@ -61,6 +25,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
 #if QWEN_VL_HAS_WGMMA
     constexpr bool kSilu = ACTIVATION == kSiluMul, kGate = ACTIVATION == kGelu;
     constexpr bool kFloat = std::is_same<Y, float>::value;
+    using Packing = typename S::Packing;
     using Granules = RingPlace<S::kPacked ? S::kGranules : 1>;
     extern __shared__ unsigned char unaligned[];
     const uint32_t memory = (shared_address(unaligned) + 1023) / 1024 * 1024;
@@ -137,7 +102,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
                         }
                         barrier_expect(packed_full + granule.stage * 8, S::kWeightBytes);
                         fetch_weights(packed + granule.stage * S::kWeightBytes, packed_full + granule.stage * 8,
-                                      step / S::kSteps * (kE5m7TileBytes / 8), m);
+                                      step / S::kSteps * (S::kRowBytes * S::kRowsTogether / 8), m);
                         granule.advance();
                     }
                     barrier_wait(empty + ring.stage * 8, ring.parity ^ 1);
@@ -164,15 +129,15 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
         // instructions that the warp has issued: an arrival here stays behind them, one at the peer would not.
         const int packed_row = group * 64 + warp * 16 + lane / 4;
         const char* const packed_rows = reinterpret_cast<const char*>(unaligned) +
-                                        (packed - shared_address(unaligned)) + packed_row * kE5m7Bytes;
-        const int planes = e5m7_planes_at(packed_row, lane % 4), tail = e5m7_tail_at(packed_row, lane % 4);
+                                        (packed - shared_address(unaligned)) + packed_row * Packing::kRowBytes;
+        const typename Packing::Place packed_place(packed_row, lane % 4);
         Granules granule(0);
-        E5m7 shares[2];
+        Packing shares[2];
         auto load_granule = [&] {
             const char* at = packed_rows + granule.stage * S::kWeightBytes;
             barrier_wait(packed_full + granule.stage * 8, granule.parity);
 #pragma unroll
-            for (int i = 0; i < 2; ++i, at += kE5m7TileBytes) shares[i].load(at + planes, at + tail);
+            for (int i = 0; i < 2; ++i, at += 8 * Packing::kRowBytes) shares[i].load(at, packed_place);
             __syncwarp();
             if (lane == 0) barrier_arrive(packed_empty + granule.stage * 8);
             granule.advance();
@@ -257,7 +222,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
 #pragma unroll
                 for (int j = 0; j < S::kColumns / 8; ++j) {
 #pragma unroll
-                    for (int i = 0; i < 4; ++i) sum[j][i] *= kE5m7Unscale;
+                    for (int i = 0; i < 4; ++i) sum[j][i] *= Packing::kUnscale;
                 }
             }
 

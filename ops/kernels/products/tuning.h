@@ -15,7 +15,7 @@ constexpr long long kUnpackedBytes = 32ll << 20, kUnpackedRows = 128;
 
 constexpr long long kFewRows = 16, kEveryTile = 1024;
 constexpr long long kManyRows[] = {1152, 1536, 2048};  // beyond kEveryTile; the last is the largest rung
-constexpr long long kTileRows[] = {64, 144, 256};  // of the products' tiles; cuBLASLt's are powers of two
+constexpr long long kRowsOfTiles[] = {64, 144, 256};  // of the products' tiles; cuBLASLt's are powers of two
 
 // At least `rows`, unless they are more than the largest: with so many tiles the last ones count for little.
 // (docs/lab/waits.md: 1144 rows with the choice of 1024.)
@@ -27,7 +27,7 @@ inline long long gemm_rung(long long rows) {
         return std::end(kManyRows)[-1];
     }
     if (rows <= 2 * kFewRows) return std::max(up(kFewRows), kFewRows);  // one tile, read from memory all the same
-    return std::min(up(rows <= kTileRows[2] ? kTileRows[0] : kTileRows[2]), up(kTileRows[1]));
+    return std::min(up(rows <= kRowsOfTiles[2] ? kRowsOfTiles[0] : kRowsOfTiles[2]), up(kRowsOfTiles[1]));
 }
 
 }  // namespace qwen

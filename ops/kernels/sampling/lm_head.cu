@@ -15,7 +15,7 @@ namespace {
 QwenVlGemm product_of(const QwenVlLmHead& a) {
     QwenVlGemm g = qwen::product(static_cast<long long>(a.batch) * a.columns, a.hidden, a.vocab, a.dtype);
     g.float_output = 1;
-    g.e5m7 = a.e5m7;
+    g.format = a.format;
     return g;
 }
 

@@ -23,7 +23,8 @@ struct QwenVlLmHead {
     float epsilon;
     int dtype;                      // qwen::kFloat16 or kBfloat16 of x and the weights
     int leave_choice;               // 1: logits alone, the state stays as it is for who chooses the tokens
-    int e5m7;                       // lm_head_weight is in E5M7 (common/e5m7.h); then dtype is kFloat16
+    int format;                     // of lm_head_weight (ops/formats/registry.h): dtype, or a packed one of it
+    const void* lm_head_extra;      // what the format adds to it, or null
 };
 // As for qwen_vl_vision_encoder. Equal logits: the lowest token wins.
 size_t qwen_vl_lm_head_workspace(const QwenVlLmHead* arguments);

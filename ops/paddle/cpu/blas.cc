@@ -1,7 +1,11 @@
 #include "ops/paddle/cpu/blas.h"
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
+
+#include "ops/formats/registry.h"
+#include "ops/paddle/cpu/buffer.h"
 
 // oneDNN's stable C interface; its headers are not in the wheel.
 extern "C" int dnnl_sgemm(char transa, char transb, int64_t m, int64_t n, int64_t k, float alpha, const float* a,
@@ -9,6 +13,8 @@ extern "C" int dnnl_sgemm(char transa, char transb, int64_t m, int64_t n, int64_
 
 namespace qwen_vl::cpu {
 namespace {
+
+constexpr int64_t kUnpackedRows = 128;  // of packed weights at once
 
 void sgemm(char transb, const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc,
            int64_t m, int64_t n, int64_t k, float alpha, float beta) {
@@ -25,6 +31,33 @@ void linear(const float* a, int64_t lda, const float* w, int64_t ldw, float* c, 
   } else {
     sgemm('T', a, lda, w, ldw, c, ldc, m, n, k, 1.0f, accumulate ? 1.0f : 0.0f);
   }
+}
+
+Weights layer_weights(int format, const void* stack, const void* extra, int64_t layer, int64_t rows, int64_t columns) {
+  return qwen::with_format(format, [&](auto kept) {
+    using Format = decltype(kept);
+    const auto part = [&](const void* all, int64_t bytes) { return static_cast<const char*>(all) + layer * bytes; };
+    return Weights{format, part(stack, Format::bytes(rows * columns)), part(extra, Format::extra_bytes(rows, columns))};
+  });
+}
+
+void linear(const float* a, int64_t lda, const Weights& w, float* c, int64_t ldc, int64_t m, int64_t n, int64_t k,
+            bool accumulate) {
+  qwen::with_format(w.format, [&](auto kept) {
+    using Format = decltype(kept);
+    if constexpr (Format::kOnGpu) {
+      throw std::logic_error("a weight format of the GPU's on the CPU");
+    } else if constexpr (Format::kPlain) {
+      linear(a, lda, static_cast<const float*>(w.matrix), k, c, ldc, m, n, k, accumulate);
+    } else {
+      const Buffer unpacked = make_buffer(kUnpackedRows * k);
+      for (int64_t first = 0; first < n; first += kUnpackedRows) {
+        const int64_t rows = std::min(kUnpackedRows, n - first);
+        Format::unpack(w.matrix, w.extra, first, rows, k, unpacked.get());
+        linear(a, lda, unpacked.get(), k, c + first, ldc, m, rows, k, accumulate);
+      }
+    }
+  });
 }
 
 void product_transposed(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc,

@@ -12,6 +12,19 @@ namespace qwen_vl::cpu {
 void linear(const float* a, int64_t lda, const float* w, int64_t ldw, float* c, int64_t ldc,
             int64_t m, int64_t n, int64_t k, bool accumulate = false);
 
+// A matrix of weights [rows, columns] in a format of ops/formats.
+struct Weights {
+  int format;
+  const void *matrix, *extra;
+};
+
+// Matrix `layer` of a stack.
+Weights layer_weights(int format, const void* stack, const void* extra, int64_t layer, int64_t rows, int64_t columns);
+
+// As above with w [n, k].
+void linear(const float* a, int64_t lda, const Weights& w, float* c, int64_t ldc, int64_t m, int64_t n, int64_t k,
+            bool accumulate = false);
+
 // c[m, n] = alpha * a[m, k] * b[n, k]^T on the calling thread's share of the machine.
 void product_transposed(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc,
                         int64_t m, int64_t n, int64_t k, float alpha);

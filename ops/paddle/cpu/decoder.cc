@@ -57,10 +57,13 @@ void decoder(const QwenVlDecoder& p) {
 
   const int64_t cache_row = int64_t{p.heads} * p.capacity * head_dim;
   for (int64_t l = 0; l < p.layers; ++l) {
+    const auto weights = [&](const void* stack, const void* extra, int64_t rows, int64_t columns) {
+      return layer_weights(p.format, stack, extra, l, rows, columns);
+    };
     float* keys = at(p.k_cache, l, p.batch * cache_row);
     float* values = at(p.v_cache, l, p.batch * cache_row);
     rms_norm(x.get(), at(p.ln_1_weight, l, hidden), p.epsilon, normed.get(), rows, hidden);
-    linear(normed.get(), hidden, at(p.qkv_weight, l, 3 * hidden * hidden), hidden, wide.get(), 3 * hidden, rows, 3 * hidden, hidden);
+    linear(normed.get(), hidden, weights(p.qkv_weight, p.qkv_extra, 3 * hidden, hidden), wide.get(), 3 * hidden, rows, 3 * hidden, hidden);
     add_bias(wide.get(), at(p.qkv_bias, l, 3 * hidden), rows, 3 * hidden);
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < rows; ++t) {
@@ -90,11 +93,11 @@ void decoder(const QwenVlDecoder& p) {
       attention(a);
     }
 
-    linear(normed.get(), hidden, at(p.out_weight, l, hidden * hidden), hidden, x.get(), hidden, rows, hidden, hidden, true);
+    linear(normed.get(), hidden, weights(p.out_weight, p.out_extra, hidden, hidden), x.get(), hidden, rows, hidden, hidden, true);
     rms_norm(x.get(), at(p.ln_2_weight, l, hidden), p.epsilon, normed.get(), rows, hidden);
-    linear(normed.get(), hidden, at(p.gate_up_weight, l, 2 * mlp * hidden), hidden, wide.get(), 2 * mlp, rows, 2 * mlp, hidden);
+    linear(normed.get(), hidden, weights(p.gate_up_weight, p.gate_up_extra, 2 * mlp, hidden), wide.get(), 2 * mlp, rows, 2 * mlp, hidden);
     silu_mul(wide.get(), rows, mlp);
-    linear(wide.get(), 2 * mlp, at(p.down_weight, l, hidden * mlp), mlp, x.get(), hidden, rows, hidden, mlp, true);
+    linear(wide.get(), 2 * mlp, weights(p.down_weight, p.down_extra, hidden, mlp), x.get(), hidden, rows, hidden, mlp, true);
   }
 
   std::fill_n(at(p.y), p.batch * p.seq * hidden, 0.0f);

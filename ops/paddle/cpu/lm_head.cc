@@ -18,7 +18,7 @@ void lm_head(const QwenVlLmHead& p) {
                 hidden * sizeof(float));
   }
   rms_norm(picked.get(), at(p.ln_f_weight), p.epsilon, normed.get(), rows, hidden);
-  linear(normed.get(), hidden, at(p.lm_head_weight), hidden, p.logits, vocab, rows, vocab, hidden);
+  linear(normed.get(), hidden, Weights{p.format, p.lm_head_weight, p.lm_head_extra}, p.logits, vocab, rows, vocab, hidden);
   if (p.leave_choice) return;
 
   for (int64_t row = 0; row < p.batch; ++row) {

@@ -1,8 +1,8 @@
-#include "ops/kernels/common/e5m7.h"
+#include "ops/formats/e5m7/pack.h"
 
 #include <cuda_fp16.h>
 
-#include "ops/kernels/common/e5m7.cuh"
+#include "ops/formats/e5m7/layout.cuh"
 #include "ops/kernels/common/hopper_launch.cuh"
 #include "ops/kernels/common/status.h"
 #include "ops/kernels/common/wgmma.cuh"
@@ -56,8 +56,8 @@ __global__ void unpack_kernel(const char* __restrict__ from, __half* to, long lo
     const long long row = i / kQuads / granules;
     const char* granule = from + e5m7_granule_at(row, column, granules);
     __half2* values = reinterpret_cast<__half2*>(to + i / kQuads * kE5m7Columns + 2 * quad);
-    E5m7 share;
-    share.load(granule + e5m7_planes_at(row % 2, quad), granule + e5m7_tail_at(row % 2, quad));
+    E5m7Share share;
+    share.load(granule, {static_cast<int>(row % 2), quad});
 #pragma unroll
     for (int n = 0; n < kE5m7Pairs; ++n) {
         const uint32_t pair = share.pair(n);

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from tests import e5m7_reference
+from ops.formats.e5m7 import reference
 from tests.gpu.kernels import need_gpu
 
 need_gpu()
@@ -46,8 +46,7 @@ def test_packing(kernels, rows, columns):
     packed = torch.empty(rows, columns // 8 * 13, dtype=torch.uint8, device="cuda")
     kernels.plain("e5m7_pack", weight, packed, *long_longs(rows, columns), failed)
     assert failed.item() == 0
-    expected = e5m7_reference.pack(weight.cpu().numpy())
-    assert np.array_equal(packed.cpu().numpy().view(np.uint32), expected)
+    assert np.array_equal(packed.cpu().numpy(), *reference.pack(weight.cpu().numpy()))
     again = torch.empty_like(weight)
     kernels.plain("e5m7_unpack", packed, again, *long_longs(rows, columns))
     assert torch.equal(again.view(torch.int16), weight.view(torch.int16))
@@ -60,7 +59,7 @@ def test_every_number(kernels):
     kernels.plain("e5m7_pack", every, packed, *long_longs(256, 256), failed)
     kernels.plain("e5m7_unpack", packed, again, *long_longs(256, 256))
     same = again.view(torch.int16) == every.view(torch.int16)
-    assert failed.item() == 5 + e5m7_reference.failures(every.cpu().numpy())
+    assert failed.item() == 5 + reference.failures(every.cpu().numpy())
     assert (same | (again == 0)).all() and (~same).sum() <= failed.item() - 5
 
 
@@ -77,8 +76,8 @@ class Product:
         self.kernels, self.tokens, self.outer = kernels, tokens, outer
         self.weight, self.x = once_bfloat16(outer, inner), normal(tokens, inner)
         self.bias, self.addend = normal(outer), normal(tokens, outer)
-        self.values = dict(weight=kernels.pack(self.weight), x=self.x, tokens=tokens, **{"in": inner}, out=outer,
-                           x_stride=inner, batch=1, dtype=0, e5m7=1)
+        self.values = dict(weight=kernels.pack(self.weight, "e5m7"), x=self.x, tokens=tokens, **{"in": inner},
+                           out=outer, x_stride=inner, batch=1, dtype=0, format="e5m7")
 
     def expected(self, bias=False, addend=False, silu=False):
         results = []

@@ -28,10 +28,10 @@ def _places(rows):
     return np.where((np.arange(rows) % 2 == 1)[:, None, None], odd, even)
 
 
-def pack(matrix):
-    """float16 [rows, columns] -> uint32 [rows, columns / 128 * 52], in the order of memory."""
+def pack(matrices):
+    """float16 [.., rows, columns] without failures -> [u8 [.., rows, columns / 8 * 13]], in the order of memory."""
+    matrix = matrices.reshape(-1, matrices.shape[-1])
     rows, columns = matrix.shape
-    assert rows % ROWS == 0 and columns % COLUMNS == 0 and not failures(matrix)
     halves = stored(matrix).astype(np.uint32).reshape(rows, -1, PAIRS, QUADS, 2)
     pairs = halves[..., 0] | halves[..., 1] << 16
     words = pairs[:, :, :WHOLE].copy()
@@ -43,13 +43,15 @@ def pack(matrix):
     packed = np.zeros((rows, columns // COLUMNS, WORDS), np.uint32)
     places = np.broadcast_to(_places(rows)[:, None], words.shape)
     np.put_along_axis(packed, places.reshape(*packed.shape), words.reshape(*packed.shape), -1)
-    return packed.reshape(rows // ROWS, ROWS, -1, WORDS).swapaxes(1, 2).reshape(rows, -1)
+    packed = packed.reshape(rows // ROWS, ROWS, -1, WORDS).swapaxes(1, 2)
+    return [np.ascontiguousarray(packed).view(np.uint8).reshape(*matrices.shape[:-1], -1)]
 
 
 def unpack(packed):
-    """The inverse: uint32 [rows, columns / 128 * 52] -> float16 [rows, columns]."""
-    rows = packed.shape[0]
-    granules = packed.reshape(rows // ROWS, -1, ROWS, WORDS).swapaxes(1, 2).reshape(rows, -1, WORDS)
+    """The inverse: u8 [.., rows, columns / 8 * 13] -> float16 [.., rows, columns]."""
+    words = np.ascontiguousarray(packed).view(np.uint32)
+    rows = words.size // words.shape[-1]
+    granules = words.reshape(rows // ROWS, -1, ROWS, WORDS).swapaxes(1, 2).reshape(rows, -1, WORDS)
     places = np.broadcast_to(_places(rows).reshape(rows, 1, WORDS), granules.shape)
     words = np.take_along_axis(granules, places, -1).reshape(rows, -1, WHOLE, QUADS)
     pairs = np.zeros((rows, granules.shape[1], PAIRS, QUADS), np.uint32)
@@ -60,4 +62,4 @@ def unpack(packed):
             extra |= (words[:, :, 4 * e + j] & 0x00070007) << (13 - 3 * j)
         pairs[:, :, WHOLE + e] = extra
     halves = np.stack([pairs & 0xFFFF, pairs >> 16], -1).astype(np.uint16)
-    return halves.reshape(rows, -1).view(np.float16) * np.float16(1 / 1024)
+    return halves.view(np.float16).reshape(*packed.shape[:-1], -1) * np.float16(1 / 1024)

@@ -1,4 +1,4 @@
-// Reading matrices in E5M7 (e5m7.h).
+// Reading matrices in E5M7 (pack.h).
 #pragma once
 
 #include <stdint.h>
@@ -22,7 +22,16 @@ __host__ __device__ inline long long e5m7_granule_at(long long row, int granule,
 __host__ __device__ inline int e5m7_planes_at(int row, int quad) { return (row & 1 ? 0 : 16) + quad * 16; }
 __host__ __device__ inline int e5m7_tail_at(int row, int quad) { return (row & 1 ? 192 : 0) + quad * 4; }
 
-struct E5m7 {
+// Whose products of many rows take a lane's share of a row's granule: see products/tile.cuh, Packing.
+struct E5m7Share {
+    static constexpr int kColumns = kE5m7Columns, kRowBytes = kE5m7Bytes, kRows = kE5m7Rows;
+    static constexpr float kUnscale = kE5m7Unscale;
+
+    struct Place {
+        int planes, tail;
+        __device__ Place(int row, int quad) : planes(e5m7_planes_at(row, quad)), tail(e5m7_tail_at(row, quad)) {}
+    };
+
     uint32_t words[kE5m7Words];
 
     // From a granule's planes and tail, each with this lane's offset.
@@ -33,6 +42,9 @@ struct E5m7 {
             words[4 * p] = plane.x, words[4 * p + 1] = plane.y, words[4 * p + 2] = plane.z, words[4 * p + 3] = plane.w;
         }
         words[12] = *reinterpret_cast<const uint32_t*>(tail);
+    }
+    __device__ __forceinline__ void load(const char* granule, Place place) {
+        load(granule + place.planes, granule + place.tail);
     }
 
     // Pair n as two float16 numbers, kE5m7Scale times the weights; n is known at compile time.

@@ -1,0 +1,40 @@
+"""The weight formats: each is a folder here that holds all there is to it, and a line in registry.h.
+
+A format that other programs need no name for is found by what it can do: `packed`.
+"""
+
+import functools
+import importlib
+import re
+from pathlib import Path
+
+from ops.formats.base import Plain
+
+# In the order of registry.h, where a format's place is its number for the kernels.
+NAMES = tuple(re.findall(r'^#include "ops/formats/(\w+)/format\.h"$',
+                         Path(__file__).with_name("registry.h").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+@functools.cache
+def get(name):
+    """The Format of this name; KeyError if there is none."""
+    if name not in NAMES:
+        raise KeyError(name)
+    found = importlib.import_module(f"ops.formats.{name}").FORMAT
+    found.name = name
+    return found
+
+
+def plain():
+    """{name: Plain} of the floating types."""
+    return {name: get(name) for name in NAMES if isinstance(get(name), Plain)}
+
+
+def packed(values=None):
+    """The other formats, of weights of type `values` if it is given."""
+    return [get(name) for name in NAMES if name not in plain() and values in (None, get(name).values)]
+
+
+def describe(name):
+    """What tables say of a format; its name where this version knows none."""
+    return get(name).description if name in NAMES else name

@@ -1,0 +1,90 @@
+"""What a weight format is, for Python: a folder beside this file, whose module has an object of one of these as FORMAT.
+
+C++ has the same facts as a struct of traits (format.h), in that folder's format.h.
+"""
+
+import math
+
+import numpy as np
+
+
+class Format:
+    """Attributes: name (str), values (str: the type of an unpacked weight, in which products are done), bits (of a
+    weight), description (as tables say it), extra (names of the tensors that it adds to each matrix, in the operators'
+    order)."""
+
+    extra = ()
+
+    def bytes(self, shape):
+        """Of a tensor of weights [.., columns] and of what the format adds to it."""
+        return math.prod(shape) * self.bits // 8
+
+
+class Packed(Format):
+    """Another way to keep matrices: each is a tensor of bytes u8 [.., rows, bytes of a row] and `extra` ones."""
+
+    def is_usable(self, config, device):
+        """Whether the operators read it on `device` ("cpu" or "gpu") for a model of this ModelConfig's sizes."""
+        raise NotImplementedError
+
+    def pack(self, matrices):
+        """numpy [.., rows, columns] of `values`' type -> [bytes, *extra], the reference; None if it would lose any."""
+        raise NotImplementedError
+
+    def unpack(self, kept):
+        """The inverse of `pack`."""
+        raise NotImplementedError
+
+    def packer(self, device):
+        """A Packer that puts its tensors there."""
+        return Packer(self, device)
+
+
+class Packer:
+    """Packs matrices one after the other, here by the format's reference on the CPU; `close` ends it."""
+
+    def __init__(self, kept, device):
+        self._format, self._device = kept, device
+
+    def pack(self, matrices):
+        """Packed.pack's result as Paddle tensors on the device; None where that is None."""
+        from ops.tensors import to_device  # imports Paddle
+
+        arrays = self._format.pack(matrices)
+        return arrays and [to_device(array, self._device) for array in arrays]
+
+    def close(self):
+        """Give back what was held for packing."""
+
+
+class Plain(Format):
+    """Numbers of one floating type as they are: what exports hold, and what activations and caches are.
+
+    Attributes, besides: storage (NumPy's type of the same bits), infinity (its bits), proto (its VarType.Type in
+    Paddle's files), limit (the largest number, as text), wider (a type with more range).
+    """
+
+    @property
+    def bits(self):
+        return 8 * self.storage.itemsize
+
+    @property
+    def values(self):
+        return self.name
+
+    @property
+    def description(self):
+        return self.name
+
+    def is_infinite(self, array):
+        """Where an array of `storage` holds an infinity."""
+        return array.view(f"<u{self.storage.itemsize}") & ((1 << self.bits - 1) - 1) == self.infinity
+
+    def pack(self, numbers):
+        """float32 -> `storage`, to nearest even."""
+        with np.errstate(over="ignore"):
+            return numbers.astype(self.storage, copy=False)
+
+    def unpack(self, array):
+        """`storage` -> float32, no copy where that is the same."""
+        return array.astype(np.float32, copy=False)

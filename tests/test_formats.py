@@ -1,0 +1,72 @@
+"""Weight formats stay in their folders: where their names may stand, and what each of them keeps."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ops import formats
+from ops.formats.base import Plain
+
+ROOT = Path(__file__).parents[1]
+REGISTRY = "ops/formats/registry.h"
+# Types of other programs' files, which are more than the formats.
+FOREIGN = re.compile(r"export/(stored\.py|readers/)")
+PROGRAMS = ("core", "ops", "export", "infer", "bench", "scripts")
+PACKED = pytest.mark.parametrize("kept", [kept.name for kept in formats.packed()])
+
+
+def standing(pattern, folders, kept, flags=re.IGNORECASE):
+    """Files below the folders in which `pattern` stands, but for the format's own ones."""
+    names = [path.relative_to(ROOT).as_posix() for folder in folders for path in (ROOT / folder).rglob("*")
+             if path.is_file() and path.suffix not in (".pyc", ".npz", ".safetensors")]
+    return sorted(name for name in [*names, "Makefile"] if f"/formats/{kept}/" not in name
+                  and re.search(pattern, (ROOT / name).read_text(encoding="utf-8"), flags))
+
+
+@PACKED
+def test_a_packed_format_is_named_in_the_registry_alone(kept):
+    """And in docs and results, which are no sources; its tests are in tests/formats/<name>."""
+    assert standing(re.escape(kept), [*PROGRAMS, "tests"], kept) == [REGISTRY]
+
+
+@PACKED
+def test_the_bits_of_a_packed_format_are_counted_in_its_folder(kept):
+    bits = formats.get(kept).bits
+    assert standing(rf"\b{bits}\b.{{0,12}}\bbits?\b|\bbits?\b.{{0,12}}\b{bits}\b|\? *{bits} *:", [*PROGRAMS, "tests"], kept) == []
+
+
+@pytest.mark.parametrize("kept", formats.plain())
+def test_how_a_plain_format_is_stored_is_said_in_its_folder(kept):
+    """The types' names are everywhere, as those of activations; tables of their bits, bytes and NumPy types are not."""
+    table = rf"""["']{kept}["']: *(["'][<|>=]?[fu]\d|np\.|0x|\d+ *[,}}\]])"""
+    found = standing(table, PROGRAMS, kept, re.NOFLAG)
+    assert [name for name in found if not FOREIGN.match(name)] == []
+
+
+def test_every_folder_is_in_the_registry():
+    folders = {path.parent.name for path in (ROOT / "ops" / "formats").glob("*/__init__.py")}
+    assert folders == set(formats.NAMES) and len(formats.NAMES) == len(folders)
+    for name in formats.NAMES:
+        assert (ROOT / "ops" / "formats" / name / "format.h").is_file()
+        kept = formats.get(name)
+        assert kept.name == name and kept.description and formats.get(kept.values).values == kept.values
+        assert isinstance(formats.get(kept.values), Plain)
+
+
+def test_an_unknown_format_is_no_format():
+    with pytest.raises(KeyError):
+        formats.get("base")
+
+
+@PACKED
+def test_what_is_packed_comes_back(kept):
+    kept = formats.get(kept)
+    rng = np.random.default_rng(0)
+    numbers = (rng.standard_normal((2, 16, 256)).astype(np.float32).view(np.uint32) & 0xFFFF0000).view(np.float32)
+    matrices = formats.get(kept.values).pack(numbers)
+    packed = kept.pack(matrices)
+    assert len(packed) == 1 + len(kept.extra) and all(part.dtype == np.uint8 for part in packed)
+    assert sum(part.nbytes for part in packed) == kept.bytes(matrices.shape)
+    np.testing.assert_array_equal(kept.unpack(packed), matrices)
