@@ -129,7 +129,7 @@ STOCK_SOURCES := ops/stock ops/kernels/common/vector.cuh ops/paddle/checks.h \
 SHARED_SOURCES := core/config.py core/files.py export/readers
 CONVERT_SOURCES := $(addprefix export/,convert.py checkpoint.py names.py stored.py pdparams_writer.py) $(SHARED_SOURCES)
 EXPORT_SOURCES := $(filter-out export/convert.py export/synthetic.py export/stock.py,$(wildcard export/*.py)) \
-  $(SHARED_SOURCES) ops/weights.py ops/functional.py
+  $(SHARED_SOURCES) $(addprefix ops/,weights.py functional.py framework/operators.py framework/programs.py)
 
 # Stamps: what a target is made from is compared by content, since the time of a file says nothing after cp -p, tar or
 # mv, or where a clock was wrong. $(call made_from,TARGET,FILES[,settings]) makes TARGET depend on its stamp, a list of

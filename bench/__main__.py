@@ -17,6 +17,7 @@ from bench.reproduce import reproduce
 from bench.results import report
 from bench.run import Options, default_device, exit_status, run
 from core.errors import UserError, run_cli
+from core.placement import CHOICES, Placement
 from infer.image import default_image
 from infer.prompt import BENCHMARK_PROMPT
 
@@ -62,7 +63,7 @@ def parse(argv):
     shared.add_argument("--prompt-tokens", type=positive, default=0, metavar="N", help="repeat the prompt's text until "
                         "the prompt has N tokens, image included")
     shared.add_argument("--dtype", choices=DTYPES, default="float32")
-    shared.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+    shared.add_argument("--device", choices=CHOICES, default="auto")
     shared.add_argument("--threads", type=positive, help="CPU threads of every arm (default: physical cores)")
     for framework in FRAMEWORKS:
         shared.add_argument(f"--{framework}-python", help=f"interpreter of the {framework} arms (default: "
@@ -136,7 +137,7 @@ def to_options(args):
     values = {name: value for name, value in vars(args).items() if name in kind.__dataclass_fields__}
     values["image"] = args.image or str(default_image())
     values["device"] = default_device() if args.device == "auto" else args.device
-    if values["device"] == "cpu" and args.dtype != "float32":
+    if args.dtype not in Placement(values["device"]).dtypes:
         raise UserError("CPU runs are float32: leave DTYPE= away or use DEVICE=gpu")
     values["threads"] = args.threads or 0
     values["arms"] = values.get("arms") or default_arms(values["device"])

@@ -5,10 +5,8 @@ Inputs, state and outputs are listed in docs/formats.md; the names of parameters
 
 from core.config import QUERIES
 from ops import functional, library
-from ops.framework import import_paddle
+from ops.framework.programs import graph_input, new_program, parameter, serialized
 from ops.weights import STAGES, parameter_shapes
-
-paddle = import_paddle()
 
 LANGUAGE_INPUTS = {  # name -> (shape without the model's sizes filled in, dtype; None: the weights' dtype)
     "tokens": (lambda c: [-1, -1], "int64"),
@@ -36,22 +34,9 @@ def build_program(graph, config, dtype, impl):
     """
     if impl == "fused":
         library.load()
-    was_dynamic = paddle.in_dynamic_mode()
-    paddle.enable_static()
-    try:
-        program = paddle.static.Program()
-        with paddle.static.program_guard(program, paddle.static.Program()), paddle.utils.unique_name.guard():
-            weights = _parameters(program, graph, config, dtype, impl)
-            inputs, output = (_vision if graph == "vision" else _language)(config, dtype, impl, weights)
-            # paddle.static.save_inference_model prunes what no output needs, and with it the updates of the state:
-            # so the feed and fetch operators are added here.
-            paddle.static.io.prepend_feed_ops(program, inputs)
-            paddle.static.io.append_fetch_ops(program, [output.name])
-        program.desc._set_version(0)
-        return program.desc.serialize_to_string()
-    finally:
-        if was_dynamic:
-            paddle.disable_static()
+    with new_program() as program:
+        weights = _parameters(program, graph, config, dtype, impl)
+        return serialized(program, *(_vision if graph == "vision" else _language)(config, dtype, impl, weights))
 
 
 def _parameters(program, graph, config, dtype, impl):
@@ -59,8 +44,7 @@ def _parameters(program, graph, config, dtype, impl):
     weights = {operator: {} for operator in STAGES[graph]}
     for name, shape in parameter_shapes(config, graph, impl).items():
         operator, role, *layer = name.split(".")
-        variable = program.global_block().create_var(
-            name=name, shape=shape, dtype=dtype, persistable=True, stop_gradient=True)
+        variable = parameter(program, name, shape, dtype)
         if layer:
             weights[operator].setdefault(role, []).append(variable)
         else:
@@ -70,15 +54,15 @@ def _parameters(program, graph, config, dtype, impl):
 
 def _vision(config, dtype, impl, weights):
     vision = config.visual
-    pixels = paddle.static.data("pixels", [-1, 3, vision.image_size, vision.image_size], "float32")
-    image_features = paddle.static.data("image_features", [-1, QUERIES, config.hidden_size], dtype)
+    pixels = graph_input("pixels", [-1, 3, vision.image_size, vision.image_size], "float32")
+    image_features = graph_input("image_features", [-1, QUERIES, config.hidden_size], dtype)
     features = functional.vision_encoder(pixels, weights["vision_encoder"], heads=vision.heads, impl=impl)
     functional.resampler(features, weights["resampler"], image_features, heads=vision.resampler_heads, impl=impl)
     return ["pixels", "image_features"], image_features
 
 
 def _language(config, dtype, impl, weights):
-    data = {name: paddle.static.data(name, shape(config), kind or dtype)
+    data = {name: graph_input(name, shape(config), kind or dtype)
             for name, (shape, kind) in (LANGUAGE_INPUTS | (FUSED_INPUTS if impl == "fused" else {})).items()}
     hidden = functional.embedding(data["tokens"], data["image_features"], data["image_starts"], weights["embedding"],
                                   impl=impl)

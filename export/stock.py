@@ -20,7 +20,7 @@ from export.checkpoint import open_checkpoint
 from export.dtypes import STORAGE, cast
 from export.manifest import MANIFEST, write_manifest
 from export.places import output_folder
-from ops.framework import import_paddle
+from ops.framework import has_gpu_wheel, import_paddle, tensors
 
 
 class ConvertedWeights:
@@ -38,23 +38,23 @@ class ConvertedWeights:
 
 
 def import_packages():
-    """Import Paddle with paddlenlp and its operators: (paddle, the model's class); raises UserError."""
-    paddle = import_paddle()
+    """Import Paddle with paddlenlp and its operators; returns the model's class. Raises UserError."""
+    import_paddle()
     try:
         import paddlenlp_ops  # noqa: F401  paddlenlp says nothing of use where it is missing
     except ImportError as e:
         raise UserError(f"the stock graph needs the package paddlenlp_ops ({e}): run `make ops`") from None
-    if not paddle.is_compiled_with_cuda():
+    if not has_gpu_wheel():
         raise UserError("the stock graph calls operators that Paddle's CPU wheel does not have: `make setup "
                         "DEVICE=gpu` installs the GPU wheel, no GPU is needed")
     try:
         from paddlenlp.experimental.transformers import QWenForQWenVLInferenceModel
     except ImportError as e:
         raise UserError(f"the stock graph needs paddlenlp 2.8.1 ({e}): pip install paddlenlp==2.8.1") from None
-    return paddle, QWenForQWenVLInferenceModel
+    return QWenForQWenVLInferenceModel
 
 
-def load_model(kind, paddle, checkpoint, dtype):
+def load_model(kind, checkpoint, dtype):
     """An instance of paddlenlp's model class `kind` with the weights of an open checkpoint in `dtype`."""
     from paddlenlp.transformers import QWenConfig
     from paddlenlp.transformers.model_utils import no_init_weights
@@ -62,12 +62,13 @@ def load_model(kind, paddle, checkpoint, dtype):
     config = QWenConfig.from_pretrained(str(checkpoint.path))
     config.tensor_parallel_degree, config.tensor_parallel_rank = 1, 0
     config.quant_type, config.weight_only_quant_bits = None, -1
-    paddle.set_default_dtype(dtype)
+    tensors.use_dtype(dtype)
     with no_init_weights():  # random numbers in half precision need a GPU
         model = kind(config)
     weights = ConvertedWeights(checkpoint, dtype)
     model.qwen.set_state_dict(weights)
-    model.lm_head.weight.set_value(paddle.to_tensor(weights["lm_head.weight"], dtype=model.lm_head.weight.dtype))
+    head = import_paddle().to_tensor(weights["lm_head.weight"], dtype=model.lm_head.weight.dtype)
+    model.lm_head.weight.set_value(head)
     model.eval()
     return model
 
@@ -83,18 +84,18 @@ def export(source, out, dtype="float16"):
         print(checkpoint.note, flush=True)
     identity = {"hash": checkpoint.hash(), "synthetic": checkpoint.synthetic}
     warnings.simplefilter("ignore")  # paddlenlp and Paddle's tracer warn of what they do to their own code
-    paddle, kind = import_packages()
+    kind = import_packages()
     logging.disable(logging.WARNING)
     import paddlenlp_ops
 
-    model = load_model(kind, paddle, checkpoint, dtype)
+    model = load_model(kind, checkpoint, dtype)
     with atomic_dir(target) as folder:
         model.to_static(str(folder / "model"), {"dtype": dtype, "export_precache": False})
         (folder / "model.pdiparams.info").unlink()
         if (checkpoint.path / VOCABULARY).is_file():
             shutil.copyfile(checkpoint.path / VOCABULARY, folder / VOCABULARY)
         write_manifest(folder, "language", checkpoint.config, dtype, "stock", paddlenlp_ops.__version__,
-                       paddle.__version__, identity)
+                       import_paddle().__version__, identity)
     return target
 
 

@@ -14,7 +14,7 @@ from infer.prompt import image_spans
 from infer.rope import inverse_frequencies
 from infer.sampling import Sampling, records
 from ops import cuda_libraries, formats
-from ops.framework import import_paddle
+from ops.framework import devices, import_paddle
 from ops.weights import decode_bytes, weights_bytes
 
 SLOT_ROUNDING = 64  # cache sizes are rounded up to this, so that runs of similar length share one cache
@@ -27,33 +27,29 @@ POLL_STEPS = 8      # decode steps launched on a GPU between two looks at what h
 class Engine:
     """An exported model, ready to run.
 
-    Attributes: config (ModelConfig), dtype and impl (str), device ("cpu" or "gpu"), load_seconds (float), weights (str:
+    Attributes: config (ModelConfig), dtype and impl (str), placement (Placement), load_seconds (float), weights (str:
     the format of the language model's matrices, see docs/inference.md), weights_bytes and step_bytes (of all weights,
     and of those that a decode step reads).
     """
 
-    def __init__(self, exported, device="auto", pack=True):
+    def __init__(self, exported, placement, pack=True):
         """Load `exported`/vision and `exported`/language; raises UserError for what cannot be trusted to run.
 
         pack: False keeps weights as they were exported that would else be packed without loss.
         """
         start = time.perf_counter()
-        self._paddle = import_paddle()
-        has_gpu = self._paddle.is_compiled_with_cuda() and self._paddle.device.cuda.device_count() > 0
-        if device == "gpu" and not has_gpu:
-            raise UserError("DEVICE=gpu needs an NVIDIA GPU and the paddlepaddle-gpu wheel: run `make doctor`")
-        self.device = ("gpu" if has_gpu else "cpu") if device == "auto" else device
-        if self.device == "gpu":
+        self._paddle, self.placement = import_paddle(), placement
+        if placement.on_gpu:
             cuda_libraries.check()
-        self._paddle.set_device(self.device)
-        self._inputs = DeviceInputs(self._paddle, self.device)
-        if self.device == "gpu":
+        devices.use(placement)
+        self._inputs = DeviceInputs(placement)
+        if placement.on_gpu:
             from ops import selfcheck, tuning  # import Paddle, which must have its settings first
 
             if Manifest(Path(exported) / "language").impl == "native":
-                selfcheck.check_paddle("gpu")
-        self._vision = Graph(Path(exported) / "vision", self.device)
-        self._language = Graph(Path(exported) / "language", self.device, pack)
+                selfcheck.check_paddle(placement)
+        self._vision = Graph(Path(exported) / "vision", placement)
+        self._language = Graph(Path(exported) / "language", placement, pack)
         vision, language = self._vision.manifest, self._language.manifest
         if (vision.config, vision.dtype, vision.checkpoint) != (language.config, language.dtype, language.checkpoint):
             raise UserError(f"the two graphs in {exported} come from different exports: run `make export` again")
@@ -61,10 +57,10 @@ class Engine:
         self.weights = self._language.weights
         self.weights_bytes = weights_bytes(self.config, self.weights)
         self.step_bytes = decode_bytes(self.config, self.weights)
-        if self.device == "gpu" and self.impl == "fused":
-            selfcheck.check_operators("gpu", self.dtype)
+        if placement.on_gpu and self.impl == "fused":
+            selfcheck.check_operators(placement, self.dtype)
             tuning.tune(self.config, self._vision.operator_weights() | self._language.operator_weights(), self.dtype,
-                        self.weights)
+                        placement, self.weights)
         self._caches = {}
         self._running = None
         # The fused operators never read what was not written; zeroing would need a kernel of Paddle's.
@@ -79,13 +75,13 @@ class Engine:
 
     def synchronize(self):
         """Wait until the device has done what was launched."""
-        if self.device == "gpu":
-            self._paddle.device.cuda.synchronize()
+        if self.placement.on_gpu:
+            devices.synchronize()
             self.check_waits()
 
     def check_waits(self):
         """Raise UserError if a kernel that has ended gave up a wait; after the device was waited for."""
-        if self.device == "gpu" and self.impl == "fused":
+        if self.placement.on_gpu and self.impl == "fused":
             from ops import library  # imports Paddle
 
             library.check_waits()
@@ -102,7 +98,7 @@ class Engine:
         Both hold the same numbers (infer.image.to_pixels). The next call reuses the tensor's memory.
         """
         size, inputs = self.config.visual.image_size, self._inputs
-        if self.device == "cpu" or self.impl != "fused":
+        if self.impl != "fused" or not self.placement.on_gpu:
             return to_pixels(images, size)
         from ops import functional  # imports Paddle
 
@@ -285,7 +281,7 @@ class Generation:
     @property
     def _look(self):
         """Whether to wait for the device now and see what has come out."""
-        return self._engine.device == "cpu" or self._launched == 1 or self._launched % POLL_STEPS == 0
+        return not self._engine.placement.on_gpu or self._launched == 1 or self._launched % POLL_STEPS == 0
 
     def stream(self):
         """Generate for a single prompt and yield its new token ids as they come, in lists: one by one on the CPU, the

@@ -13,7 +13,7 @@ from core.errors import UserError
 from core.files import file_hash
 from infer.parameters import load_packed, load_parameters, weights_as_inputs
 from ops import formats
-from ops.framework import import_paddle
+from ops.framework.predictor import Predictor
 from ops.weights import MATRICES, STAGES, parameter_shapes, tensor_names
 
 SCHEMA = 3
@@ -79,8 +79,8 @@ class Graph:
     matrices, of ops.formats).
     """
 
-    def __init__(self, folder, device, pack=True):
-        """Check and load `folder` (one exported graph) on `device` ("cpu" or "gpu").
+    def __init__(self, folder, placement, pack=True):
+        """Check and load `folder` (one exported graph) on a device.
 
         pack: keep the language model's matrices in a packed format where graph, weights and device allow it.
         """
@@ -88,64 +88,48 @@ class Graph:
         self.manifest = Manifest(folder)
         if self.manifest.impl == "stock":
             raise UserError(f"{folder} is a graph of the stock pipeline, which runs on its own: make infer IMPL=stock")
-        if device == "cpu" and self.manifest.dtype != "float32":
+        if self.manifest.dtype not in placement.dtypes:
             raise UserError(f"{folder} holds {self.manifest.dtype} weights, the CPU runs float32: "
                             "export with DTYPE=float32")
+        if placement.world > 1:
+            raise UserError(f"{folder} cannot be shared by {placement.world} processes yet: load it on one device, "
+                            "with world=1")
         self.manifest.check_files()
-        import_paddle()
         if self.manifest.impl == "fused":
             from ops import library
 
-            built = library.load(device)
+            built = library.load(placement)
             if built != self.manifest.operators:
                 raise UserError(f"{folder} was exported for operators {self.manifest.operators}, the library built "
                                 f"here is {built}: run `make export` again")
-        from paddle import inference
-
+        threads = 1 if placement.on_gpu else cpu_threads()
         model, parameters = (self.manifest.folder / name for name in ("model.pdmodel", "model.pdiparams"))
-        self.weights, tensors = self.manifest.dtype, {}
+        self.weights, tensors, weights = self.manifest.dtype, {}, []
         if self.manifest.impl == "fused":
-            tensors = self._load(parameters, device, pack)
+            tensors = self._load(parameters, placement, pack)
             program, weights = weights_as_inputs(model.read_bytes(), formats.get(self.weights))
-            config = inference.Config()
-            config.set_model_buffer(program, len(program), b"", 0)
-            config.switch_ir_optim(False)  # there is nothing to fuse
+            self._predictor = Predictor(program, None, placement, threads, fuse=False)
         else:
-            config, weights = inference.Config(str(model), str(parameters)), []
-        config.disable_glog_info()
-        if device == "gpu":
-            config.enable_use_gpu(64, 0)
-        else:
-            config.disable_gpu()
-            config.disable_mkldnn()  # oneDNN prepares kernels for every new shape, and each decode step has one
-            config.set_cpu_math_library_num_threads(cpu_threads())
-        config.enable_memory_optim(True)
-        self._predictor = inference.create_predictor(config)
-        self._bound = {}  # Paddle shares the memory of what is bound but does not keep it alive
-        self._inputs = {name: self._predictor.get_input_handle(name) for name in self._predictor.get_input_names()}
-        self.inputs = frozenset(self._inputs) - frozenset(weights)
-        (output,) = self._predictor.get_output_names()
-        self._output = self._predictor.get_output_handle(output)
+            self._predictor = Predictor(model, parameters, placement, threads)
+        self.inputs = frozenset(self._predictor.inputs) - frozenset(weights)
         self.bind(**tensors)
         self.load_seconds = time.perf_counter() - start
 
-    def _load(self, path, device, pack):
+    def _load(self, path, placement, pack):
         """The weights as tensors by name; says in `weights` how they are kept."""
         config, graph = self.manifest.config, self.manifest.graph
         names = sorted(parameter_shapes(config, graph))
         for kept in formats.packed(self.manifest.dtype) if pack and graph == "language" else ():
-            tensors = kept.is_usable(config, device) and load_packed(path, names, device, kept)
+            tensors = kept.is_usable(config, placement) and load_packed(path, names, placement, kept)
             if tensors:
                 self.weights = kept.name
                 return tensors
-        return load_parameters(path, names, device)
+        return load_parameters(path, names, placement)
 
     def bind(self, **tensors):
         """Bind inputs by name; each tensor's memory is used as it is until another one is bound."""
         for name, tensor in tensors.items():
-            if self._bound.get(name) is not tensor:
-                self._inputs[name].share_external_data(tensor)
-                self._bound[name] = tensor
+            self._predictor.bind(name, tensor)
 
     def operator_weights(self):
         """The weights of a fused graph as they are bound: {operator: weights as ops.functional takes them}."""
@@ -153,7 +137,8 @@ class Graph:
 
         def bound(name):
             packed = name in MATRICES and kept.name != self.manifest.dtype
-            return [self._bound[part] for part in tensor_names(name, kept)] if packed else self._bound[name]
+            tensors = [self._predictor.bound(part) for part in (tensor_names(name, kept) if packed else [name])]
+            return tensors if packed else tensors[0]
 
         return {operator: {role: bound(f"{operator}.{role}") for role in roles(self.manifest.config)}
                 for operator, roles in STAGES[self.manifest.graph].items()}
@@ -164,4 +149,4 @@ class Graph:
 
     def output(self):
         """The output of the last run as a numpy array."""
-        return self._output.copy_to_cpu()
+        return self._predictor.output()

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ops.framework import import_paddle, tensors
+
 ALIGNMENT = 128         # bytes: kernels read vectors, and what they write shares no cache line with anything else
 PACKED_BYTES = 1 << 13  # room for packed arrays at first: where it has to grow, all addresses change
 
@@ -20,10 +22,9 @@ class _Place(NamedTuple):
 class DeviceInputs:
     """Tensors by name and shape. Their addresses stay, so that CUDA graphs recorded with them are found again."""
 
-    def __init__(self, paddle, device):
-        """`device` is "cpu" or "gpu", Paddle's default device."""
-        self._paddle = paddle
-        self._place = paddle.CUDAPlace(0) if device == "gpu" else paddle.CPUPlace()
+    def __init__(self, placement):
+        """`placement` is Paddle's default device."""
+        self._placement = placement
         self._held = {}  # (name, shape, type) -> (tensor, the bytes in it or None)
         self._packed, self._memory = np.zeros(0, np.uint8), None  # of `pack`: the host's block and the device's
         self._layout, self._places = [], {}  # [(name, shape, type)] and {name: _Place} of what is packed
@@ -31,7 +32,7 @@ class DeviceInputs:
     def put(self, name, array):
         """The memory called `name` with the content of `array`."""
         tensor, _ = self._find(name, array)
-        tensor.get_tensor().set(array, self._place)
+        tensors.write(tensor, array, self._placement)
         return tensor
 
     def pack(self, **arrays):
@@ -49,7 +50,7 @@ class DeviceInputs:
 
     def send(self):
         """Copy what was packed to the device, all at once."""
-        self._memory.get_tensor().set(self._packed, self._place)
+        tensors.write(self._memory, self._packed, self._placement)
 
     def read(self, *names):
         """What the memory of packed arrays holds now, as a list of numpy arrays; one copy, which waits for the device.
@@ -68,7 +69,7 @@ class DeviceInputs:
             size += -(-math.prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT
         if size > len(self._packed):
             self._packed = np.zeros(max(PACKED_BYTES, 2 ** math.ceil(math.log2(size))), np.uint8)
-            self._memory, self._places = self._paddle.empty([len(self._packed)], "uint8"), {}
+            self._memory, self._places = import_paddle().empty([len(self._packed)], "uint8"), {}
         before, self._places, self._layout = self._places, {}, layout
         for (name, shape, dtype), begin in zip(layout, begins):
             packed = self._packed[begin:begin + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
@@ -76,15 +77,8 @@ class DeviceInputs:
             if known is not None and (known.begin, known.packed.shape, known.packed.dtype) == (begin, shape, dtype):
                 self._places[name] = known
             else:
-                self._places[name] = _Place(begin, packed, self._typed(begin, packed))
-
-    def _typed(self, begin, packed):
-        """The device's memory of `packed` as a tensor. No kernel takes part: Paddle's are wrong on some cards."""
-        tensor = self._memory._slice(begin, begin + packed.nbytes)
-        tensor.get_tensor()._set_dims(packed.shape)
-        # Sets the type and keeps the memory, which has the size asked for.
-        tensor.get_tensor()._mutable_data(self._place, getattr(self._paddle, packed.dtype.name))
-        return tensor
+                tensor = tensors.view(self._memory, begin, packed, self._placement)
+                self._places[name] = _Place(begin, packed, tensor)
 
     def keep(self, name, array):
         """Like `put` for what seldom changes and no graph writes: sent only if it differs from what is there."""
@@ -106,5 +100,5 @@ class DeviceInputs:
         key = self._key(name, array)
         if key not in self._held:
             self._held = {other: held for other, held in self._held.items() if other[0] != name}
-            self._held[key] = (self._paddle.to_tensor(array, place=self._place), None)
+            self._held[key] = (tensors.upload(array, self._placement), None)
         return self._held[key]

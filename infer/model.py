@@ -15,6 +15,7 @@ from infer.prompt import CHAT_LABEL, MAX_WINDOW, SYSTEM, check_prompt, images_of
 from infer.sampling import Sampling
 from infer.streaming import TextStream
 from infer.tokenizer import Tokenizer
+from ops.framework import devices
 
 Stream = Callable[[str], object]
 Files = Sequence[str | os.PathLike]
@@ -89,7 +90,7 @@ class QwenVL:
     def load(self) -> Engine:
         """Load the graphs, once, and return their engine."""
         if self._engine is None:
-            self._engine = Engine(self._exported, self._device)
+            self._engine = Engine(self._exported, devices.placement(self._device))
         return self._engine
 
     def generate(self, prompt: str, images: Files = (), *, max_new_tokens: int = 512, temperature: float = 0.0,

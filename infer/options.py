@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+from core.placement import CHOICES
 from core.terminal import require_reader
 from infer.sampling import Sampling
 
@@ -12,7 +13,7 @@ DEFAULTS = Sampling()
 def add_options(parser):
     """Add the options of a model and of its answers to an argparse parser."""
     parser.add_argument("--exported", type=Path, required=True, help="folder with vision/ and language/")
-    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+    parser.add_argument("--device", choices=CHOICES, default="auto")
     parser.add_argument("--temperature", type=float, default=DEFAULTS.temperature,
                         help="0 (default): the likeliest token; above: draw, the more evenly the higher")
     parser.add_argument("--top-p", type=float, default=DEFAULTS.top_p,
@@ -47,7 +48,7 @@ def show(piece):
 
 def loaded(engine):
     """What was loaded, and how long it took."""
-    return f"loaded in {engine.load_seconds:.2f} s ({engine.impl}, {engine.dtype}, {engine.device})"
+    return f"loaded in {engine.load_seconds:.2f} s ({engine.impl}, {engine.dtype}, {engine.placement.kind})"
 
 
 def in_words(times):

@@ -11,8 +11,10 @@ import numpy as np
 
 from core.errors import UserError, run_cli
 from core.files import atomic_file
+from core.placement import CHOICES
 from infer.engine import Engine, to_float32
 from infer.image import MEAN, STD
+from ops.framework import devices
 
 IMAGES = "case1_vision"
 
@@ -49,7 +51,7 @@ def replay(exported, cases, out, device):
     files = sorted(Path(cases).glob("case*.npz"))
     if not files:
         raise UserError(f"no case*.npz in {cases}: CASES= must be a folder of reference cases")
-    engine = Engine(exported, device)
+    engine = Engine(exported, devices.placement(device))
     features, written = None, []
     for file in files:
         with np.load(file, allow_pickle=False) as data:
@@ -74,7 +76,7 @@ def main():
     parser.add_argument("--exported", type=Path, required=True, help="folder with vision/ and language/")
     parser.add_argument("--cases", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--device", choices=["auto", "cpu", "gpu"], default="auto")
+    parser.add_argument("--device", choices=CHOICES, default="auto")
     args = parser.parse_args()
     for name in replay(args.exported, args.cases, args.out, args.device):
         print(f"{args.out / name}.npz")

@@ -13,13 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import NotHere, UserError, run_cli
+from core.placement import CHOICES
 from infer.graph import Graph, Manifest
 from infer.image import default_image, load_image, to_pixels
 from infer.options import visible
 from infer.prompt import BENCHMARK_PROMPT, image_spans, with_image
 from infer.tokenizer import Tokenizer
 from ops import cuda_libraries
-from ops.framework import import_paddle
+from ops.framework import devices, import_paddle
+from ops.framework.predictor import Predictor
 
 TOKEN_FILES = "real_time_save.temp_ids_rank_0_step_{}"
 EMPTY = -100  # in the graph's list of tokens so far
@@ -85,22 +87,24 @@ def until_end(tokens, end):
     return [row[:row.index(end) + 1] if end in row else row for row in tokens.tolist()]
 
 
-def check_machine(paddle, device):
-    """Raise NotHere, with the reason, where the stock graph cannot run on `device` ("auto", "cpu" or "gpu")."""
-    if device == "cpu" or not paddle.is_compiled_with_cuda() or paddle.device.cuda.device_count() == 0:
+def usable_gpu(device):
+    """The GPU's Placement; raises NotHere, with the reason, where the stock graph cannot run on DEVICE= `device`."""
+    if device == "cpu" or not devices.has_gpu():
         raise NotHere("the stock graph needs an NVIDIA GPU and the paddlepaddle-gpu wheel, Paddle has no CPU kernels "
                       "for its operators: use IMPL=fused")
     cuda_libraries.check()
     from ops import selfcheck
 
-    wrong = selfcheck.wrong_in_paddle("gpu")
+    placement = devices.placement("gpu")
+    wrong = selfcheck.wrong_in_paddle(placement)
     if wrong:
         raise NotHere(f"Paddle's own {', '.join(wrong)} give wrong results on this GPU: this Paddle wheel has no "
                       "kernels for it (it has them for sm_61 to sm_86), so the stock graph cannot run: use IMPL=fused")
+    return placement
 
 
 class StockEngine:
-    """The stock graphs, loaded. Attributes: config (ModelConfig), dtype (str), load_seconds (float)."""
+    """The stock graphs, loaded. Attributes: config (ModelConfig), dtype (str), placement, load_seconds (float)."""
 
     def __init__(self, exported, device="auto"):
         """Load `exported`; raises NotHere where the stock graph cannot run, UserError for what cannot be trusted."""
@@ -108,8 +112,7 @@ class StockEngine:
         exported = Path(exported)
         language = Manifest(exported / "language")
         self.config, self.dtype = language.config, language.dtype
-        self._paddle = paddle = import_paddle()
-        check_machine(paddle, device)
+        self._paddle, self.placement = import_paddle(), usable_gpu(device)
         try:
             import paddlenlp_ops  # noqa: F401  registers its operators
         except ImportError as e:
@@ -117,21 +120,17 @@ class StockEngine:
         if language.impl != "stock":
             raise UserError(f"{exported / 'language'} is no graph of the stock pipeline: run `make export-stock`")
         language.check_files()
-        paddle.set_device("gpu")
-        self._vision = Graph(exported / "vision", "gpu")
+        devices.use(self.placement)
+        self._vision = Graph(exported / "vision", self.placement)
         vision = self._vision.manifest
         if (vision.config, vision.dtype, vision.checkpoint) != (language.config, language.dtype, language.checkpoint):
             raise UserError(f"the two graphs in {exported} come from different exports: run `make export-stock` again")
         if vision.impl == "fused":
             from ops import tuning  # imports Paddle, which must have its settings first
 
-            tuning.tune(self.config, self._vision.operator_weights(), self.dtype)
-        settings = paddle.inference.Config(*(str(exported / "language" / name) for name in ("model.pdmodel",
-                                                                                            "model.pdiparams")))
-        settings.disable_glog_info()
-        settings.enable_use_gpu(100, 0)
-        settings.switch_ir_optim(True)
-        self._language = paddle.inference.create_predictor(settings)
+            tuning.tune(self.config, self._vision.operator_weights(), self.dtype, self.placement)
+        files = (exported / "language" / name for name in ("model.pdmodel", "model.pdiparams"))
+        self._language = Predictor(*files, self.placement, reserve_mib=100, reuse_memory=False)
         self.load_seconds = time.perf_counter() - start
 
     def vision(self, pixels):
@@ -162,7 +161,7 @@ class StockEngine:
 
     def synchronize(self):
         """Wait until the device has done what was launched."""
-        self._paddle.device.cuda.synchronize()
+        devices.synchronize()
 
 
 def main():
@@ -174,12 +173,13 @@ def main():
     parser.add_argument("--prompt", default=BENCHMARK_PROMPT)
     parser.add_argument("--image", nargs="+", default=[], help="image files, put before the text in this order")
     parser.add_argument("--max-new-tokens", type=int, default=32)
-    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+    parser.add_argument("--device", choices=CHOICES, default="auto")
     args = parser.parse_args()
     if args.max_new_tokens < 1:
         raise UserError(f"--max-new-tokens {args.max_new_tokens}: at least one token must be generated")
     if args.check:
-        return check_machine(import_paddle(), args.device)
+        usable_gpu(args.device)
+        return
     files = args.image or [default_image()]
     engine = StockEngine(args.exported, args.device)
     tokenizer = Tokenizer(args.exported / "language" / "qwen.tiktoken", engine.config.image_start_id)

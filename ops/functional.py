@@ -9,9 +9,9 @@ State arguments are updated in place.
 """
 
 from ops import native
+from ops.framework import operators
+from ops.framework.operators import OPTIONAL
 from ops.weights import EXTRA, FORMAT
-
-OPTIONAL = "@OPTIONAL"  # ends the name of an input that may be absent, and of its output, in a static program
 
 
 def resize(image, horizontal, vertical, values, pixels, *, index, columns_first):
@@ -114,23 +114,6 @@ def _type_name(tensor):
     return str(tensor.dtype).rpartition(".")[2]
 
 
-def _fused(op, inputs, attributes, outputs, state=()):
-    """Call or append the compiled operator `qwen_vl_<op>`; `outputs` maps its plain outputs to their dtypes."""
-    from paddle.base.layer_helper import LayerHelper
-    from paddle.framework import core, in_dynamic_mode
-
-    op = f"qwen_vl_{op}"
-    if in_dynamic_mode():
-        results = core.eager._run_custom_op(op, *inputs.values(), *attributes.values())
-        return dict(zip(outputs, results))
-    helper = LayerHelper(op)
-    made = {name: helper.create_variable_for_type_inference(dtype) for name, dtype in outputs.items()}
-    inputs = {name: tensor for name, tensor in inputs.items() if tensor is not None}
-    written = {_output_name(name): inputs[name] for name in state if name in inputs}
-    helper.append_op(type=op, inputs=inputs, outputs={**made, **written}, attrs=attributes)
-    return made
-
-
-def _output_name(state):
-    """The output that writes a state argument in place."""
-    return f"{state.removesuffix(OPTIONAL)}_out{OPTIONAL if state.endswith(OPTIONAL) else ''}"
+def _fused(operator, *arguments, state=()):
+    """Call or append the compiled operator, see ops.framework.operators.call."""
+    return operators.call(f"qwen_vl_{operator}", *arguments, state)

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from core.errors import UserError
+from core.placement import CPU
 from ops import target
-from ops.framework import import_paddle
+from ops.framework import devices, operators, wheel
 
 LIBRARY = Path("build/ops/cpu/libqwen_vl_ops.so")
 
@@ -21,41 +22,34 @@ def path():
 
 
 @functools.cache
-def built_for(device="cpu"):
-    """What the library was built for, see ops.build.describe; raises UserError unless this machine can run it, on its
-    GPU where `device` is "gpu"."""
-    paddle = import_paddle()
-
+def built_for(placement=CPU):
+    """What the library was built for, see ops.build.describe; raises UserError unless it runs there."""
     library = path()
     built = target.read(library)
-    wheel = f"paddlepaddle{'-gpu' if paddle.is_compiled_with_cuda() else ''} {paddle.__version__}"
-    card = paddle.device.cuda.get_device_capability() if device == "gpu" else None
-    fault = target.fault(built, wheel, card)
+    fault = target.fault(built, wheel(), devices.capability(placement))
     if fault:
-        raise UserError(f"{library} {fault}: run `make ops{' DEVICE=gpu' * (device == 'gpu')}`")
+        raise UserError(f"{library} {fault}: run `make ops{' DEVICE=gpu' * placement.on_gpu}`")
     return built
 
 
-def load(device="cpu"):
+def load(placement=CPU):
     """Register the operators with Paddle, once per process, and return the library's version; see `built_for`."""
-    made = version(device)
+    made = version(placement)
     _register()
     return made
 
 
 @functools.cache
 def _register():
-    from paddle.utils.cpp_extension import load_op_meta_info_and_register_op
-
     try:
-        load_op_meta_info_and_register_op(str(path()))
+        operators.register(path())
     except (OSError, RuntimeError, ValueError) as e:
         raise UserError(f"cannot load {path()} ({str(e).splitlines()[0]}): run `make ops` again") from None
 
 
-def version(device="cpu"):
+def version(placement=CPU):
     """The version that the library was compiled with: a hash of its sources."""
-    return built_for(device)["sources"]
+    return built_for(placement)["sources"]
 
 
 @functools.cache

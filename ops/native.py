@@ -6,6 +6,7 @@ Norms and softmax work in fp32 and matrix products in the weights' dtype, as the
 import math
 
 from ops.framework import import_paddle
+from ops.framework.operators import overwrite_rows
 
 paddle = import_paddle()
 F = paddle.nn.functional
@@ -110,7 +111,7 @@ def decoder(hidden, lengths, positions, inv_freq, weights, k_cache, v_cache, hea
     line = line + paddle.arange(heads, dtype="int32").reshape([1, 1, -1, 1])
     index = (line * slots + slot.unsqueeze(0).unsqueeze(2)).flatten()
     for cache, new in ((k_cache, new_keys), (v_cache, new_values)):
-        _scatter_rows(cache, index, paddle.stack(new).reshape([-1, head_dim]))
+        overwrite_rows(cache, index, paddle.stack(new).reshape([-1, head_dim]))
     return x
 
 
@@ -173,25 +174,3 @@ def _attention(q, k, v, mask=None):
 def _rotate(x, cosine, sine):
     first, second = paddle.split(x, 2, axis=-1)
     return x * cosine + paddle.concat([-second, first], axis=-1) * sine
-
-
-def _scatter_rows(state, index, rows):
-    """state.reshape([-1, rows.shape[-1]])[index] = rows, in place, also in a static program."""
-    if paddle.in_dynamic_mode():
-        flat = paddle.scatter(state.reshape([-1, rows.shape[-1]]), index, rows)
-        paddle.assign(flat.reshape(state.shape), output=state)
-        return
-    block = paddle.static.default_main_program().current_block()
-
-    def write(op, inputs, attributes):
-        outputs = {"Out": state}
-        if op == "reshape2":
-            outputs["XShape"] = block.create_var(name=paddle.utils.unique_name.generate("xshape"), dtype=state.dtype)
-        block.append_op(type=op, inputs=inputs, outputs=outputs, attrs=attributes)
-
-    declared, shape = list(state.shape), paddle.shape(state)
-    # An operator whose output is its input works in place: nothing but `rows` is copied.
-    write("reshape2", {"X": state}, {"shape": [-1, rows.shape[-1]]})
-    write("scatter", {"X": state, "Ids": index, "Updates": rows}, {"overwrite": True})
-    write("reshape2", {"X": state, "Shape": shape}, {"shape": [-1]})
-    state.desc.set_shape(declared)

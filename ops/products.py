@@ -4,9 +4,10 @@ import ctypes
 
 import numpy as np
 
+from core.placement import CPU
 from ops import formats, library
 from ops.framework import import_paddle
-from ops.tensors import packed_tensors, relative_error, to_device
+from ops.framework.tensors import upload
 
 paddle = import_paddle()
 F = paddle.nn.functional
@@ -17,8 +18,14 @@ ACTIVATIONS = ("no activation", "gelu", "silu and product")  # QwenVlGemm's code
 UNSUPPORTED = 10003  # ops/kernels/common/status.h
 
 
-def tile_errors(rng, dtype, kept):
-    """Yield (name, relative error) of each tile shape with each epilogue that it has on this card, in `dtype`.
+def relative_error(ours, reference, where=slice(None)):
+    """‖ours - reference‖ / ‖reference‖ of two tensors in float64, or of their rows or places `where`."""
+    a, b = (tensor.cpu().astype("float32").numpy().astype(np.float64)[where] for tensor in (ours, reference))
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+def tile_errors(rng, placement, dtype, kept):
+    """Yield (name, relative error) of each tile shape with each epilogue that it has on a GPU, in `dtype`.
 
     kept: name of the weights' format. Where the card or the build has no such kernels, there is nothing.
     """
@@ -28,16 +35,16 @@ def tile_errors(rng, dtype, kept):
     made = {"weight": rng.standard_normal([ROWS, DEPTH]) / np.sqrt(DEPTH), "x": rng.standard_normal([TOKENS, DEPTH]),
             "bias": rng.standard_normal([ROWS]), "addend": rng.standard_normal([TOKENS, ROWS])}
     # As bfloat16, then as `dtype`: no value of either is rounded again.
-    exact = {name: to_device(array.astype(np.float32), "cpu", "bfloat16").astype("float32")
+    exact = {name: upload(array.astype(np.float32), CPU, "bfloat16").astype("float32")
              for name, array in made.items()}
-    given = {name: to_device(tensor.numpy(), "gpu", dtype) for name, tensor in exact.items()}
+    given = {name: upload(tensor.numpy(), placement, dtype) for name, tensor in exact.items()}
     if kept != dtype:
-        given["weight"] = packed_tensors(kept, given["weight"].numpy(), "gpu")[0]
+        given["weight"] = formats.packed_tensors(kept, given["weight"].numpy(), placement)[0]
     for shape in range(kernels.qwen_vl_gemm_tiles()):
         for activation, float_output in ((0, 0), (1, 0), (2, 0), (0, 1)):
             bias, addend = activation < 2 and not float_output, activation == 0 and not float_output
             y = np.zeros([TOKENS, ROWS // (1 + (activation == 2))], np.float32)
-            y = to_device(exact["addend"].numpy() if addend else y, "gpu", "float32" if float_output else dtype)
+            y = upload(exact["addend"].numpy() if addend else y, placement, "float32" if float_output else dtype)
             status = kernels.qwen_vl_gemm_tile(
                 given["weight"].data_ptr(), given["x"].data_ptr(), y.data_ptr(),
                 given["bias"].data_ptr() if bias else None, y.data_ptr() if addend else None, TOKENS, DEPTH, ROWS,

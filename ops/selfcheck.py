@@ -14,10 +14,11 @@ import numpy as np
 
 from core.config import QUERIES, ModelConfig, VisionConfig
 from core.errors import NotHere, UserError, run_cli
+from core.placement import CPU, DTYPES, Placement
 from ops import cuda_libraries, formats, functional, library
-from ops.framework import import_paddle
-from ops.products import tile_errors
-from ops.tensors import packed_tensors, relative_error, to_device
+from ops.framework import devices, import_paddle
+from ops.framework.tensors import upload
+from ops.products import relative_error, tile_errors
 from ops.weights import MATRICES, STAGES
 
 paddle = import_paddle()
@@ -35,42 +36,38 @@ PROMPT, SLOTS = 37, 64
 BATCHES = (1, 8)  # the fewest and the most rows of the decode kernel; one row's prompt is packed as it is
 
 
-def check_operators(device, dtype):
-    """Check the fused operators on `device` ("cpu" or "gpu"); raises UserError naming the first one that is wrong."""
-    for operator, error in operator_errors(device, dtype):
+def check_operators(placement, dtype):
+    """Check the fused operators on a device; raises UserError naming the first one that is wrong."""
+    for operator, error in operator_errors(placement, dtype):
         if not error <= LIMITS[dtype]:  # also catches NaN
-            raise UserError(f"the operator {operator} is wrong on this {device} in {dtype} (relative error "
+            raise UserError(f"the operator {operator} is wrong on this {placement.kind} in {dtype} (relative error "
                             f"{error:.2g}): rebuild it with `make ops` for this machine and run `make doctor`")
 
 
-def wrong_in_paddle(device):
+def wrong_in_paddle(placement):
     """Names of Paddle's own operators, of those that the native graphs use, whose kernels compute wrong here."""
-    return [name for name, error in paddle_errors(device) if not error <= LIMITS["float32"]]
+    return [name for name, error in paddle_errors(placement) if not error <= LIMITS["float32"]]
 
 
-def check_paddle(device):
+def check_paddle(placement):
     """Check Paddle's own kernels that the native graphs use; raises NotHere naming the wrong ones."""
-    wrong = wrong_in_paddle(device)
+    wrong = wrong_in_paddle(placement)
     if wrong:
-        raise NotHere(f"Paddle's own {', '.join(wrong)} give wrong results on this {device}: this Paddle wheel has "
-                        "no kernels for it, so IMPL=native cannot run here; use IMPL=fused")
+        raise NotHere(f"Paddle's own {', '.join(wrong)} give wrong results on this {placement.kind}: this Paddle "
+                        "wheel has no kernels for it, so IMPL=native cannot run here; use IMPL=fused")
 
 
-def operator_errors(device, dtype):
+def operator_errors(placement, dtype):
     """Yield (operator, relative error) for every fused operator.
 
     The reference runs on the CPU. Its plain layers make tensors of their own, which Paddle puts on the default device:
     so that is the CPU meanwhile; the operators under test follow their inputs.
     """
-    default = paddle.get_device()
-    paddle.set_device("cpu")
-    try:
-        yield from _operator_errors(device, dtype)
-    finally:
-        paddle.set_device(default)
+    with devices.using(CPU):
+        yield from _operator_errors(placement, dtype)
 
 
-def _operator_errors(device, dtype):
+def _operator_errors(placement, dtype):
     rng = np.random.default_rng(0)
     weights = {name: _weights(rng, roles(GEOMETRY), dtype)
                for stage in STAGES.values() for name, roles in stage.items()}
@@ -78,36 +75,36 @@ def _operator_errors(device, dtype):
 
     def compare(function, *inputs, **options):
         """Error of fused on the device in `dtype` against native on the CPU in fp32."""
-        ours = getattr(functional, function)(*_move(inputs, device, dtype), **options, impl="fused")
-        reference = getattr(functional, function)(*_move(inputs, "cpu", "float32"), **options, impl="native")
+        ours = getattr(functional, function)(*_move(inputs, placement, dtype), **options, impl="fused")
+        reference = getattr(functional, function)(*_move(inputs, CPU, "float32"), **options, impl="native")
         return relative_error(ours, reference)
 
-    if device == "gpu":  # on the CPU Pillow does it
-        yield "resize", _resize_error(rng)
+    if placement.on_gpu:  # on the CPU Pillow does it
+        yield "resize", _resize_error(rng, placement)
     pixels = rng.standard_normal([2, 3, vision.image_size, vision.image_size]).astype(np.float32)
-    ours = functional.vision_encoder(to_device(pixels, device), _move(weights["vision_encoder"], device, dtype),
+    ours = functional.vision_encoder(upload(pixels, placement), _move(weights["vision_encoder"], placement, dtype),
                                      heads=vision.heads, impl="fused")
-    reference = functional.vision_encoder(to_device(pixels, "cpu"), _move(weights["vision_encoder"], "cpu", "float32"),
+    reference = functional.vision_encoder(upload(pixels, CPU), _move(weights["vision_encoder"], CPU, "float32"),
                                           heads=vision.heads, impl="native")
     yield "vision_encoder", relative_error(ours, reference)
-    features = [to_device(np.zeros([2, QUERIES, GEOMETRY.hidden_size], np.float32), place, kind)
-                for place, kind, _ in _places(device, dtype)]
-    for (place, kind, impl), written in zip(_places(device, dtype), features):
-        functional.resampler(to_device(reference.numpy(), place, kind), _move(weights["resampler"], place, kind),
+    features = [upload(np.zeros([2, QUERIES, GEOMETRY.hidden_size], np.float32), place, kind)
+                for place, kind, _ in _places(placement, dtype)]
+    for (place, kind, impl), written in zip(_places(placement, dtype), features):
+        functional.resampler(upload(reference.numpy(), place, kind), _move(weights["resampler"], place, kind),
                              written, heads=vision.resampler_heads, impl=impl)
     yield "resampler", relative_error(*features)
     tokens = rng.integers(0, GEOMETRY.vocab_size, [2, 300])
     starts = np.array([[1, 7], [0, 40]], np.int32)
     yield "embedding", compare("embedding", tokens, features[1].numpy(), starts, weights["embedding"])
-    for kept in (dtype, *(kept.name for kept in formats.packed(dtype) if kept.is_usable(GEOMETRY, device))):
-        checks = _language_errors(rng, weights, device, dtype, kept)
-        if device == "gpu":
-            checks = itertools.chain(checks, tile_errors(rng, dtype, kept))
+    for kept in (dtype, *(kept.name for kept in formats.packed(dtype) if kept.is_usable(GEOMETRY, placement))):
+        checks = _language_errors(rng, weights, placement, dtype, kept)
+        if placement.on_gpu:
+            checks = itertools.chain(checks, tile_errors(rng, placement, dtype, kept))
         for name, error in checks:
             yield name if kept == dtype else f"{name} with weights in {kept}", error
 
 
-def _resize_error(rng):
+def _resize_error(rng, placement):
     """Two passes of weighted sums over bytes, which must come out exactly."""
     size, taps, (height, width) = 20, 5, (31, 44)
     image, values = rng.integers(0, 256, [height, width, 3], np.uint8), rng.random([3, 256]).astype(np.float32)
@@ -123,29 +120,29 @@ def _resize_error(rng):
             reference = np.clip((reference.sum(-1) + (1 << 21)) >> 22, 0, 255)
             reference = np.moveaxis(reference, -1, axis)
         expected = np.take_along_axis(values, reference.reshape(-1, 3).T, axis=1).reshape([1, 3, size, size])
-        pixels = to_device(np.zeros([1, 3, size, size], np.float32), "gpu")
-        functional.resize(*(to_device(a, "gpu") for a in (image, *tables, values)), pixels, index=0,
+        pixels = upload(np.zeros([1, 3, size, size], np.float32), placement)
+        functional.resize(*(upload(a, placement) for a in (image, *tables, values)), pixels, index=0,
                           columns_first=columns_first)
         made.append(0.0 if np.array_equal(pixels.numpy(), expected) else np.inf)
     return max(made)
 
 
-def _places(device, dtype):
-    """What is compared: (device, dtype, implementation), first what is under test, then the reference."""
-    return (device, dtype, "fused"), ("cpu", "float32", "native")
+def _places(placement, dtype):
+    """What is compared: (placement, dtype, implementation), first what is under test, then the reference."""
+    return (placement, dtype, "fused"), (CPU, "float32", "native")
 
 
-def _language_errors(rng, weights, device, dtype, kept):
+def _language_errors(rng, weights, placement, dtype, kept):
     """The decoder over a prompt and a decode step, then the head, each with its state, for each of BATCHES.
 
     kept: the format of the matrices of what is under test.
     """
-    places = _places(device, dtype)
+    places = _places(placement, dtype)
     weights = [{operator: _move(weights[operator], place, kind) for operator in ("decoder", "lm_head")}
                for place, kind, _ in places]
     if kept != dtype:
         for operator, role in (name.split(".") for name in MATRICES):
-            weights[0][operator][role] = packed_tensors(kept, weights[0][operator][role].numpy(), device)
+            weights[0][operator][role] = formats.packed_tensors(kept, weights[0][operator][role].numpy(), placement)
     for batch in BATCHES:
         for checks in (_decoder_errors, _head_errors):
             yield from checks(rng, places, weights, kept, batch)
@@ -190,14 +187,14 @@ def _lm_head_error(places, weights, kept, hidden, columns, lengths, sampled):
     record = np.tile(np.pad(record, (0, -(-GEOMETRY.vocab_size // 32))), (batch, 1))
     results, states = [], []
     for (place, kind, impl), held in zip(places, weights):
-        state = [to_device(array, place) for array in (
+        state = [upload(array, place) for array in (
             np.zeros([batch], np.int32), np.zeros([batch, 1], np.int64), np.zeros([batch, 4], np.int64),
             np.zeros([batch], np.int32), np.zeros([batch], np.int32))]
         if sampled and impl == "fused":
-            state.append(to_device(record, place))
+            state.append(upload(record, place))
         results.append(functional.lm_head(
-            *_move([hidden], place, kind), to_device(lengths, place), to_device(columns, place),
-            to_device(np.array([-1], np.int64), place), held["lm_head"], *state, eps=1e-6, kept=kept, impl=impl))
+            *_move([hidden], place, kind), upload(lengths, place), upload(columns, place),
+            upload(np.array([-1], np.int64), place), held["lm_head"], *state, eps=1e-6, kept=kept, impl=impl))
         states.append([tensor.numpy() for tensor in state[:5]])
     # Of the device's own logits: rounding may decide a near tie.
     chosen = results[0].numpy()[:, -1].argmax(-1)[:, None]
@@ -206,7 +203,7 @@ def _lm_head_error(places, weights, kept, hidden, columns, lengths, sampled):
     return relative_error(*results) if right else np.inf
 
 
-def paddle_errors(device):
+def paddle_errors(placement):
     """Yield (operator, relative error) for Paddle's own kernels on the device against those on the CPU."""
     rng = np.random.default_rng(0)
     x, y = (rng.standard_normal([16, 64]).astype(np.float32) for _ in range(2))
@@ -216,7 +213,7 @@ def paddle_errors(device):
             ("layer_norm", lambda a, b: F.layer_norm(a, 64)),
             ("cast", lambda a, b: a.astype("float16").astype("float32")),
             ("argmax", lambda a, b: paddle.argmax(a, -1)), ("concat", lambda a, b: paddle.concat([a, b]))):
-        yield name, relative_error(*(function(to_device(x, place), to_device(y, place)) for place in (device, "cpu")))
+        yield name, relative_error(*(function(upload(x, place), upload(y, place)) for place in (placement, CPU)))
 
 
 def _weights(rng, roles, dtype):
@@ -225,32 +222,32 @@ def _weights(rng, roles, dtype):
     made = {role: rng.standard_normal(shape) / np.sqrt(shape[-1]) + (0.5 if "ln" in role else 0.0)
             for role, shape in roles.items()}
     bits = "bfloat16" if dtype == "float16" else dtype
-    return {role: to_device(array.astype(np.float32), "cpu").astype(bits).astype(dtype).astype("float32").numpy()
+    return {role: upload(array.astype(np.float32), CPU, bits).astype(dtype).astype("float32").numpy()
             for role, array in made.items()}
 
 
-def _move(values, device, dtype):
+def _move(values, placement, dtype):
     """Arrays, or dicts of them, to tensors: floats as `dtype`, integers as they are."""
     if isinstance(values, dict):
-        return {name: to_device(array, device, dtype) for name, array in values.items()}
-    return [_move(v, device, dtype) if isinstance(v, dict) else
-            to_device(v, device, dtype if v.dtype == np.float32 else None) for v in values]
+        return {name: upload(array, placement, dtype) for name, array in values.items()}
+    return [_move(v, placement, dtype) if isinstance(v, dict) else
+            upload(v, placement, dtype if v.dtype == np.float32 else None) for v in values]
 
 
 def main():
     parser = argparse.ArgumentParser(description="Check a device's operators against plain layers in fp32 on the CPU.")
-    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
-    args = parser.parse_args()
-    if args.device == "gpu":
+    parser.add_argument("--device", choices=DTYPES, default="cpu")
+    placement = Placement(parser.parse_args().device)
+    if placement.on_gpu:
         cuda_libraries.check()
-    library.load(args.device)
+    library.load(placement)
     wrong = 0
-    for dtype in ("float16", "bfloat16") if args.device == "gpu" else ("float32",):
-        for operator, error in operator_errors(args.device, dtype):
+    for dtype in ("float16", "bfloat16") if placement.on_gpu else ("float32",):
+        for operator, error in operator_errors(placement, dtype):
             right = error <= LIMITS[dtype]
             wrong += not right
             print(f"{'ok   ' if right else 'WRONG'} {operator} in {dtype}: relative error {error:.1e}")
-    for operator, error in paddle_errors(args.device):
+    for operator, error in paddle_errors(placement):
         state = "ok   " if error <= LIMITS["float32"] else "WRONG"
         print(f"{state} Paddle's own {operator} (native graphs only): relative error {error:.1e}")
     return int(wrong > 0)

@@ -12,8 +12,8 @@ import ctypes
 import numpy as np
 
 from ops import functional, library
-from ops.framework import import_paddle
-from ops.tensors import to_device
+from ops.framework import devices, import_paddle
+from ops.framework.tensors import rows, upload
 
 paddle = import_paddle()
 
@@ -47,8 +47,8 @@ def _timing():
         switch(before)
 
 
-def tune(config, weights, dtype, kept=None):
-    """Time the products of a model on the GPU; a model of the same sizes as one before costs no timing.
+def tune(config, weights, dtype, placement, kept=None):
+    """Time the products of a model on a GPU; a model of the same sizes as one before costs no timing.
 
     weights: {operator: weights} of the fused graphs, or of one of them, as ops.functional takes them, with `kept`;
     dtype: of activations.
@@ -56,39 +56,39 @@ def tune(config, weights, dtype, kept=None):
     rng = np.random.default_rng(0)
     with _timing():
         for images in IMAGES if "vision_encoder" in weights else ():
-            _vision(rng, config.visual, weights["vision_encoder"], weights["resampler"], images, dtype)
+            _vision(rng, config.visual, weights["vision_encoder"], weights["resampler"], images, dtype, placement)
         if "decoder" in weights:
-            _language(rng, config, weights["decoder"], weights["lm_head"], dtype, kept)
-    paddle.device.cuda.synchronize()
-    paddle.device.cuda.empty_cache()  # what was made for it
+            _language(rng, config, weights["decoder"], weights["lm_head"], dtype, placement, kept)
+    devices.synchronize()
+    devices.release_memory()  # what was made for it
 
 
-def _vision(rng, visual, encoder, resampler, images, dtype):
+def _vision(rng, visual, encoder, resampler, images, dtype, placement):
     pixels = rng.standard_normal([images, 3, visual.image_size, visual.image_size]).astype(np.float32)
-    features = functional.vision_encoder(to_device(pixels, "gpu"), encoder, heads=visual.heads)
+    features = functional.vision_encoder(upload(pixels, placement), encoder, heads=visual.heads)
     queries, width = resampler["query"].shape
     functional.resampler(features, resampler, paddle.empty([images, queries, width], dtype),
                          heads=visual.resampler_heads)
 
 
-def _language(rng, config, decoder, head, dtype, kept):
+def _language(rng, config, decoder, head, dtype, placement, kept):
     layers, heads, width = min(LAYERS, config.num_hidden_layers), config.num_attention_heads, config.kv_channels
-    few = {role: [tensor._slice(0, layers) for tensor in held] if isinstance(held, list) else held._slice(0, layers)
+    few = {role: [rows(tensor, 0, layers) for tensor in held] if isinstance(held, list) else rows(held, 0, layers)
            for role, held in decoder.items()}
     counts = rungs()
-    rows = to_device(rng.standard_normal([counts[-1], config.hidden_size]).astype(np.float32), "gpu", dtype)
+    states = upload(rng.standard_normal([counts[-1], config.hidden_size]).astype(np.float32), placement, dtype)
     caches = [paddle.empty([layers, 1, heads, counts[-1], width], dtype) for _ in "kv"]
-    inv_freq = to_device(np.ones([1, width // 2], np.float32), "gpu")
+    inv_freq = upload(np.ones([1, width // 2], np.float32), placement)
 
     def integers(*values, kind=np.int32):
-        return to_device(np.array(values, kind), "gpu")
+        return upload(np.array(values, kind), placement)
 
     for count in counts:
-        hidden = rows._slice(0, count).reshape([1, count, config.hidden_size])
+        hidden = rows(states, 0, count).reshape([1, count, config.hidden_size])
         functional.decoder(hidden, integers(count), integers(0), inv_freq, few, *caches, heads=heads, seq_length=0,
                            eps=EPSILON, kept=kept)
     # The head takes the last token of each prompt: few rows, which all have the first rung or are near it.
-    few = rows._slice(0, counts[0]).reshape([1, counts[0], config.hidden_size])
+    few = rows(states, 0, counts[0]).reshape([1, counts[0], config.hidden_size])
     functional.lm_head(few, integers(0), integers(range(counts[0])), integers(-1, kind=np.int64), head, integers(0),
                        integers([0], kind=np.int64), integers([0], kind=np.int64), integers(0), integers(0),
                        eps=EPSILON, kept=kept)

@@ -5,7 +5,8 @@ import importlib
 import numpy as np
 from stock_cases import rounded
 
-from ops.framework import import_paddle
+from core.placement import Placement
+from ops.framework import import_paddle, tensors
 
 paddle = import_paddle()
 
@@ -24,8 +25,7 @@ def to_device(array, dtype, device):
         array = (rounded(array, dtype).view(np.uint32) >> 16).astype(np.uint16)  # Paddle's bfloat16 in numpy
     elif dtype is not None:
         array = np.asarray(array, dtype)
-    made = paddle.to_tensor(array, place=paddle.CPUPlace())
-    return made if device == "cpu" else made._copy_to(paddle.CUDAPlace(0), True)
+    return tensors.upload(array, Placement(device))
 
 
 def to_numpy(tensor):

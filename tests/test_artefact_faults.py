@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from core.errors import UserError
+from core.placement import CPU
 from infer.engine import Engine
 
 
@@ -21,7 +22,7 @@ def edit(folder, **changes):
 
 def refused(exported, message):
     with pytest.raises(UserError, match=message) as error:
-        Engine(exported, "cpu")
+        Engine(exported, CPU)
     assert "\n" not in str(error.value)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from core.placement import CPU
 from infer.cache import KvCache
 from infer.engine import Engine
 
@@ -12,7 +13,7 @@ CLOSE = dict(rtol=1e-4, atol=1e-4)
 
 @pytest.fixture(scope="module")
 def engine(exported_tiny):
-    return Engine(exported_tiny, "cpu")
+    return Engine(exported_tiny, CPU)
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from ops.formats.base import Packed
 class Halves(Packed):
     values, bits, extra, description = "float32", 32, ("low",), "two halves"
 
-    def is_usable(self, config, device):
-        return device == "cpu"
+    def is_usable(self, config, placement):
+        return not placement.on_gpu
 
     def pack(self, matrices):
         halves = matrices.view("<u2").reshape(*matrices.shape, 2)
@@ -57,6 +57,7 @@ import json
 
 import numpy as np
 
+from core.placement import CPU
 from export.__main__ import export
 from export.synthetic import write_checkpoint
 from infer.engine import Engine
@@ -66,14 +67,14 @@ export(("vision", "language"), write_checkpoint("tiny", "checkpoint"), "exported
 rng, found = np.random.default_rng(0), []
 prompts = [rng.integers(0, 256, length).tolist() for length in (5, 90, 17)]
 for pack in (True, False):
-    engine = Engine("exported", "cpu", pack)
+    engine = Engine("exported", CPU, pack)
     tokens = [engine.generate([prompt], max_new_tokens=8) for prompt in prompts]
     tokens += engine.generate(prompts * 3, max_new_tokens=8)
     run = engine.start(prompts)
     run.prefill()
     found.append({"weights": engine.weights, "step_bytes": engine.step_bytes, "tokens": tokens,
                   "logits": run.logits().ravel().tolist()})
-checked = [name for name, error in selfcheck.operator_errors("cpu", "float32") if error < 1e-4]
+checked = [name for name, error in selfcheck.operator_errors(CPU, "float32") if error < 1e-4]
 print(json.dumps({"packed": found[0], "plain": found[1], "checked": checked}))
 '''
 

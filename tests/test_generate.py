@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
+from core.placement import CPU
 from infer.cache import KvCache
 from infer.engine import Engine
 from infer.image import default_image
@@ -27,7 +28,7 @@ def native(exported_tiny, tmp_path_factory):
     out = tmp_path_factory.mktemp("native")
     command = [sys.executable, "-m", "export", "all", exported_tiny.parent / "checkpoint", out, "--impl", "native"]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return Engine(out, "cpu")
+    return Engine(out, CPU)
 
 
 def prompt(length, seed):

@@ -3,21 +3,20 @@
 import numpy as np
 import pytest
 
+from core.placement import Placement
 from infer.inputs import ALIGNMENT, PACKED_BYTES, DeviceInputs
-from ops.framework import import_paddle
+from ops.framework import devices, import_paddle, tensors
 
 VECTOR = 16  # bytes that kernels load at once
 
 
 @pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
 def inputs(request):
-    paddle = import_paddle()
-    if request.param == "gpu" and not (paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count()):
+    placement = Placement(request.param)
+    if placement.on_gpu and not devices.has_gpu():
         pytest.skip("needs an NVIDIA GPU and Paddle's wheel for it")
-    before = paddle.device.get_device()
-    paddle.set_device(request.param)
-    yield DeviceInputs(paddle, request.param)
-    paddle.set_device(before)
+    with devices.using(placement):
+        yield DeviceInputs(placement)
 
 
 def arrays(seed, columns=7):
@@ -66,7 +65,7 @@ def test_nothing_arrives_before_it_is_sent(inputs):
 
 def test_all_types_go_in_one_copy(inputs, monkeypatch):
     inputs.pack(**arrays(0))
-    tensor, copies = import_paddle().base.core.LoDTensor, []
+    tensor, copies = type(import_paddle().zeros([1]).get_tensor()), []
     plain = tensor.set
     monkeypatch.setattr(tensor, "set", lambda *args: copies.append(plain(*args)))
     inputs.send()
@@ -93,12 +92,12 @@ def test_the_memory_grows_with_what_is_packed(inputs):
 
 
 def test_what_a_graph_wrote_is_read_and_replaced(inputs):
-    tensors = sent(inputs, arrays(0))
-    tensors["lengths"].get_tensor().set(np.array([7, 7, 7], np.int32), inputs._place)
+    held = sent(inputs, arrays(0))
+    tensors.write(held["lengths"], np.array([7, 7, 7], np.int32), inputs._placement)
     lengths, positions = inputs.read("lengths", "positions")
     assert lengths.tolist() == [7, 7, 7] and positions.tolist() == arrays(0)["positions"].tolist()
     inputs.send()
-    assert_holds(inputs, tensors, arrays(0))
+    assert_holds(inputs, held, arrays(0))
 
 
 def test_keep_sends_what_differs(inputs):

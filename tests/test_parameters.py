@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
+from core.placement import CPU, Placement
 from export.params import write_parameters
 from infer.graph import Graph
 from infer.parameters import load_packed, load_parameters, weights_as_inputs
@@ -15,7 +16,7 @@ from ops.formats.base import Packed, Packer
 from ops.weights import MATRICES, parameter_shapes, tensor_names
 from tests.operators import config
 
-MADE = config()
+MADE, GPU = config(), Placement("gpu")
 SHAPES = {"a.weight": (3, 5), "b.bias": (7,), "c.stack": (2, 3, 4)}
 
 
@@ -33,7 +34,7 @@ def written(request, tmp_path):
 
 def test_every_tensor_is_what_was_written(written):
     path, dtype, arrays = written
-    tensors = load_parameters(path, sorted(SHAPES), "cpu")
+    tensors = load_parameters(path, sorted(SHAPES), CPU)
     assert list(tensors) == sorted(SHAPES)
     for name, tensor in tensors.items():
         assert str(tensor.dtype) == f"paddle.{dtype}"
@@ -46,7 +47,7 @@ def test_another_file_is_refused_in_one_line(written, change):
     path, _, _ = written
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(UserError, match=r"is no file of this graph's parameters \(.*\): run `make export` again") as e:
-        load_parameters(path, sorted(SHAPES), "cpu")
+        load_parameters(path, sorted(SHAPES), CPU)
     assert "\n" not in str(e.value)
 
 
@@ -76,8 +77,8 @@ class Halves(Packed):
     def unpack(self, kept):
         return np.stack(kept[::-1], -1).view(np.float16).squeeze(-1)
 
-    def packer(self, device):
-        packer = Packer(self, device)
+    def packer(self, placement):
+        packer = Packer(self, placement)
         packer.close = lambda: setattr(self, "closed", True)
         return packer
 
@@ -101,7 +102,7 @@ def language(tmp_path):
 def test_the_matrices_are_packed_and_nothing_else(language):
     path, names, arrays = language()
     kept = Halves()
-    tensors = load_packed(path, names, "cpu", kept)
+    tensors = load_packed(path, names, CPU, kept)
     assert kept.closed and set(names) >= set(MATRICES)
     parts = [tensor_names(name, kept) if name in MATRICES else [name] for name in names]
     assert list(tensors) == sum(parts, [])
@@ -120,14 +121,14 @@ def test_one_matrix_that_cannot_be_packed_leaves_all_as_they_are(language, name)
     changed.reshape(-1)[-1] = 100
     path, names, _ = language({name: changed})
     kept = Halves()
-    assert load_packed(path, names, "cpu", kept) is None and kept.closed
+    assert load_packed(path, names, CPU, kept) is None and kept.closed
 
 
 def test_another_file_is_refused_while_packing(language):
     path, names, _ = language()
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match="is no file of this graph's parameters"):
-        load_packed(path, names, "cpu", Halves())
+        load_packed(path, names, CPU, Halves())
 
 
 @pytest.mark.parametrize("graph, values, usable, pack, packs", [
@@ -137,15 +138,15 @@ def test_another_file_is_refused_while_packing(language):
 @pytest.mark.parametrize("packable", [True, False])
 def test_where_matrices_are_packed(monkeypatch, graph, values, usable, pack, packs, packable):
     kept = Halves()
-    kept.is_usable = lambda *args: usable and args == (MADE, "gpu")
+    kept.is_usable = lambda *args: usable and args == (MADE, GPU)
     monkeypatch.setattr(formats, "packed", lambda kind: [kept] if kind == kept.values else [])
     monkeypatch.setattr("infer.graph.load_packed", lambda *args: {"tried": args} if packable else None)
     monkeypatch.setattr("infer.graph.load_parameters", lambda *args: {"plain": args})
     made = SimpleNamespace(weights=values, manifest=SimpleNamespace(graph=graph, dtype=values, config=MADE))
     names = sorted(parameter_shapes(MADE, graph))
-    tensors = Graph._load(made, "path", "gpu", pack)
+    tensors = Graph._load(made, "path", GPU, pack)
     packs = packs and packable
-    assert tensors == ({"tried": ("path", names, "gpu", kept)} if packs else {"plain": ("path", names, "gpu")})
+    assert tensors == ({"tried": ("path", names, GPU, kept)} if packs else {"plain": ("path", names, GPU)})
     assert made.weights == (kept.name if packs else values)
 
 

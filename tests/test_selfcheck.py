@@ -3,18 +3,19 @@
 import pytest
 
 from core.errors import UserError
+from core.placement import CPU
 from tests.operators import functional, paddle
 
 from ops import selfcheck  # isort: skip  (imports Paddle, which tests.operators prepares)
 
 
 def test_the_cpu_is_right():
-    assert max(error for _, error in selfcheck.operator_errors("cpu", "float32")) < 1e-4
-    assert max(error for _, error in selfcheck.paddle_errors("cpu")) == 0
+    assert max(error for _, error in selfcheck.operator_errors(CPU, "float32")) < 1e-4
+    assert max(error for _, error in selfcheck.paddle_errors(CPU)) == 0
 
 
 def test_every_operator_is_checked():
-    names = [name for name, _ in selfcheck.operator_errors("cpu", "float32")]
+    names = [name for name, _ in selfcheck.operator_errors(CPU, "float32")]
     assert {name.split(" ")[0] for name in names} == {"vision_encoder", "resampler", "embedding", "decoder", "lm_head"}
     for batch in (1, 8):
         assert {f"decoder (decode, batch {batch})", f"lm_head (sampled, batch {batch})"} <= set(names)
@@ -36,7 +37,7 @@ def test_a_wrong_operator_is_named(monkeypatch, operator, fault):
 
     monkeypatch.setattr(functional, operator, wrong)
     with pytest.raises(UserError, match=f"the operator {operator}.* is wrong on this cpu in float32"):
-        selfcheck.check_operators("cpu", "float32")
+        selfcheck.check_operators(CPU, "float32")
 
 
 def test_a_wrong_paddle_kernel_is_named(monkeypatch):
@@ -49,4 +50,4 @@ def test_a_wrong_paddle_kernel_is_named(monkeypatch):
 
     monkeypatch.setattr(selfcheck.F, "softmax", wrong)
     with pytest.raises(UserError, match="Paddle's own softmax give wrong results on this cpu"):
-        selfcheck.check_paddle("cpu")
+        selfcheck.check_paddle(CPU)

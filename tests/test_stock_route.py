@@ -11,6 +11,7 @@ from checkpoint_files import GOLDEN, REPOSITORY
 
 from core.config import ModelConfig
 from core.errors import NotHere, UserError
+from core.placement import CPU
 from export.convert import convert
 from infer import stock
 from infer.graph import SCHEMA, Graph
@@ -56,7 +57,7 @@ expected = case["greedy_tokens"]
 config = dataclasses.replace(checkpoint.config, max_position_embeddings=384)
 end = int(expected[0, 5])
 import os
-model = load_model(QWenForQWenVLInferenceModel, paddle, checkpoint, "float32")
+model = load_model(QWenForQWenVLInferenceModel, checkpoint, "float32")
 found = []
 for stop in (stock.NO_END, end):
     os.makedirs(f"{scratch}/{stop}")
@@ -132,22 +133,16 @@ def test_the_stock_graph_is_refused_without_a_gpu(stock_folder):
 def test_the_stock_graph_is_refused_where_the_wheel_has_no_kernels(stock_folder, monkeypatch):
     from ops import selfcheck
 
-    class Paddle:
-        is_compiled_with_cuda = staticmethod(lambda: True)
-
-        class device:
-            class cuda:
-                device_count = staticmethod(lambda: 1)
-
+    monkeypatch.setattr(stock.devices, "has_gpu", lambda: True)
     monkeypatch.setattr(stock.cuda_libraries, "check", lambda: None)
-    monkeypatch.setattr(selfcheck, "wrong_in_paddle", lambda device: ["softmax", "add"])
+    monkeypatch.setattr(selfcheck, "wrong_in_paddle", lambda placement: ["softmax", "add"])
     with pytest.raises(NotHere, match="Paddle's own softmax, add give wrong .*no kernels for it .*: use IMPL=fused"):
-        stock.check_machine(Paddle, "auto")
+        stock.usable_gpu("auto")
 
 
 def test_the_engine_does_not_take_stock_graphs(stock_folder):
     with pytest.raises(UserError, match="make infer IMPL=stock"):
-        Graph(stock_folder / "language", "cpu")
+        Graph(stock_folder / "language", CPU)
 
 
 @pytest.mark.parametrize("prompts, images, new_tokens, message", [

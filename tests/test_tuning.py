@@ -2,10 +2,11 @@
 
 import pytest
 
+from core.placement import CPU
 from infer.engine import Engine
-from tests.operators import functional, paddle
+from tests.operators import functional
 
-from ops import tensors, tuning  # isort: skip  (import Paddle, which tests.operators prepares)
+from ops import tuning  # isort: skip  (imports Paddle, which tests.operators prepares)
 
 RUNGS = [16, 32, 64]
 
@@ -30,12 +31,11 @@ class Kernels:
 
 @pytest.fixture
 def kernels(monkeypatch):
-    """The tensors are made on the CPU, where the operators take the same arguments."""
+    """A model is tuned on the CPU, where the operators take the same arguments."""
     made = Kernels()
     monkeypatch.setattr(tuning, "_kernels", lambda: made)
-    monkeypatch.setattr(tuning, "to_device", lambda array, _, dtype=None: tensors.to_device(array, "cpu", dtype))
-    for name in ("synchronize", "empty_cache"):
-        monkeypatch.setattr(paddle.device.cuda, name, lambda: None)
+    for name in ("synchronize", "release_memory"):
+        monkeypatch.setattr(tuning.devices, name, lambda: None)
     return made
 
 
@@ -53,12 +53,12 @@ def calls(monkeypatch):
 @pytest.fixture(scope="module")
 def model(exported_tiny):
     """(config, weights) of an engine."""
-    engine = Engine(exported_tiny, "cpu")
+    engine = Engine(exported_tiny, CPU)
     return engine.config, engine._vision.operator_weights() | engine._language.operator_weights()
 
 
 def test_every_rung_is_run(model, kernels, calls):
-    tuning.tune(*model, "float32")
+    tuning.tune(*model, "float32", CPU)
     images = [("vision_encoder", count, 3) for count in tuning.IMAGES]
     assert calls == [*images, *(("decoder", 1, rung) for rung in RUNGS), ("lm_head", 1, RUNGS[0])]
     assert kernels.switched == [1, 0]
@@ -66,7 +66,7 @@ def test_every_rung_is_run(model, kernels, calls):
 
 def test_one_graph_alone(model, kernels, calls):
     config, weights = model
-    tuning.tune(config, {name: weights[name] for name in ("vision_encoder", "resampler")}, "float32")
+    tuning.tune(config, {name: weights[name] for name in ("vision_encoder", "resampler")}, "float32", CPU)
     assert {name for name, *_ in calls} == {"vision_encoder"}
 
 
@@ -76,5 +76,5 @@ def test_timing_ends_with_an_error(model, kernels, monkeypatch):
 
     monkeypatch.setattr(functional, "decoder", fails)
     with pytest.raises(RuntimeError, match="out of memory"):
-        tuning.tune(*model, "float32")
+        tuning.tune(*model, "float32", CPU)
     assert kernels.switched == [1, 0]

@@ -7,15 +7,15 @@ import numpy as np
 from bench.arms.base import Arm, Generation, peak_resident_mib
 from core.errors import UserError
 from infer.engine import Engine, to_float32
-from ops.framework import import_paddle
+from ops.framework import devices, import_paddle
 
 paddle = import_paddle()
 
 
 class PaddleArm(Arm):
     def open(self, source, dtype, device, threads):
-        self.device = device
-        self.engine = Engine(source, device=device)  # takes its threads from OMP_NUM_THREADS, which the run sets
+        placement = devices.placement(device)
+        self.engine = Engine(source, placement)  # takes its threads from OMP_NUM_THREADS, which the run sets
         if self.engine.dtype != dtype:
             raise UserError(f"{source} was exported as {self.engine.dtype}: export it with DTYPE={dtype}")
         self.weights = self.engine.weights
@@ -50,7 +50,7 @@ class PaddleArm(Arm):
         self.end("decode")
         tokens = run.tokens()
         last = time.perf_counter()
-        if self.device == "cpu":
+        if not self.on_gpu:
             return Generation(tokens, times[0], last, times)
         return Generation(tokens, times[0], last, None, launches)  # steps were only launched
 
@@ -69,23 +69,20 @@ class PaddleArm(Arm):
         self.engine.synchronize()
 
     def stream(self):
-        return paddle.device.cuda.current_stream().cuda_stream
+        return devices.stream()
 
     def release(self):
-        if self.device == "gpu":
-            paddle.device.cuda.empty_cache()
+        if self.on_gpu:
+            devices.release_memory()
 
     def renew_caches(self):
         self.engine.replace_caches(paddle.rand)
 
     def versions(self):
-        found = {"paddle": paddle.__version__}
-        if self.device == "gpu":
-            found |= {"cuda": paddle.version.cuda(), "cudnn": paddle.version.cudnn(),
-                      "device_name": paddle.device.cuda.get_device_name()}
-        return found
+        facts = devices.gpu_facts(self.engine.placement) if self.on_gpu else {}
+        return {"paddle": paddle.__version__, **facts}
 
     def peak_memory(self):
-        if self.device == "gpu":
-            return paddle.device.cuda.max_memory_reserved() / 2**20, "device memory reserved by paddle"
+        if self.on_gpu:
+            return devices.peak_reserved_mib(self.engine.placement), "device memory reserved by paddle"
         return peak_resident_mib(), "resident memory of the process"

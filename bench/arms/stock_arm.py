@@ -4,7 +4,7 @@ from bench.arms.base import Arm, Generation
 from core.errors import UserError
 from infer.engine import to_float32
 from infer.stock import StockEngine
-from ops.framework import import_paddle
+from ops.framework import devices, import_paddle
 
 paddle = import_paddle()
 
@@ -37,14 +37,13 @@ class StockArm(Arm):
         self.engine.synchronize()
 
     def release(self):
-        paddle.device.cuda.empty_cache()
+        devices.release_memory()
 
     def versions(self):
         import paddlenlp_ops
 
         return {"paddle": paddle.__version__, "paddlenlp_ops": paddlenlp_ops.__version__,
-                "cuda": paddle.version.cuda(), "cudnn": paddle.version.cudnn(),
-                "device_name": paddle.device.cuda.get_device_name()}
+                **devices.gpu_facts(self.engine.placement)}
 
     def peak_memory(self):
-        return paddle.device.cuda.max_memory_reserved() / 2**20, "device memory reserved by paddle"
+        return devices.peak_reserved_mib(self.engine.placement), "device memory reserved by paddle"

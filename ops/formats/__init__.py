@@ -3,6 +3,7 @@
 A format that other programs need no name for is found by what it can do: `packed`.
 """
 
+import contextlib
 import functools
 import importlib
 import re
@@ -38,3 +39,11 @@ def packed(values=None):
 def describe(name):
     """What tables say of a format; its name where this version knows none."""
     return get(name).description if name in NAMES else name
+
+
+def packed_tensors(name, matrix, placement):
+    """A numpy matrix in a packed format: its tensors on a device, whatever Paddle's default one is."""
+    from ops.framework import devices  # imports Paddle
+
+    with devices.using(placement), contextlib.closing(get(name).packer(placement)) as packer:  # it takes memory there
+        return packer.pack(matrix)

@@ -23,8 +23,8 @@ class Format:
 class Packed(Format):
     """Another way to keep matrices: each is a tensor of bytes u8 [.., rows, bytes of a row] and `extra` ones."""
 
-    def is_usable(self, config, device):
-        """Whether the operators read it on `device` ("cpu" or "gpu") for a model of this ModelConfig's sizes."""
+    def is_usable(self, config, placement):
+        """Whether the operators read it on a device, for a model of this ModelConfig's sizes."""
         raise NotImplementedError
 
     def pack(self, matrices):
@@ -35,23 +35,23 @@ class Packed(Format):
         """The inverse of `pack`."""
         raise NotImplementedError
 
-    def packer(self, device):
+    def packer(self, placement):
         """A Packer that puts its tensors there."""
-        return Packer(self, device)
+        return Packer(self, placement)
 
 
 class Packer:
     """Packs matrices one after the other, here by the format's reference on the CPU; `close` ends it."""
 
-    def __init__(self, kept, device):
-        self._format, self._device = kept, device
+    def __init__(self, kept, placement):
+        self._format, self._placement = kept, placement
 
     def pack(self, matrices):
         """Packed.pack's result as Paddle tensors on the device; None where that is None."""
-        from ops.tensors import to_device  # imports Paddle
+        from ops.framework.tensors import upload  # imports Paddle
 
         arrays = self._format.pack(matrices)
-        return arrays and [to_device(array, self._device) for array in arrays]
+        return arrays and [upload(array, self._placement) for array in arrays]
 
     def close(self):
         """Give back what was held for packing."""
@@ -60,8 +60,8 @@ class Packer:
 class Plain(Format):
     """Numbers of one floating type as they are: what exports hold, and what activations and caches are.
 
-    Attributes, besides: storage (NumPy's type of the same bits), infinity (its bits), proto (its VarType.Type in
-    Paddle's files), limit (the largest number, as text), wider (a type with more range).
+    Attributes, besides: storage (NumPy's type of the same bits), infinity (its bits), limit (the largest number, as
+    text), wider (a type with more range).
     """
 
     @property

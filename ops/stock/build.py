@@ -21,13 +21,7 @@ BINDINGS, KERNELS, PACKAGES = (ROOT / "ops" / "stock" / name for name in ("bindi
 LIBRARY = "libpaddlenlp_ops.so"
 PADDLE_VERSION, PADDLENLP_VERSION = "2.6.2", "2.8.1"
 HEADERS = (("cuda_runtime_api.h", "nvidia-cuda-runtime"), ("thrust/complex.h", "nvidia-cuda-cccl"))
-WRAPPERS = """
-import sys, zlib
-from paddle.utils.cpp_extension import load_op_meta_info_and_register_op
-from paddle.utils.cpp_extension.extension_utils import _custom_api_content
-for name in load_op_meta_info_and_register_op(sys.argv[1]):
-    print(_custom_api_content(name))
-"""
+WRAPPERS = "import sys; from ops.framework.operators import wrappers; print(wrappers(sys.argv[1]))"
 
 
 def check_versions(paddle):
@@ -108,7 +102,8 @@ def build(device, out, march="native", architectures=""):
     print(f"paddlenlp_ops and fused_ln with CPU kernels only ({reason})" if cuda is None else
           f"paddlenlp_ops and fused_ln for {' '.join(f'sm_{a}' for a in cuda.architectures)} and the CPU", flush=True)
     operators.run_ninja(ninja_file(description, cxx, paddle, cuda), description, out)
-    wrappers = subprocess.run([sys.executable, "-c", WRAPPERS, out / LIBRARY], capture_output=True, text=True)
+    wrappers = subprocess.run([sys.executable, "-c", WRAPPERS, out / LIBRARY], cwd=ROOT, capture_output=True,
+                              text=True)
     if wrappers.returncode:
         raise UserError(f"Paddle does not load {out / LIBRARY} ({wrappers.stderr.strip().splitlines()[-1]}): remove "
                         f"{out} and run `make ops` again")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bench.work import weights_bytes
 from core.config import QUERIES
+from core.placement import DTYPES, Placement
 from infer.engine import Engine
 from infer.image import default_image, load_image
 from infer.sampling import Sampling
@@ -84,11 +85,11 @@ def beyond_weights(engine):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("exported", type=Path)
-    parser.add_argument("--device", choices=["gpu", "cpu"], default="gpu")
+    parser.add_argument("--device", choices=DTYPES, default="gpu")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--no-pack", dest="pack", action="store_false", help="weights as they were exported")
     args = parser.parse_args()
-    engine = Engine(args.exported, args.device, args.pack)
+    engine = Engine(args.exported, Placement(args.device), args.pack)
     print(f"loaded in {engine.load_seconds:.2f} s, the language model's weights as {engine.weights}")
     features = engine.vision(engine.preprocess([load_image(default_image())]))
     if args.device == "gpu" and shutil.which("nvidia-smi"):

@@ -84,15 +84,15 @@ def main():
     cupti = find_cupti()
     if cupti is None:
         sys.exit(NO_CUPTI)
-    from infer.graph import import_paddle
-
-    paddle = import_paddle()
-    paddle.set_device("gpu")
+    from core.placement import Placement
     from ops import formats, library, selfcheck
+    from ops.framework import devices
 
+    gpu = Placement("gpu")
+    devices.use(gpu)
     library.load()
     with launches(cupti) as checked:
-        for _ in selfcheck.operator_errors("gpu", formats.get(kept).values):
+        for _ in selfcheck.operator_errors(gpu, formats.get(kept).values):
             pass
     with launches(cupti) as used:
         run_model(2, kept)

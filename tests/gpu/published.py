@@ -7,16 +7,16 @@ import time
 import numpy as np
 
 from core.config import QUERIES, ModelConfig
+from core.placement import Placement
 from export.synthetic import PRESETS
-from infer.graph import import_paddle
 from infer.image import NORMALISED, resize_table, resizes_columns_first
+from ops import formats, functional, library, tuning
+from ops.framework import devices, import_paddle
+from ops.framework.tensors import upload
+from ops.weights import MATRICES, STAGES
 
 paddle = import_paddle()
-
-from ops import formats, functional, library, tuning  # noqa: E402  after the settings that Paddle needs
-from ops.tensors import packed_tensors, to_device  # noqa: E402
-from ops.weights import MATRICES, STAGES  # noqa: E402
-
+GPU = Placement("gpu")
 REPEATED = 1 << 20  # random values of a matrix, one after the other
 SLOTS = 1088
 
@@ -33,7 +33,7 @@ class Model:
 
     def __init__(self, layers, kept):
         library.load()
-        paddle.set_device("gpu")
+        devices.use(GPU)
         self.config, self.kept, self.dtype = geometry(layers), kept, formats.get(kept).values
         self._rng = np.random.default_rng(0)
         self.weights = {operator: {role: self._weight(f"{operator}.{role}", shape)
@@ -49,21 +49,21 @@ class Model:
             bits = (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float16)
         matrix = np.resize(bits, shape)
         if self.kept != self.dtype and name in MATRICES:
-            return packed_tensors(self.kept, matrix, "gpu")
-        return paddle.to_tensor(matrix, place=paddle.CUDAPlace(0))
+            return formats.packed_tensors(self.kept, matrix, GPU)
+        return upload(matrix, GPU)
 
     def tune(self):
-        tuning.tune(self.config, self.weights, self.dtype, self.kept)
+        tuning.tune(self.config, self.weights, self.dtype, GPU, self.kept)
 
     def image(self):
         """A photograph through resize, encoder and resampler: [1, 256, H]."""
         visual, (height, width) = self.config.visual, (600, 500)
         for columns_first in (resizes_columns_first(width, height, visual.image_size), True, False):
-            pixels = to_device(np.zeros([1, 3, visual.image_size, visual.image_size], np.float32), "gpu")
-            functional.resize(to_device(np.full([height, width, 3], 90, np.uint8), "gpu"),
-                              to_device(resize_table(width, visual.image_size), "gpu"),
-                              to_device(resize_table(height, visual.image_size), "gpu"), to_device(NORMALISED, "gpu"),
-                              pixels, index=0, columns_first=columns_first)
+            pixels = upload(np.zeros([1, 3, visual.image_size, visual.image_size], np.float32), GPU)
+            functional.resize(upload(np.full([height, width, 3], 90, np.uint8), GPU),
+                              upload(resize_table(width, visual.image_size), GPU),
+                              upload(resize_table(height, visual.image_size), GPU), upload(NORMALISED, GPU), pixels,
+                              index=0, columns_first=columns_first)
         encoded = functional.vision_encoder(pixels, self.weights["vision_encoder"], heads=visual.heads)
         features = paddle.empty([1, QUERIES, self.config.hidden_size], self.dtype)
         functional.resampler(encoded, self.weights["resampler"], features, heads=visual.resampler_heads)
@@ -79,10 +79,10 @@ class Model:
     def seconds(self, *args):
         """Seconds of a call, from an idle device until it is done; its inputs are there before."""
         state = self._state(*args)
-        paddle.device.cuda.synchronize()
+        devices.synchronize()
         start = time.perf_counter()
         self._run(state)
-        paddle.device.cuda.synchronize()
+        devices.synchronize()
         return time.perf_counter() - start
 
     def _run(self, state):
@@ -121,6 +121,6 @@ class Model:
         record = np.array([(0.8, 0.9, 50, 1.1, 0, 5)], "<f4, <f4, <i4, <f4, <i4, <u8").view(np.int32)
         record = np.tile(np.pad(record, (0, -(-config.vocab_size // 32))), (batch, 1))
         made["sampling"] = record if sampled else np.zeros([1, 1], np.int32)
-        state = {name: to_device(array, "gpu") for name, array in made.items()}
+        state = {name: upload(array, GPU) for name, array in made.items()}
         state["features"] = paddle.empty([1, QUERIES, config.hidden_size], self.dtype)
         return state

@@ -15,15 +15,16 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not has_gpu(), reason="needs a
 CODE = """
 import json
 import numpy as np
+from core.placement import Placement
 from ops import cuda_libraries, library, selfcheck
-from ops.framework import import_paddle
-paddle = import_paddle()
+from ops.framework import devices, import_paddle
+paddle, gpu = import_paddle(), Placement("gpu")
 cuda_libraries.check()
-paddle.set_device("gpu")
+devices.use(gpu)
 x = paddle.to_tensor(np.eye(64, dtype=np.float16) * 3)
 product = paddle.matmul(x, x).numpy()
 library.load()
-selfcheck.check_operators("gpu", "float16")
+selfcheck.check_operators(gpu, "float16")
 with open("/proc/self/maps") as maps:  # the aliases are deleted files
     paths = {line.split(maxsplit=5)[5].strip() for line in maps if "/lib" in line}
 loaded = {path for path in paths if ("/libcublas" in path or "/libcudnn.so" in path) and not path.endswith("(deleted)")}

@@ -9,19 +9,20 @@ import sys
 import numpy as np
 import pytest
 
+from core.placement import Placement
 from infer.cache import KvCache
 from infer.sampling import Sampling
 from tests.gpu.kernels import ROOT, has_gpu
 from tests.sampling_reference import check_run
 
-DEVICE = "gpu"
+PLACEMENT = Placement("gpu")
 LIMIT = 1e-2  # ‖difference‖ / ‖logits‖ of two float16 computations
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not has_gpu(), reason="needs an NVIDIA GPU, none answers here")]
 
 
 def export(folder, preset, stored_as="float32"):
     """Export fused graphs of a random checkpoint, stored as named, in the device's type; returns their folder."""
-    dtype = "float16" if DEVICE == "gpu" else "float32"
+    dtype = "float16" if PLACEMENT.on_gpu else "float32"
     for command in (["export.synthetic", "--preset", preset, "--dtype", stored_as, folder / "checkpoint"],
                     ["export", "all", folder / "checkpoint", folder / "exported", "--dtype", dtype]):
         subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=os.environ, check=True)
@@ -33,7 +34,7 @@ def engine(tmp_path_factory):
     """Fused graphs of a random tiny checkpoint on the device."""
     from infer.engine import Engine
 
-    return Engine(export(tmp_path_factory.mktemp("tiny"), "tiny"), DEVICE)
+    return Engine(export(tmp_path_factory.mktemp("tiny"), "tiny"), PLACEMENT)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +44,8 @@ def packed_and_plain(tmp_path_factory):
     from ops import formats
 
     exported = export(tmp_path_factory.mktemp("small"), "small", "float16")
-    engines = Engine(exported, DEVICE), Engine(exported, DEVICE, pack=False)
-    usable = [kept.name for kept in formats.packed("float16") if kept.is_usable(engines[0].config, DEVICE)]
+    engines = Engine(exported, PLACEMENT), Engine(exported, PLACEMENT, pack=False)
+    usable = [kept.name for kept in formats.packed("float16") if kept.is_usable(engines[0].config, PLACEMENT)]
     if not usable:
         pytest.skip("no kernels for packed weights on this card, or left out by CUDA_ARCHS")
     assert [engine.weights for engine in engines] == [usable[0], "float16"]
@@ -137,7 +138,7 @@ def test_packed_weights_give_the_same_logits_and_tokens(packed_and_plain, batch,
 def test_weights_of_more_bits_are_left_as_they_are(tmp_path):
     from infer.engine import Engine
 
-    made = Engine(export(tmp_path, "small"), DEVICE)
+    made = Engine(export(tmp_path, "small"), PLACEMENT)
     assert made.weights == made.dtype
     assert all(len(row) == 4 for row in made.generate([prompt(9, 1)], max_new_tokens=4))
 

@@ -88,7 +88,8 @@ def test_tokens_agree_where_rounding_cannot_decide(results, case):
 
 
 def test_a_thousand_steps_repeat_exactly(results):
-    program = ("import sys; from infer.engine import Engine; e = Engine(sys.argv[1], 'gpu');"
+    program = ("import sys; from core.placement import Placement; from infer.engine import Engine;"
+               "e = Engine(sys.argv[1], Placement('gpu'));"
                "a, b = (e.generate([[5, 6, 7], list(range(40))], max_new_tokens=1000) for _ in 'ab');"
                "print(a == b, len(a[0]))")
     assert run("-c", program, results[1]).split()[-2:] == ["True", "1000"]

@@ -6,7 +6,7 @@ from ops.formats.base import Plain
 
 
 class Bfloat16(Plain):
-    storage, infinity, proto = np.dtype("<u2"), 0x7F80, 22
+    storage, infinity = np.dtype("<u2"), 0x7F80
     limit, wider = "3.39e38", "float32"
 
     def pack(self, numbers):

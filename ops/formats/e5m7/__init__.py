@@ -4,9 +4,11 @@ import ctypes
 
 import numpy as np
 
+from ops import library
 from ops.formats.base import Packed, Packer
 from ops.formats.e5m7 import reference
 from ops.formats.e5m7.reference import COLUMNS, ROWS
+from ops.framework import devices, import_paddle, tensors
 
 SLICE_BYTES = 64 << 20    # of a matrix that is on the device as it was
 
@@ -14,9 +16,9 @@ SLICE_BYTES = 64 << 20    # of a matrix that is on the device as it was
 class E5m7(Packed):
     values, bits, description = "float16", 13, "13 bits a weight, without loss (E5M7)"
 
-    def is_usable(self, config, device):
+    def is_usable(self, config, placement):
         # Rows that stand together are of one half of a head.
-        return device == "gpu" and config.kv_channels % (2 * ROWS) == 0 and is_read_here()
+        return placement.on_gpu and config.kv_channels % (2 * ROWS) == 0 and is_read_here()
 
     def pack(self, matrices):
         return reference.pack(matrices) if _is_packable(matrices) and not reference.failures(matrices) else None
@@ -24,8 +26,8 @@ class E5m7(Packed):
     def unpack(self, kept):
         return reference.unpack(*kept)
 
-    def packer(self, device):
-        return DevicePacker()
+    def packer(self, placement):
+        return DevicePacker(placement)
 
     def pack_on_device(self, kernels, values, to, rows, columns, failed, stream=None):
         """Pack float16 [rows, columns] at the device address `values` to the address `to`, by the library `kernels`,
@@ -52,8 +54,6 @@ def is_read_here():
 
 
 def _kernels():
-    from ops import library  # imports Paddle
-
     return ctypes.CDLL(str(library.path()))
 
 
@@ -66,21 +66,18 @@ def slices(rows, columns):
 class DevicePacker(Packer):
     """Packs matrices on the GPU, through one buffer that it holds there until `close`."""
 
-    def __init__(self):
-        from ops.framework import import_paddle
-
-        self._paddle = paddle = import_paddle()
-        self._place = paddle.CUDAPlace(0)
-        paddle.device.cuda.synchronize()  # Paddle's stream may still use memory that its allocator hands out again
-        self._staging = paddle.empty([SLICE_BYTES // 2], "float16")
-        self._failed = paddle.to_tensor(np.zeros(1, np.int32), place=self._place)
+    def __init__(self, placement):
+        devices.synchronize()  # Paddle's stream may still use memory that its allocator hands out again
+        self._empty, self._placement = import_paddle().empty, placement
+        self._staging = self._empty([SLICE_BYTES // 2], "float16")
+        self._failed = tensors.upload(np.zeros(1, np.int32), placement)
         self._kernels = _kernels()
 
     def pack(self, matrices):
         if not _is_packable(matrices):
             return None
         flat, row_bytes = matrices.reshape(-1, matrices.shape[-1]), FORMAT.bytes(matrices.shape[-1:])
-        packed = self._paddle.empty([*matrices.shape[:-1], row_bytes], "uint8")
+        packed = self._empty([*matrices.shape[:-1], row_bytes], "uint8")
         for first, end in slices(*flat.shape):
             if not self._pack_slice(flat[first:end], packed.data_ptr() + first * row_bytes):
                 return None
@@ -88,7 +85,7 @@ class DevicePacker(Packer):
 
     def _pack_slice(self, values, to):
         """Pack rows of a matrix to an address; returns whether all could be."""
-        self._staging.get_tensor().set(values, self._place)
+        tensors.write(self._staging, values, self._placement)
         # Paddle copies on CUDA's default stream (null): so the kernel comes after one copy and before the next.
         FORMAT.pack_on_device(self._kernels, self._staging.data_ptr(), to, *values.shape, self._failed.data_ptr())
         return int(self._failed.numpy()[0]) == 0
@@ -96,4 +93,4 @@ class DevicePacker(Packer):
     def close(self):
         """Give the memory back that the buffer took, and what else Paddle's allocator holds in reserve."""
         self._staging = self._failed = None
-        self._paddle.device.cuda.empty_cache()
+        devices.release_memory()

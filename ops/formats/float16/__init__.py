@@ -6,7 +6,7 @@ from ops.formats.base import Plain
 
 
 class Float16(Plain):
-    storage, infinity, proto = np.dtype("<f2"), 0x7C00, 4
+    storage, infinity = np.dtype("<f2"), 0x7C00
     limit, wider = "65504", "bfloat16"
 
 

@@ -6,7 +6,7 @@ from ops.formats.base import Plain
 
 
 class Float32(Plain):
-    storage, infinity, proto = np.dtype("<f4"), 0x7F800000, 5
+    storage, infinity = np.dtype("<f4"), 0x7F800000
 
 
 FORMAT = Float32()

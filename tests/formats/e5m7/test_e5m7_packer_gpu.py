@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from core.placement import Placement
 from ops.formats import e5m7
 from tests.gpu.kernels import has_gpu
 
@@ -12,13 +13,12 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not has_gpu(), reason="needs a
 @pytest.fixture
 def packer():
     from ops import library
-    from ops.framework import import_paddle
+    from ops.framework import devices
 
-    paddle = import_paddle()
-
-    paddle.set_device("gpu")
+    gpu = Placement("gpu")
+    devices.use(gpu)
     library.load()
-    return e5m7.DevicePacker
+    return lambda: e5m7.DevicePacker(gpu)
 
 
 def matrices(*shape):

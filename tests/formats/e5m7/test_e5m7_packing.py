@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from core.placement import Placement
 from ops.formats import e5m7
 from ops.formats.e5m7 import reference
 from ops.framework import import_paddle
@@ -15,7 +16,7 @@ class PackerOnCpu(e5m7.DevicePacker):
     """Packs by the reference, slice by slice as on a GPU; what cannot be packed is told from the slice."""
 
     def __init__(self):
-        self.slices, self._paddle = [], import_paddle()
+        self.slices, self._empty = [], import_paddle().empty
 
     def _pack_slice(self, values, to):
         self.slices.append(values.shape)
@@ -56,11 +57,11 @@ def test_other_matrices_are_not_packed(matrix):
     assert PackerOnCpu().pack(matrix) is None and e5m7.FORMAT.pack(matrix) is None
 
 
-@pytest.mark.parametrize("device, read, head_dim, usable", [
+@pytest.mark.parametrize("kind, read, head_dim, usable", [
     ("gpu", True, 128, True), ("gpu", False, 128, False), ("cpu", True, 128, False), ("gpu", True, 72, False)])
-def test_where_it_is_usable(monkeypatch, device, read, head_dim, usable):
+def test_where_it_is_usable(monkeypatch, kind, read, head_dim, usable):
     monkeypatch.setattr(e5m7, "is_read_here", lambda: read)
-    assert e5m7.FORMAT.is_usable(SimpleNamespace(kv_channels=head_dim), device) is usable
+    assert e5m7.FORMAT.is_usable(SimpleNamespace(kv_channels=head_dim), Placement(kind)) is usable
 
 
 def test_bytes():

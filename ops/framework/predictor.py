@@ -1,0 +1,65 @@
+"""Paddle Inference: a program loaded on a device, with the switches that it needs there.
+
+3.3.1 reads and runs what 2.6.2 wrote; on programs of its own kind (.json) its enable_memory_optim fails.
+"""
+
+import functools
+
+from ops.framework import import_paddle
+
+
+class Predictor:
+    """A loaded program.
+
+    Attributes: inputs (name -> Paddle's handle), run (launches the program once on what is bound; or on a list of
+    tensors, one for each input).
+    """
+
+    def __init__(self, model, parameters, placement, threads=1, fuse=True, reserve_mib=64, reuse_memory=True):
+        """Load a program, the bytes of one without parameters or the path of a file, with the file `parameters`.
+
+        threads: of the CPU; fuse: let Paddle rewrite the program; reserve_mib: of the GPU's memory, at once;
+        reuse_memory: tensors share memory that are not needed at the same time.
+        """
+        inference = import_paddle().inference
+        if isinstance(model, bytes):
+            config = inference.Config()
+            config.set_model_buffer(model, len(model), b"", 0)
+        else:
+            config = inference.Config(str(model), str(parameters))
+        config.disable_glog_info()
+        config.switch_ir_optim(fuse)
+        if placement.on_gpu:
+            config.enable_use_gpu(reserve_mib, placement.index)
+        else:
+            config.disable_gpu()
+            config.disable_mkldnn()  # oneDNN prepares kernels for every new shape, and each decode step has one
+            config.set_cpu_math_library_num_threads(threads)
+        if reuse_memory:
+            config.enable_memory_optim(True)
+        self._predictor = inference.create_predictor(config)
+        self._bound = {}
+        self.run = self._predictor.run
+
+    @functools.cached_property
+    def inputs(self):
+        return {name: self._predictor.get_input_handle(name) for name in self._predictor.get_input_names()}
+
+    @functools.cached_property
+    def _output(self):
+        (name,) = self._predictor.get_output_names()
+        return self._predictor.get_output_handle(name)
+
+    def bind(self, name, tensor):
+        """Let an input be a tensor's memory, as it is, and keep the tensor, which Paddle does not, until the next."""
+        if self._bound.get(name) is not tensor:
+            self.inputs[name].share_external_data(tensor)
+            self._bound[name] = tensor
+
+    def bound(self, name):
+        """The tensor that an input is."""
+        return self._bound[name]
+
+    def output(self):
+        """The only output of the last run as a numpy array."""
+        return self._output.copy_to_cpu()
