@@ -123,10 +123,10 @@ export QWEN_VL_OPS := $(call absolute,$(OPS_LIBRARY))
 export QWEN_VL_STOCK := $(call absolute,$(STOCK)/packages)
 
 # What the steps are made from
-OPS_SOURCES := ops/paddle ops/kernels $(addprefix ops/,build.py compiler.py target.py toolchain.py)
+OPS_SOURCES := ops/paddle ops/kernels ops/formats $(addprefix ops/,build.py compiler.py target.py toolchain.py)
 STOCK_SOURCES := ops/stock ops/kernels/common/vector.cuh ops/paddle/checks.h \
   $(addprefix ops/,build.py compiler.py target.py toolchain.py)
-SHARED_SOURCES := core/config.py core/files.py export/readers
+SHARED_SOURCES := core/config.py core/files.py export/readers $(wildcard ops/formats/*.py ops/formats/*/__init__.py)
 CONVERT_SOURCES := $(addprefix export/,convert.py checkpoint.py names.py stored.py pdparams_writer.py) $(SHARED_SOURCES)
 EXPORT_SOURCES := $(filter-out export/convert.py export/synthetic.py export/stock.py,$(wildcard export/*.py)) \
   $(SHARED_SOURCES) $(addprefix ops/,weights.py functional.py framework/operators.py framework/programs.py)

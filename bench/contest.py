@@ -37,7 +37,7 @@ class Entry(CaseResult):
     name: str = ""
     worker: Worker | None = None
     versions: dict = field(default_factory=dict)
-    weights: str = ""                              # how the device keeps them, see Arm.load
+    weights: dict = field(default_factory=dict)    # what Arm.load says of them
     work: dict = field(default_factory=dict)       # what differs from the case's in bench.work
     counted: dict = field(default_factory=dict)    # stage -> what it counts
     accuracy: dict | None = None
@@ -131,7 +131,8 @@ class Contest:
         if loaded is None:
             return
         entry.versions = loaded["versions"]
-        entry.weights = loaded.get("weights", load["dtype"])  # an older tree's arm does not say
+        told = ("weights", "weights_bytes", "decode_bytes")  # an older tree's arm does not say all
+        entry.weights = {"weights": load["dtype"], **{name: loaded[name] for name in told if name in loaded}}
         entry.samples["load"] = [loaded["load_ms"]]
         prepared = entry.call("prepare", **prepare)
         if prepared:

@@ -20,13 +20,12 @@ from bench.progress import Progress
 from bench.results import check_writable, store_rows, write_results
 from bench.schema import CASE_STAGES, OPTIONAL, STAGES, Case, Row
 from bench.stopping import Stopping, is_warm
-from bench.work import matrix_shapes, work
+from bench.work import matrix_shapes, weights_bytes, work
 from core.errors import UserError
 from export.checkpoint import open_checkpoint
 from infer.image import load_image
 from infer.prompt import with_image
 from infer.tokenizer import Tokenizer
-from ops.weights import decode_bytes, weights_bytes
 
 VOCABULARY = "qwen.tiktoken"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -325,8 +324,8 @@ def measure_group(contest, session, case, others, judge, memory, config, stoppin
     try:
         session.load_group(contest, case)
         for entry in contest.running:
-            if entry.weights != case.dtype:
-                entry.work = {"weights": entry.weights, "decode_bytes": decode_bytes(config, entry.weights)}
+            if entry.weights["weights"] != case.dtype:
+                entry.work = {name: value for name, value in entry.weights.items() if name != "weights_bytes"}
         if session.options.warmup:
             contest.first_run()
         contest.pass_gate(judge)
@@ -339,7 +338,8 @@ def measure_group(contest, session, case, others, judge, memory, config, stoppin
         for entry in contest.running:
             entry.samples["device_memory"] = [used]
             entry.counted["device_memory"] = f"use of the whole device, by {memory.source}"
-            entry.samples["beyond_weights"] = [used - weights_bytes(config, entry.weights) / 2**20]
+            entry.samples["beyond_weights"] = [
+                used - entry.weights.get("weights_bytes", weights_bytes(config, case.dtype)) / 2**20]
     if case.device == "gpu":
         contest.measure_cold(session.options.cold)
     for other in others:

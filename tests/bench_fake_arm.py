@@ -22,7 +22,7 @@ class FakeArm(Arm):
 
     In half precision its outputs are off by up to `half_error`. `diary` is a file that gets the arm's name for every
     pass it makes. `driver` names a call of FakeDriver that fails; the arm then is on a GPU, as it is with "none".
-    `weights` is how it says that it keeps them.
+    `weights` is what it says of them.
     """
 
     def open(self, source, dtype, device, threads, name="fake", offset=0.0, trouble="", diary="", half_error=1e-3,
@@ -30,7 +30,7 @@ class FakeArm(Arm):
         self.half_error = half_error if dtype != "float32" else 0.0
         self.name, self.offset, self.trouble, self.diary = name, offset, trouble, diary
         self.passes, self.driver = 0, FakeDriver(driver) if driver else None
-        self.weights = weights
+        self.weights = weights or {}
         self._trouble("load")
         os.write(1, b"a library prints to stdout\n")
 

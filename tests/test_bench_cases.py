@@ -148,11 +148,12 @@ def test_device_memory(compete):
 def test_an_arm_with_packed_weights_is_held_to_its_own_bytes(compete, checkpoint):
     used = iter([100.0, 500.0] + [1000.0] * 100_000)
     memory = DeviceMemory(lambda: (next(used), 80_000.0))
-    rows, folder, _ = compete({"a": {"weights": PACKED.name}, EAGER: {}}, memory=memory, sequential=True,
-                              dtype="float16", lengths=[2], case_rounds=1)
     config = ModelConfig.load(checkpoint)
     plain, packed = (decode_bytes(config, kept) for kept in ("float16", PACKED.name))
     assert packed < plain
+    told = {"weights": PACKED.name, "weights_bytes": weights_bytes(config, PACKED.name), "decode_bytes": packed}
+    rows, folder, _ = compete({"a": {"weights": told}, EAGER: {}}, memory=memory, sequential=True, dtype="float16",
+                              lengths=[2], case_rounds=1)
     for arm, expected in (("a", packed), (EAGER, plain)):
         for length in (2, 4):
             assert state(rows, arm, new_tokens=length).provenance["work"]["decode_bytes"] == expected

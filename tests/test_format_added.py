@@ -19,7 +19,7 @@ from ops.formats.base import Packed
 
 
 class Halves(Packed):
-    values, bits, extra, description = "float32", 32, ("low",), "two halves"
+    values, bits, extra, description = "float32", 32, "low", "two halves"
 
     def is_usable(self, config, placement):
         return not placement.on_gpu

@@ -68,7 +68,7 @@ def test_parameters_become_inputs_behind_the_others(exported_tiny):
 class Halves(Packed):
     """float16 weights below 64 as their upper and their lower bytes."""
 
-    name, values, bits, extra, closed = "halves", "float16", 16, ("low",), False
+    name, values, bits, extra, closed = "halves", "float16", 16, "low", False
 
     def pack(self, matrices):
         halves = matrices.view(np.uint8).reshape(*matrices.shape, 2)

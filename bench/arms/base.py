@@ -28,19 +28,20 @@ class Arm(abc.ABC):
     """One way to run the model. `load`, then `prepare`, then any number of `outputs` and `measure`."""
 
     clock = None   # the GPU's, see bench.device_clock; None on a CPU
-    weights = None   # how the device keeps them, where that is not the dtype: ops.weights.PACKED
+    weights = {}   # what is known of them beside their dtype, as `load` returns it
 
     def load(self, source, dtype, device, threads, **options):
         """Load the weights in folder `source`.
 
-        Returns {"load_ms", "weights"}: the time without importing the framework, and how the device keeps them, the
-        dtype or ops.weights.PACKED.
+        Returns {"load_ms", "weights"}: the time without importing the framework, and the format of their matrices on
+        the device (ops.formats); from an engine that says so also "weights_bytes" and "decode_bytes", what all of them
+        have and what a decode step reads.
         """
         self.on_gpu = device == "gpu"
         start = time.perf_counter()
         self.open(source, dtype, device, threads, **options)
         self.synchronize()
-        return {"load_ms": (time.perf_counter() - start) * 1e3, "weights": self.weights or dtype}
+        return {"load_ms": (time.perf_counter() - start) * 1e3, "weights": dtype, **self.weights}
 
     def prepare(self, image, prompts, new_tokens):
         """`image` is a .npy file with the decoded photograph, uint8 [height, width, 3]; every row gets it.

@@ -18,7 +18,8 @@ class PaddleArm(Arm):
         self.engine = Engine(source, placement)  # takes its threads from OMP_NUM_THREADS, which the run sets
         if self.engine.dtype != dtype:
             raise UserError(f"{source} was exported as {self.engine.dtype}: export it with DTYPE={dtype}")
-        self.weights = self.engine.weights
+        self.weights = {"weights": self.engine.weights, "weights_bytes": self.engine.weights_bytes,
+                        "decode_bytes": self.engine.step_bytes}
 
     @property
     def image_size(self):

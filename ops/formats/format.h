@@ -48,7 +48,8 @@ template <class F, class... Before> FormatList<Before..., F> with(FormatList<Bef
 
 #define QWEN_VL_FORMATS decltype(::qwen::formats(::qwen::Place<::qwen::kMostFormats>{}))
 // Puts a format into the list; only headers that registry.h includes say it.
-#define QWEN_VL_FORMAT(F)                              \
-    namespace qwen {                                   \
-    decltype(with<F>(QWEN_VL_FORMATS{})) formats(Place<QWEN_VL_FORMATS::kSize + 1>); \
+#define QWEN_VL_FORMAT(F)                                                                                           \
+    namespace qwen {                                                                                                \
+    static_assert(!F::kOnGpu || F::extra_bytes(F::kRows, F::kColumns) == 0, "no kernel is handed what it adds yet"); \
+    decltype(with<F>(QWEN_VL_FORMATS{})) formats(Place<QWEN_VL_FORMATS::kSize + 1>);                                \
     }

@@ -41,6 +41,6 @@ template <class... F> constexpr bool plain_come_first(FormatList<F...>) {
     int number = 0;
     return ((F::kPlain ? F::kValues == number++ : ++number) && ...);
 }
-static_assert(plain_come_first(Formats{}), "types of values are in the order of their codes, packed formats behind them");
+static_assert(plain_come_first(Formats{}), "values as they are come first, in the order of their codes");
 
 }  // namespace qwen

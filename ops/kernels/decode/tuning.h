@@ -32,7 +32,7 @@ constexpr int kScaleBatch = 2, kAttendedBatch = 4;
 
 // Rows of stages (kStageRows a stage) that may be on their way at a time. More of them keep memory busier, but the queues
 // in front of it slow down every other access, of which a larger batch has more. So there are fewer while blocks exchange
-// results; the ring is deep to bridge these times. Rows of 16 bits are 1.23 times as long as those of 13.
+// results; the ring is deep to bridge these times. Rows of weights in fewer bits are shorter.
 struct InFlight {
   double least_rate;     // of the card, bytes per second
   int least_bits;        // of a weight
