@@ -3,10 +3,12 @@
 #pragma once
 #include "ops/formats/format.h"
 
+// clang-format off: their order is that of the numbers
 #include "ops/formats/float16/format.h"
 #include "ops/formats/bfloat16/format.h"
 #include "ops/formats/float32/format.h"
 #include "ops/formats/e5m7/format.h"
+// clang-format on
 
 namespace qwen {
 
