@@ -72,7 +72,8 @@ class Halves(Packed):
 
     def pack(self, matrices):
         halves = matrices.view(np.uint8).reshape(*matrices.shape, 2)
-        return None if (abs(matrices) >= 64).any() else [np.ascontiguousarray(halves[..., i]).view(np.int32) for i in (1, 0)]
+        packed = [np.ascontiguousarray(halves[..., i]).view(np.int32) for i in (1, 0)]
+        return None if (abs(matrices) >= 64).any() else packed
 
     def unpack(self, kept):
         high, low = (half.view(np.uint8) for half in kept)
