@@ -150,7 +150,7 @@ $(WHEELS): FORCE | $(ENVIRONMENT)
 # --- operators ---
 
 TOOLS := $(addprefix ops/,build.py compiler.py target.py toolchain.py)
-OPS_SOURCES := ops/paddle ops/kernels $(TOOLS)
+OPS_SOURCES := ops/paddle ops/kernels ops/formats $(TOOLS)
 STOCK_SOURCES := ops/stock ops/kernels/common/vector.cuh ops/paddle/checks.h $(TOOLS)
 OPS_TARGET := $(dir $(OPS_LIBRARY))target.json
 STOCK_TARGET := $(STOCK)/target.json
@@ -177,7 +177,7 @@ $(STOCK_TARGET): FORCE | $(WHEELS)
 
 # --- checkpoint ---
 
-SHARED_SOURCES := core/config.py core/files.py export/readers
+SHARED_SOURCES := core/config.py core/files.py export/readers $(wildcard ops/formats/*.py ops/formats/*/__init__.py)
 CONVERT_SOURCES := $(addprefix export/,convert.py checkpoint.py names.py stored.py pdparams_writer.py) $(SHARED_SOURCES)
 
 check: | $(ENVIRONMENT) ## say whether the downloaded checkpoint CKPT is whole, what it needs, what to do next

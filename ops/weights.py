@@ -120,7 +120,7 @@ def parameter_shapes(config, graph, impl="fused"):
 
 def tensor_names(matrix, kept):
     """Names of the tensors of a matrix in a packed format."""
-    return [matrix, *(f"{matrix}.{extra}" for extra in kept.extra)]
+    return [matrix, f"{matrix}.{kept.extra}"] if kept.extra else [matrix]
 
 
 def _bytes(shapes, kept):

@@ -19,14 +19,14 @@ from ops.formats.base import Packed
 
 
 class Halves(Packed):
-    values, bits, extra, description = "float32", 32, ("low",), "two halves"
+    values, bits, extra, description = "float32", 32, "low", "two halves"
 
     def is_usable(self, config, placement):
         return not placement.on_gpu
 
     def pack(self, matrices):
         halves = matrices.view("<u2").reshape(*matrices.shape, 2)
-        return [np.ascontiguousarray(half).view(np.uint8) for half in (halves[..., 1] ^ 0x5A5A, halves[..., 0])]
+        return [np.ascontiguousarray(half).view(np.int32) for half in (halves[..., 1] ^ 0x5A5A, halves[..., 0])]
 
 
 FORMAT = Halves()

@@ -1,13 +1,16 @@
 """Weight formats stay in their folders: where their names may stand, and what each of them keeps."""
 
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from core.config import ModelConfig
 from ops import formats
 from ops.formats.base import Plain
+from ops.weights import MATRICES, parameter_shapes
 
 ROOT = Path(__file__).parents[1]
 REGISTRY = "ops/formats/registry.h"
@@ -35,7 +38,7 @@ def test_a_packed_format_is_named_in_the_registry_alone(kept):
 def test_the_bits_of_a_packed_format_are_counted_in_its_folder(kept):
     bits = formats.get(kept).bits
     counted = rf"\b{bits}\b.{{0,12}}\bbits?\b|\bbits?\b.{{0,12}}\b{bits}\b|\? *{bits} *:"
-    assert standing(counted, [*PROGRAMS, "tests"], kept) == []
+    assert standing(counted, PROGRAMS, kept) == []
 
 
 @pytest.mark.parametrize("kept", formats.plain())
@@ -62,12 +65,19 @@ def test_an_unknown_format_is_no_format():
 
 
 @PACKED
+def test_paddle_can_count_the_words_of_the_published_model(kept):
+    preset = json.loads((ROOT / "export" / "presets" / "7b.json").read_text(encoding="utf-8"))
+    shapes = parameter_shapes(ModelConfig.from_dict(preset, "7b"), "language")
+    assert all(formats.get(kept).bytes(shapes[name]) // 4 < 2**31 for name in MATRICES)
+
+
+@PACKED
 def test_what_is_packed_comes_back(kept):
     kept = formats.get(kept)
     rng = np.random.default_rng(0)
     numbers = (rng.standard_normal((2, 16, 256)).astype(np.float32).view(np.uint32) & 0xFFFF0000).view(np.float32)
     matrices = formats.get(kept.values).pack(numbers)
     packed = kept.pack(matrices)
-    assert len(packed) == 1 + len(kept.extra) and all(part.dtype == np.uint8 for part in packed)
+    assert len(packed) == 1 + bool(kept.extra) and all(part.dtype == np.int32 for part in packed)
     assert sum(part.nbytes for part in packed) == kept.bytes(matrices.shape)
     np.testing.assert_array_equal(kept.unpack(packed), matrices)

@@ -110,7 +110,7 @@ def tree(tmp_path_factory):
 
 @pytest.mark.parametrize("changed, again", [
     ("export/presets/tiny.json", ["export.synthetic", *CHAIN]), ("export/readers/safetensors.py", CHAIN),
-    ("ops/native.py", CHAIN[1:]), ("ops/weights.py", CHAIN[1:]),
+    ("ops/formats/base.py", CHAIN), ("ops/native.py", CHAIN[1:]), ("ops/weights.py", CHAIN[1:]),
     ("ops/framework/programs.py", CHAIN[1:]), ("ops/paddle/decoder.cc", []), ("export/stock.py", []),
 ])
 def test_content_of_a_source(tree, tmp_path, changed, again):

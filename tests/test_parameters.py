@@ -68,14 +68,16 @@ def test_parameters_become_inputs_behind_the_others(exported_tiny):
 class Halves(Packed):
     """float16 weights below 64 as their upper and their lower bytes."""
 
-    name, values, bits, extra, closed = "halves", "float16", 16, ("low",), False
+    name, values, bits, extra, closed = "halves", "float16", 16, "low", False
 
     def pack(self, matrices):
         halves = matrices.view(np.uint8).reshape(*matrices.shape, 2)
-        return None if (abs(matrices) >= 64).any() else [np.ascontiguousarray(halves[..., i]) for i in (1, 0)]
+        packed = [np.ascontiguousarray(halves[..., i]).view(np.int32) for i in (1, 0)]
+        return None if (abs(matrices) >= 64).any() else packed
 
     def unpack(self, kept):
-        return np.stack(kept[::-1], -1).view(np.float16).squeeze(-1)
+        high, low = (half.view(np.uint8) for half in kept)
+        return np.stack([low, high], -1).view(np.float16).squeeze(-1)
 
     def packer(self, placement):
         packer = Packer(self, placement)

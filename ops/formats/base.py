@@ -10,10 +10,10 @@ import numpy as np
 
 class Format:
     """Attributes: name (str), values (str: the type of an unpacked weight, in which products are done), bits (of a
-    weight), description (as tables say it), extra (names of the tensors that it adds to each matrix, in the operators'
-    order)."""
+    weight, all counted), description (as tables say it), extra (name of the tensor that it adds to each matrix, or "").
+    """
 
-    extra = ()
+    extra = ""
 
     def bytes(self, shape):
         """Of a tensor of weights [.., columns] and of what the format adds to it."""
@@ -21,14 +21,19 @@ class Format:
 
 
 class Packed(Format):
-    """Another way to keep matrices: each is a tensor of bytes u8 [.., rows, bytes of a row] and `extra` ones."""
+    """Another way to keep matrices: each is a tensor of words i32 [.., rows, words of a row], and `extra` another.
+
+    Words are of 32 bits, whatever they hold: Paddle 2.6.2 counts the values of an input that is bound in an int, which
+    the bytes of the published model's largest tensor overflow ("Tensor's dimension is out of bound").
+    """
 
     def is_usable(self, config, placement):
         """Whether the operators read it on a device, for a model of this ModelConfig's sizes."""
         raise NotImplementedError
 
     def pack(self, matrices):
-        """numpy [.., rows, columns] of `values`' type -> [bytes, *extra], the reference; None if it would lose any."""
+        """numpy [.., rows, columns] of `values`' type -> [words] or [words, extra], the reference; None if it would
+        lose any."""
         raise NotImplementedError
 
     def unpack(self, kept):

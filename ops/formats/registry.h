@@ -3,10 +3,12 @@
 #pragma once
 #include "ops/formats/format.h"
 
+// clang-format off: their order is that of the numbers
 #include "ops/formats/float16/format.h"
 #include "ops/formats/bfloat16/format.h"
 #include "ops/formats/float32/format.h"
 #include "ops/formats/e5m7/format.h"
+// clang-format on
 
 namespace qwen {
 
@@ -41,6 +43,6 @@ template <class... F> constexpr bool plain_come_first(FormatList<F...>) {
     int number = 0;
     return ((F::kPlain ? F::kValues == number++ : ++number) && ...);
 }
-static_assert(plain_come_first(Formats{}), "types of values are in the order of their codes, packed formats behind them");
+static_assert(plain_come_first(Formats{}), "values as they are come first, in the order of their codes");
 
 }  // namespace qwen

@@ -1,10 +1,10 @@
 // Binding of the decoder stack: checks and dispatch. The KV caches are updated in place.
 #include <tuple>
 
-#include "ops/paddle/checks.h"
 #include "ops/paddle/cpu/operators.h"
 #include "ops/paddle/decode.h"
 #include "ops/paddle/launch.h"
+#include "ops/paddle/matrices.h"
 
 namespace {
 

@@ -3,10 +3,10 @@
 #include <tuple>
 
 #include "ops/kernels/sampling/arithmetic.h"
-#include "ops/paddle/checks.h"
 #include "ops/paddle/cpu/operators.h"
 #include "ops/paddle/decode.h"
 #include "ops/paddle/launch.h"
+#include "ops/paddle/matrices.h"
 
 namespace {
 

@@ -77,7 +77,7 @@ class DevicePacker(Packer):
         if not _is_packable(matrices):
             return None
         flat, row_bytes = matrices.reshape(-1, matrices.shape[-1]), FORMAT.bytes(matrices.shape[-1:])
-        packed = self._empty([*matrices.shape[:-1], row_bytes], "uint8")
+        packed = self._empty([*matrices.shape[:-1], row_bytes // 4], "int32")
         for first, end in slices(*flat.shape):
             if not self._pack_slice(flat[first:end], packed.data_ptr() + first * row_bytes):
                 return None

@@ -29,7 +29,7 @@ def _places(rows):
 
 
 def pack(matrices):
-    """float16 [.., rows, columns] without failures -> [u8 [.., rows, columns / 8 * 13]], in the order of memory."""
+    """float16 [.., rows, columns] without failures -> [i32 [.., rows, columns / 128 * 52]], in the order of memory."""
     matrix = matrices.reshape(-1, matrices.shape[-1])
     rows, columns = matrix.shape
     halves = stored(matrix).astype(np.uint32).reshape(rows, -1, PAIRS, QUADS, 2)
@@ -44,11 +44,11 @@ def pack(matrices):
     places = np.broadcast_to(_places(rows)[:, None], words.shape)
     np.put_along_axis(packed, places.reshape(*packed.shape), words.reshape(*packed.shape), -1)
     packed = packed.reshape(rows // ROWS, ROWS, -1, WORDS).swapaxes(1, 2)
-    return [np.ascontiguousarray(packed).view(np.uint8).reshape(*matrices.shape[:-1], -1)]
+    return [np.ascontiguousarray(packed).view(np.int32).reshape(*matrices.shape[:-1], -1)]
 
 
 def unpack(packed):
-    """The inverse: u8 [.., rows, columns / 8 * 13] -> float16 [.., rows, columns]."""
+    """The inverse: i32 [.., rows, columns / 128 * 52] -> float16 [.., rows, columns]."""
     words = np.ascontiguousarray(packed).view(np.uint32)
     rows = words.size // words.shape[-1]
     granules = words.reshape(rows // ROWS, -1, ROWS, WORDS).swapaxes(1, 2).reshape(rows, -1, WORDS)

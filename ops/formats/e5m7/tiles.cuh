@@ -13,7 +13,7 @@ struct E5m7Tiles {
     using Prompt = GemmShape<3, 144, 6, 144, Common::kWeights, false, E5m7Share, 3>;
     using Half = GemmShape<2, 144, 7, 72, Common::kDepth, true, E5m7Share, 3>;
     using Few = GemmShape<3, 64, 5, 64, Common::kTokens, true, E5m7Share, 4>;       // 192 x 64
-    using FewHalf = GemmShape<1, 64, 8, 32, Common::kDepth, true, E5m7Share, 10>;   // 64 x 64, half of the depth a block
+    using FewHalf = GemmShape<1, 64, 8, 32, Common::kDepth, true, E5m7Share, 10>;   // 64 x 64, half of the depth each
     using Wide = GemmShape<2, 256, 4, 64, Common::kTokens, true, E5m7Share, 3>;     // 128 x 256
 
     template <class Launch> static bool choose(const QwenVlGemm& g, int shape, Launch launch) {

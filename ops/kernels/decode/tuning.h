@@ -43,17 +43,20 @@ struct InFlight {
 // faster with more rows than an H100 (3.4 TB/s) has use for, the more the faster its memory; with more than 40 rows of
 // 16 bits for 5 to 8 batch rows it is 1 to 8 % slower.
 constexpr double kFast = 4e12;
+// clang-format off
 constexpr InFlight kInFlight[] = {
     {kFast, 16, 2, 80, 20}, {kFast, 16, 4, 72, 20}, {kFast, 16, 8, 40, 20},
     {kFast, 0, 4, 96, 20},  {kFast, 0, 8, 64, 20},
     {0, 0, 4, 52, 26},      {0, 0, 8, 40, 20},
 };
+// clang-format on
 
 struct Tuning {
   int stages;         // of the ring: as many as shared memory holds, so that it bridges as long a wait as it can
   int in_flight;      // rows of stages that may be on their way while a block multiplies
   int in_exchange;    // and while blocks exchange results
-  int ahead_columns;  // of waiting rows, brought into L2: three chunks, one more or less costs 0.1 to 0.5 % (H100, H200)
+  // Of waiting rows, brought into L2: three chunks, one more or less costs 0.1 to 0.5 % (H100, H200).
+  int ahead_columns;
 };
 
 // For one launch; `bits` of a weight, `stages`: as many as shared memory holds.

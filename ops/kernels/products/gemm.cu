@@ -1,12 +1,7 @@
 #include "ops/kernels/products/gemm.h"
 
-#include <cublasLt.h>
-#include <dlfcn.h>
-
 #include <algorithm>
 #include <array>
-#include <cstdint>
-#include <initializer_list>
 #include <map>
 #include <mutex>
 #include <utility>
@@ -17,76 +12,14 @@
 #include "ops/kernels/common/per_device.h"
 #include "ops/kernels/common/status.h"
 #include "ops/kernels/products/activation.h"
+#include "ops/kernels/products/cublaslt.h"
 #include "ops/kernels/products/hopper.h"
 #include "ops/kernels/products/tuning.h"
 
+namespace qwen {
 namespace {
 
-using qwen::kCandidates, qwen::kFinalists, qwen::kFinalRounds, qwen::kTimedRuns;
-
 constexpr float kNever = 1e30f;  // the time of what does not run
-
-// The cuBLASLt that the process has loaded already, never one that the loader would find: with Paddle it is the one that
-// ops/cuda_libraries.py chose and gave the bare name, with torch the one that torch brings.
-struct Library {
-    decltype(&cublasLtCreate) create;
-    decltype(&cublasLtDestroy) destroy;
-    decltype(&cublasLtMatmul) matmul;
-    decltype(&cublasLtMatmulDescCreate) desc_create;
-    decltype(&cublasLtMatmulDescDestroy) desc_destroy;
-    decltype(&cublasLtMatmulDescSetAttribute) desc_set;
-    decltype(&cublasLtMatrixLayoutCreate) layout_create;
-    decltype(&cublasLtMatrixLayoutDestroy) layout_destroy;
-    decltype(&cublasLtMatrixLayoutSetAttribute) layout_set;
-    decltype(&cublasLtMatmulPreferenceCreate) preference_create;
-    decltype(&cublasLtMatmulPreferenceDestroy) preference_destroy;
-    decltype(&cublasLtMatmulPreferenceSetAttribute) preference_set;
-    decltype(&cublasLtMatmulAlgoGetHeuristic) heuristic;
-    decltype(&cublasLtMatmulAlgoCheck) check;
-
-    bool load() {
-        void* so = nullptr;
-        for (const char* name : {"libcublasLt.so", "libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so.11"})
-            if (!so) so = dlopen(name, RTLD_NOW | RTLD_NOLOAD);
-        if (!so) return false;
-        bool found = true;
-        auto bind = [&](auto& pointer, const char* name) {
-            pointer = reinterpret_cast<std::decay_t<decltype(pointer)>>(dlsym(so, name));
-            found = found && pointer;
-        };
-        bind(create, "cublasLtCreate");
-        bind(destroy, "cublasLtDestroy");
-        bind(matmul, "cublasLtMatmul");
-        bind(desc_create, "cublasLtMatmulDescCreate");
-        bind(desc_destroy, "cublasLtMatmulDescDestroy");
-        bind(desc_set, "cublasLtMatmulDescSetAttribute");
-        bind(layout_create, "cublasLtMatrixLayoutCreate");
-        bind(layout_destroy, "cublasLtMatrixLayoutDestroy");
-        bind(layout_set, "cublasLtMatrixLayoutSetAttribute");
-        bind(preference_create, "cublasLtMatmulPreferenceCreate");
-        bind(preference_destroy, "cublasLtMatmulPreferenceDestroy");
-        bind(preference_set, "cublasLtMatmulPreferenceSetAttribute");
-        bind(heuristic, "cublasLtMatmulAlgoGetHeuristic");
-        bind(check, "cublasLtMatmulAlgoCheck");
-        return found;
-    }
-};
-
-// The largest power of two up to 256 that divides all of the addresses.
-uint32_t alignment(std::initializer_list<const void*> addresses, long long stride_bytes = 0) {
-    uintptr_t bits = 256 | static_cast<uintptr_t>(stride_bytes);
-    for (const void* address : addresses) bits |= reinterpret_cast<uintptr_t>(address);
-    return static_cast<uint32_t>(bits & (~bits + 1));
-}
-long long weight_bytes(const QwenVlGemm& g, long long values) {
-    return qwen::format_bytes(g.format, values);
-}
-bool is_packed(const QwenVlGemm& g) { return g.format != g.dtype; }
-uint32_t weight_alignment(const QwenVlGemm& g) { return alignment({g.weight}, weight_bytes(g, g.layer_stride)); }
-uint32_t x_alignment(const QwenVlGemm& g) { return alignment({g.x}); }
-uint32_t y_alignment(const QwenVlGemm& g) { return alignment({g.y, g.addend}); }
-
-long long y_stride(const QwenVlGemm& g) { return g.y_stride ? g.y_stride : g.out; }
 
 // What products have in common that differ by their rows alone, or by how many groups of rows share an addend.
 using Key = std::array<long long, 16>;
@@ -96,51 +29,6 @@ Key key_of(const QwenVlGemm& g) {
             g.activation, g.bias != nullptr, g.addend != nullptr, g.addend == g.y, weight_alignment(g), x_alignment(g),
             y_alignment(g), y_stride(g), g.format};
 }
-
-// The descriptors of one product; freed with it.
-struct Plan {
-    const Library& lt;
-    cublasLtMatmulDesc_t desc = nullptr;
-    cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr, d = nullptr;
-    bool ok = true;
-
-    Plan(const Library& library, const QwenVlGemm& g) : lt(library) {
-        const cudaDataType_t half = g.dtype == qwen::kFloat16 ? CUDA_R_16F : CUDA_R_16BF;
-        const cudaDataType_t output = g.float_output ? CUDA_R_32F : half;
-        const cublasOperation_t transposed = CUBLAS_OP_T;
-        must(lt.desc_create(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-        must(lt.desc_set(desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed));
-        if (g.bias) {
-            const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-            must(lt.desc_set(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
-            must(lt.desc_set(desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g.bias, sizeof g.bias));
-            must(lt.desc_set(desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &half, sizeof half));
-        }
-        // Row-major matrices are column-major transposes: y^T [out, tokens] = weight [out, in] x^T [in, tokens].
-        must(layout(a, half, g.in, g.out, g.in, g.batch, 0));
-        must(layout(b, half, g.in, g.tokens, g.x_stride, g.batch, g.x_batch));
-        must(layout(c, output, g.out, g.tokens, y_stride(g), g.batch, g.addend == g.y ? g.y_batch : g.addend_batch));
-        must(layout(d, output, g.out, g.tokens, y_stride(g), g.batch, g.y_batch));
-    }
-    ~Plan() {
-        for (auto* layout : {a, b, c, d})
-            if (layout) lt.layout_destroy(layout);
-        if (desc) lt.desc_destroy(desc);
-    }
-    Plan(const Plan&) = delete;
-
-    void must(cublasStatus_t status) { ok = ok && status == CUBLAS_STATUS_SUCCESS; }
-
-    cublasStatus_t layout(cublasLtMatrixLayout_t& out, cudaDataType_t type, long long rows, long long columns,
-                          long long stride, long long batch, long long batch_stride) {
-        const cublasStatus_t status = lt.layout_create(&out, type, rows, columns, stride);
-        if (status != CUBLAS_STATUS_SUCCESS || batch == 1) return status;
-        const int32_t count = static_cast<int32_t>(batch);
-        const int64_t values = batch_stride;
-        must(lt.layout_set(out, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count));
-        return lt.layout_set(out, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &values, sizeof values);
-    }
-};
 
 // One way to do a product: a tile shape of hopper.h, or else an algorithm of cuBLASLt.
 struct Choice {
@@ -159,7 +47,7 @@ struct Choices {
 
 // Of the current device, kept until the process ends.
 Choices& choices() {
-    return *qwen::once_per_device(nullptr, [] { return new Choices; });
+    return *once_per_device(nullptr, [] { return new Choices; });
 }
 
 thread_local int tuning = 0;
@@ -167,21 +55,21 @@ thread_local int tuning = 0;
 // The tile shapes that can do a product.
 std::vector<Choice> tile_shapes(const QwenVlGemm& g) {
     std::vector<Choice> found;
-    for (int shape = 0; shape < qwen::kHopperGemms; ++shape)
-        if (qwen::hopper_gemm(g, shape, nullptr, nullptr)) found.push_back({shape, {}});
+    for (int shape = 0; shape < kHopperGemms; ++shape)
+        if (hopper_gemm(g, shape, nullptr, nullptr)) found.push_back({shape, {}});
     return found;
 }
 
 // Rows of weights to unpack at once where no tile shape takes them as they are.
 long long unpacked_rows(const QwenVlGemm& g) {
-    const long long rows = qwen::kUnpackedBytes / (g.in * 2) / qwen::kUnpackedRows * qwen::kUnpackedRows;
-    return std::min(g.out, std::max(rows, qwen::kUnpackedRows));
+    const long long rows = kUnpackedBytes / (g.in * 2) / kUnpackedRows * kUnpackedRows;
+    return std::min(g.out, std::max(rows, kUnpackedRows));
 }
 
 // What an activation that is a pass of its own makes of the product.
 int activate(const QwenVlGemm& g, void* product, cudaStream_t stream) {
-    if (g.activation == qwen::kGelu) return qwen_vl_gelu(product, g.tokens * g.out, g.dtype, stream);
-    if (g.activation == qwen::kSiluMul)
+    if (g.activation == kGelu) return qwen_vl_gelu(product, g.tokens * g.out, g.dtype, stream);
+    if (g.activation == kSiluMul)
         return qwen_vl_silu_mul(product, g.y, g.tokens, static_cast<int>(g.out / 2), g.dtype, stream);
     return QWEN_VL_OK;
 }
@@ -189,7 +77,7 @@ int activate(const QwenVlGemm& g, void* product, cudaStream_t stream) {
 // Some of the weight's rows, to g.unpacked.
 int unpack(const QwenVlGemm& g, long long first, long long rows, cudaStream_t stream) {
     const void* from = static_cast<const char*>(g.weight) + weight_bytes(g, first * g.in);
-    return qwen::with_format(g.format, [&](auto format) -> int {
+    return with_format(g.format, [&](auto format) -> int {
         using F = decltype(format);
         if constexpr (F::kOnGpu && !F::kPlain) {
             if (g.dtype == F::kValues && rows % F::kRows == 0) return F::unpack(from, g.unpacked, rows, g.in, stream);
@@ -201,12 +89,12 @@ int unpack(const QwenVlGemm& g, long long first, long long rows, cudaStream_t st
 // Unpacks slices of the weight's rows; the product of each is columns of the whole one.
 int gemm_unpacked(QwenVlContext* context, const QwenVlGemm& g, cudaStream_t stream) {
     if (g.batch != 1 || !g.unpacked) return QWEN_VL_UNSUPPORTED;
-    void* product = g.activation == qwen::kSiluMul ? g.wide : g.y;
+    void* product = g.activation == kSiluMul ? g.wide : g.y;
     const int value_bytes = g.float_output ? 4 : 2;
     QwenVlGemm slice = g;
     slice.weight = g.unpacked;
     slice.y_stride = y_stride(g);
-    slice.activation = qwen::kNoActivation;
+    slice.activation = kNoActivation;
     slice.format = g.dtype;
     slice.layers = 0;
     slice.layer_stride = 0;
@@ -222,53 +110,33 @@ int gemm_unpacked(QwenVlContext* context, const QwenVlGemm& g, cudaStream_t stre
 }
 
 }  // namespace
+}  // namespace qwen
+
+using namespace qwen;
 
 struct QwenVlContext {
-    Library lt;
+    CublasLt lt;
     cublasLtHandle_t handle = nullptr;
     void* workspace = nullptr;
 
-    int run(const Plan& plan, const QwenVlGemm& g, const Choice& choice, cudaStream_t stream) const {
+    int run(const CublasLtPlan& plan, const QwenVlGemm& g, const Choice& choice, cudaStream_t stream) const {
         int status = QWEN_VL_UNSUPPORTED;
         if (choice.shape >= 0) {
-            qwen::hopper_gemm(g, choice.shape, stream, &status);
+            hopper_gemm(g, choice.shape, stream, &status);
             return status;
         }
         const float one = 1.f, beta = g.addend ? 1.f : 0.f;
-        void* d = g.activation == qwen::kSiluMul ? g.wide : g.y;
+        void* d = g.activation == kSiluMul ? g.wide : g.y;
         if (lt.matmul(handle, plan.desc, &one, g.weight, plan.a, g.x, plan.b, &beta, g.addend ? g.addend : d, plan.c, d,
                       plan.d, &choice.algorithm, workspace, QWEN_VL_GEMM_WORKSPACE, stream) != CUBLAS_STATUS_SUCCESS)
             return QWEN_VL_BLAS_REFUSED;
         return activate(g, d, stream);
     }
 
-    std::vector<Choice> candidates(const Plan& plan, const QwenVlGemm& g, int wanted) const {
-        std::vector<cublasLtMatmulHeuristicResult_t> results(wanted);
-        std::vector<Choice> found;
-        cublasLtMatmulPreference_t preference = nullptr;
-        int count = 0;
-        if (lt.preference_create(&preference) == CUBLAS_STATUS_SUCCESS) {
-            const uint64_t bytes = QWEN_VL_GEMM_WORKSPACE;
-            lt.preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes);
-            const std::pair<cublasLtMatmulPreferenceAttributes_t, uint32_t> alignments[] = {
-                {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, weight_alignment(g)},
-                {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, x_alignment(g)},
-                {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, y_alignment(g)},
-                {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, y_alignment(g)}};
-            for (const auto& [attribute, value] : alignments)
-                lt.preference_set(preference, attribute, &value, sizeof value);
-            lt.heuristic(handle, plan.desc, plan.a, plan.b, plan.c, plan.d, preference, wanted, results.data(), &count);
-            lt.preference_destroy(preference);
-        }
-        for (int i = 0; i < count; ++i)
-            if (results[i].state == CUBLAS_STATUS_SUCCESS) found.push_back({-1, results[i].algo});
-        return found;
-    }
-
     // The fastest candidate. Each is timed once, where there are many; then the kFinalists fastest in turns, by their
     // medians over kTimedRuns, since the clock moves and the luckiest of many is not the fastest. Results go to a
     // scratch buffer, so that y stays as it is.
-    int fastest(const Plan& plan, const QwenVlGemm& g, const std::vector<Choice>& found, cudaStream_t stream,
+    int fastest(const CublasLtPlan& plan, const QwenVlGemm& g, const std::vector<Choice>& found, cudaStream_t stream,
                 Choice* best) const {
         const long long last = g.tokens * y_stride(g);
         const long long bytes = (g.batch == 1 ? last : (g.batch - 1) * g.y_batch + last) * (g.float_output ? 4 : 2);
@@ -315,26 +183,25 @@ struct QwenVlContext {
     }
 
     // Whether a way that was chosen with other rows can do this product.
-    bool can(const Plan& plan, const QwenVlGemm& g, const Choice& choice) const {
-        if (choice.shape >= 0) return qwen::hopper_gemm(g, choice.shape, nullptr, nullptr);
-        cublasLtMatmulHeuristicResult_t checked;
-        return lt.check(handle, plan.desc, plan.a, plan.b, plan.c, plan.d, &choice.algorithm, &checked) ==
-                   CUBLAS_STATUS_SUCCESS && checked.workspaceSize <= QWEN_VL_GEMM_WORKSPACE;
+    bool can(const CublasLtPlan& plan, const QwenVlGemm& g, const Choice& choice) const {
+        if (choice.shape >= 0) return hopper_gemm(g, choice.shape, nullptr, nullptr);
+        return plan.can(handle, choice.algorithm);
     }
 
     // At most `suggested` algorithms of cuBLASLt and every tile shape; for packed weights tile shapes alone.
-    std::vector<Choice> ways(const Plan& plan, const QwenVlGemm& g, int suggested) const {
+    std::vector<Choice> ways(const CublasLtPlan& plan, const QwenVlGemm& g, int suggested) const {
         std::vector<Choice> found;
-        if (!is_packed(g)) found = candidates(plan, g, suggested);
+        if (!is_packed(g))
+            for (const auto& algorithm : plan.suggestions(handle, g, suggested)) found.push_back({-1, algorithm});
         for (const Choice& shape : tile_shapes(g)) found.push_back(shape);
         return found;
     }
 
     // How to do a product; see qwen_vl_gemm.
-    int choose(const Plan& plan, const QwenVlGemm& g, cudaStream_t stream, Choice* choice) const {
+    int choose(const CublasLtPlan& plan, const QwenVlGemm& g, cudaStream_t stream, Choice* choice) const {
         cudaStreamCaptureStatus capture;
         QWEN_VL_TRY(cudaStreamIsCapturing(stream, &capture));
-        const long long rung = qwen::gemm_rung(g.tokens);
+        const long long rung = gemm_rung(g.tokens);
         Choices& all = choices();
         const std::lock_guard<std::mutex> lock(all.mutex);
         auto& [timed, suggested] = all.known[key_of(g)];
@@ -361,7 +228,7 @@ struct QwenVlContext {
 
 extern "C" int qwen_vl_gemm_tuning(int on) { return std::exchange(tuning, on); }
 
-extern "C" long long qwen_vl_gemm_rung(long long rows) { return qwen::gemm_rung(rows); }
+extern "C" long long qwen_vl_gemm_rung(long long rows) { return gemm_rung(rows); }
 
 extern "C" int qwen_vl_context_create(QwenVlContext** context, void* workspace) {
     auto* made = new QwenVlContext;
@@ -388,7 +255,7 @@ extern "C" int qwen_vl_gemm(QwenVlContext* context, const QwenVlGemm* gemm, cuda
     const QwenVlGemm& g = *gemm;
     if (g.tokens == 0) return QWEN_VL_OK;
     if (is_packed(g) && tile_shapes(g).empty()) return gemm_unpacked(context, g, stream);
-    const Plan plan(context->lt, g);
+    const CublasLtPlan plan(context->lt, g);
     if (!plan.ok) return QWEN_VL_BLAS_REFUSED;
     Choice choice;
     QWEN_VL_TRY(context->choose(plan, g, stream, &choice));
