@@ -39,7 +39,8 @@ class Turn {
   std::unique_lock<std::mutex> lock_;
 };
 
-// Turn::private_workspace for a call that is one launch, or several of which each leaves the memory ready for any other.
+// Turn::private_workspace for a call that is one launch, or several of which each leaves the memory ready for any
+// other.
 void* private_workspace(const paddle::Tensor& on, size_t bytes, const std::string& op);
 
 // Throws unless `status` is success.

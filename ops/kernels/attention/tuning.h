@@ -13,8 +13,8 @@ struct CausalTile {
     static constexpr int kQueries = 64, kKeys = 64, kThreads = 128;
 };
 
-// The encoder's, sm_90a: two warpgroups of 64 queries and one that fetches, keys and values in three stages. Tiles of 64
-// keys and two stages are slower.
+// The encoder's, sm_90a: two warpgroups of 64 queries and one that fetches, keys and values in three stages. Tiles of
+// 64 keys and two stages are slower.
 struct FullTile {
     static constexpr int kQueries = 128, kKeys = 128, kStages = 3, kThreads = 3 * 128;
     static constexpr int kFetchRegisters = 24, kComputeRegisters = 240;  // of a thread

@@ -1,4 +1,5 @@
-// Asynchronous copies from device to shared memory: 16 bytes a thread (sm_80), or any length by the copy engine (sm_90).
+// Asynchronous copies from device to shared memory: 16 bytes a thread (sm_80), or any length by the copy engine
+// (sm_90).
 #pragma once
 
 #include "ops/kernels/common/barriers.cuh"

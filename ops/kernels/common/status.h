@@ -1,5 +1,5 @@
-// Status codes of every launcher: 0 is success, a positive code below 10000 is a cudaError_t. And waits that were given up,
-// which show when the kernel has ended.
+// Status codes of every launcher: 0 is success, a positive code below 10000 is a cudaError_t. And waits that were given
+// up, which show when the kernel has ended.
 #pragma once
 
 #include <stdint.h>
@@ -34,8 +34,8 @@ extern "C" {
 // Of QWEN_VL_GAVE_UP: the wait that qwen_vl_gave_up found last in this thread.
 const char* qwen_vl_status_text(int status);
 
-// Where kernels report waits that they gave up, a word for each kind, for host and devices alike; null without a device.
-// The first call allocates and must not be within a capture.
+// Where kernels report waits that they gave up, a word for each kind, for host and devices alike; null without a
+// device. The first call allocates and must not be within a capture.
 volatile uint64_t* qwen_vl_wait_words();
 
 // QWEN_VL_GAVE_UP if a kernel has reported since the last call, else QWEN_VL_OK. Costs no more than a look at memory;

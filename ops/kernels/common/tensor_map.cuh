@@ -1,4 +1,5 @@
-// Boxes of matrices fetched and stored by the tensor memory accelerator of sm_90: the map, made on the host, and copies.
+// Boxes of matrices fetched and stored by the tensor memory accelerator of sm_90: the map, made on the host, and
+// copies.
 #pragma once
 
 #include <cuda_runtime_api.h>

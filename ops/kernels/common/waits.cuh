@@ -18,8 +18,9 @@ enum class Wait {
 };
 
 // No wait of a correct kernel comes near the first; a kernel takes milliseconds. Counted is time in which the waiting
-// thread ran: it looks at the clock after kTriesToLook failed tries, and what passed between two looks counts for no more
-// than the second, so that a pause of the whole grid (debugger, time slices, a virtual machine at rest) is no wait.
+// thread ran: it looks at the clock after kTriesToLook failed tries, and what passed between two looks counts for no
+// more than the second, so that a pause of the whole grid (debugger, time slices, a virtual machine at rest) is no
+// wait.
 constexpr unsigned kPatienceNanoseconds = 2000000000u, kMostBetweenLooks = 50000000u, kTriesToLook = 64;
 
 #ifdef __CUDACC__
@@ -63,8 +64,8 @@ __device__ __noinline__ inline unsigned long long look(unsigned long long state,
     return static_cast<unsigned long long>(waited) << 32 | now;
 }
 
-// Until copies that this block has asked for have landed for certain: its shared memory must not go before. Only after a
-// wait was given up, when nobody counts them.
+// Until copies that this block has asked for have landed for certain: its shared memory must not go before. Only after
+// a wait was given up, when nobody counts them.
 __device__ __noinline__ inline void outlast_copies() {
 #pragma unroll 1
     for (int i = 0; i < 1000; ++i) __nanosleep(1000);

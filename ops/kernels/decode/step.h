@@ -60,8 +60,8 @@ struct QwenVlDecodeArgs {
   // chooses the tokens moves `positions`, `next_tokens`, `generated`, `counts` and `finished` on.
   int32_t leave_choice;
 
-  // Of the matrices (qkv, out, gate_up, down, lm_head), ops/formats/registry.h: `dtype`, or a packed one of it, of whose
-  // kColumns `hidden` and `mlp_width` are multiples.
+  // Of the matrices (qkv, out, gate_up, down, lm_head), ops/formats/registry.h: `dtype`, or a packed one of it, of
+  // whose kColumns `hidden` and `mlp_width` are multiples.
   int32_t format;
 
   // For tests and measurements; 0: the library's choice (tuning.h). Stages of the ring in shared memory, 3 or more

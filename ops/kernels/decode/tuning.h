@@ -1,5 +1,5 @@
-// What the decode kernel is tuned by. Everything that was found by measuring stands here, with what it was found on; the
-// figures are in docs/performance_decode.md. No CUDA header.
+// What the decode kernel is tuned by. Everything that was found by measuring stands here, with what it was found on;
+// the figures are in docs/performance_decode.md. No CUDA header.
 #pragma once
 
 #include <algorithm>
@@ -18,7 +18,7 @@ constexpr int kWarps = 8;                  // warps that compute
 constexpr int kStreamWarps = 4;            // warps that fill the ring; issuing copies is too slow for one
 // Registers of a thread: the streaming warps need few, the computing ones hold weights.
 constexpr int kStreamRegisters = 56, kComputeRegisters = 224;
-constexpr int kGroupTiles = 2;             // tiles that share one read of the activations; their weights wait in registers
+constexpr int kGroupTiles = 2;             // tiles that share one read of the activations, and wait in registers
 // Heads up to which weights leave the ring before they are needed. Wider ones leave no room for its code in the
 // instruction caches.
 constexpr int kTakeAheadHeadDim = 128;
@@ -30,18 +30,18 @@ constexpr int kMaxSplits = 4;              // parts of one row's context that di
 // 8-value pieces that a thread has in flight: norms' weights (twice as many are spilled), attended values.
 constexpr int kScaleBatch = 2, kAttendedBatch = 4;
 
-// Rows of stages (kStageRows a stage) that may be on their way at a time. More of them keep memory busier, but the queues
-// in front of it slow down every other access, of which a larger batch has more. So there are fewer while blocks exchange
-// results; the ring is deep to bridge these times. Rows of weights in fewer bits are shorter.
+// Rows of stages (kStageRows a stage) that may be on their way at a time. More of them keep memory busier, but the
+// queues in front of it slow down every other access, of which a larger batch has more. So there are fewer while blocks
+// exchange results; the ring is deep to bridge these times. Rows of weights in fewer bits are shorter.
 struct InFlight {
   double least_rate;     // of the card, bytes per second
   int least_bits;        // of a weight
   int most_batch;
   int rows, in_exchange;
 };
-// The first that fits. Measured with tests/gpu/tune_decode.py at the 7B geometry: an H200 (4.9 TB/s nominal) is up to 2 %
-// faster with more rows than an H100 (3.4 TB/s) has use for, the more the faster its memory; with more than 40 rows of
-// 16 bits for 5 to 8 batch rows it is 1 to 8 % slower.
+// The first that fits. Measured with tests/gpu/tune_decode.py at the 7B geometry: an H200 (4.9 TB/s nominal) is up to
+// 2 % faster with more rows than an H100 (3.4 TB/s) has use for, the more the faster its memory; with more than 40 rows
+// of 16 bits for 5 to 8 batch rows it is 1 to 8 % slower.
 constexpr double kFast = 4e12;
 // clang-format off
 constexpr InFlight kInFlight[] = {

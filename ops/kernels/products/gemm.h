@@ -22,7 +22,7 @@ struct QwenVlGemm {
     void* wide;                      // kSiluMul: [tokens, out] of scratch memory
     long long layer_stride;          // values from this weight to the next layer's: timing then reads
     int layer, layers;               // other layers' weights too, so that they come from memory, not from L2
-    int format;                      // of the weight (ops/formats/registry.h): dtype, or a packed one of it, batch 1 then
+    int format;                      // of the weight (ops/formats/registry.h): dtype, or packed, with batch 1 then
     void* unpacked;                  // qwen_vl_gemm_unpacked_bytes of scratch memory, 256-byte aligned
 };
 

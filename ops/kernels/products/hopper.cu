@@ -63,8 +63,8 @@ bool launch(Tile<T, S, ACTIVATION, Y>, const QwenVlGemm& g, cudaStream_t stream,
                  : S::kCommon == Common::kTokens ? ceil_div(size.tiles_m, 2) * size.tiles_n
                                               : size.tiles_m * size.tiles_n;
     const long long width = kSilu ? g.out / 2 : g.out;
-    // Granules are not whole blocks of 256 bytes: what comes with them costs L2's rate, which counts with many tokens, and
-    // is read later, which counts with few.
+    // Granules are not whole blocks of 256 bytes: what comes with them costs L2's rate, which counts with many tokens,
+    // and is read later, which counts with few.
     constexpr bool kPromoted = !S::kPacked || S::kN <= 64;
     CUtensorMap weight, x, addend, y;
     const bool mapped =

@@ -10,8 +10,8 @@
 namespace qwen {
 
 // What a packed format says of the granules in which it keeps its weights: columns of one, bytes of one row of it, rows
-// whose granules stand together; the object is a thread's share of a row's granule, loaded from the Place of its row and
-// of lane % 4, `pair(n)` two numbers of it as wgmma takes them, kUnscale what the sums are multiplied by.
+// whose granules stand together; the object is a thread's share of a row's granule, loaded from the Place of its row
+// and of lane % 4, `pair(n)` two numbers of it as wgmma takes them, kUnscale what the sums are multiplied by.
 struct NotPacked {
     static constexpr int kColumns = 64, kRowBytes = 128, kRows = 1;
     static constexpr float kUnscale = 1;

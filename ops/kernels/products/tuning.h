@@ -6,8 +6,8 @@
 
 namespace qwen {
 
-// Suggestions of cuBLASLt: each is timed once, then the fastest kFinalists in turns, kFinalRounds times by the median of
-// kTimedRuns, as the clock moves and the luckiest of many is not the fastest.
+// Suggestions of cuBLASLt: each is timed once, then the fastest kFinalists in turns, kFinalRounds times by the median
+// of kTimedRuns, as the clock moves and the luckiest of many is not the fastest.
 constexpr int kCandidates = 48, kFinalists = 6, kFinalRounds = 2, kTimedRuns = 3;
 
 // Of weights that are unpacked at once for cuBLASLt: bytes at most, less than L2 holds, and rows at least.

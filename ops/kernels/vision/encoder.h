@@ -18,8 +18,8 @@ struct QwenVlVisionEncoder {
     float epsilon;
     int dtype;                    // qwen::kFloat16 or kBfloat16 of everything but pixels
 };
-// Bytes of workspace, 256-byte aligned. The launch itself neither allocates nor synchronises unless the thread is tuning
-// (see products/gemm.h), so it can be captured.
+// Bytes of workspace, 256-byte aligned. The launch itself neither allocates nor synchronises unless the thread is
+// tuning (see products/gemm.h), so it can be captured.
 size_t qwen_vl_vision_encoder_workspace(const QwenVlVisionEncoder* arguments);
 int qwen_vl_vision_encoder(QwenVlContext* context, const QwenVlVisionEncoder* arguments, void* workspace,
                            size_t workspace_bytes, cudaStream_t stream);
