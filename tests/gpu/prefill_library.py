@@ -15,10 +15,16 @@ DTYPES = {torch.float16: 0, torch.bfloat16: 1}
 SCALARS = {"int": ctypes.c_int, "long long": ctypes.c_longlong, "float": ctypes.c_float}
 
 
-def _struct(header):
-    """The argument struct that a header declares, as a ctypes structure."""
-    text = re.sub(r"//[^\n]*", "", (HEADERS / header).read_text())
-    name, body = re.search(r"struct (QwenVl\w+) \{(.*?)\};", text, re.S).groups()
+def _struct(launcher):
+    """The argument struct of qwen_vl_<launcher>, as a ctypes structure, from the header that declares both."""
+    pattern = rf"int qwen_vl_{launcher}\((?:QwenVlContext\* \w+, )?const (QwenVl\w+)\*"
+    for header in HEADERS.rglob("*.h"):
+        text = re.sub(r"//[^\n]*", "", header.read_text())
+        declared = re.search(pattern, text)
+        if declared:
+            break
+    name = declared[1]
+    body = re.search(rf"struct {name} \{{(.*?)\}};", text, re.S)[1]
     fields = []
     for declaration in filter(None, (" ".join(d.split()) for d in body.split(";"))):
         kind, names = re.match(r"((?:const )?(?:long long|\w+))\s*(.*)", declaration).groups()
@@ -56,11 +62,11 @@ class Library:
         if status:
             raise RuntimeError(self.so.qwen_vl_status_text(status).decode())
 
-    def struct(self, header, **values):
-        """The header's argument struct, filled: tensors become pointers, the rest is taken as it is."""
-        if header not in self.structs:
-            self.structs[header] = _struct(header + ".h")
-        kind = self.structs[header]
+    def struct(self, launcher, **values):
+        """The launcher's argument struct, filled: tensors become pointers, the rest is taken as it is."""
+        if launcher not in self.structs:
+            self.structs[launcher] = _struct(launcher)
+        kind = self.structs[launcher]
         unknown = set(values) - {field for field, _ in kind._fields_}
         assert not unknown, unknown
         return kind(**{k: v.data_ptr() if isinstance(v, torch.Tensor) else v for k, v in values.items()})
@@ -70,9 +76,10 @@ class Library:
         converted = [self.address(a) if isinstance(a, torch.Tensor) else a for a in arguments]
         self.check(getattr(self.so, "qwen_vl_" + name)(*converted, self.stream()))
 
-    def kernel(self, header, **values):
+    def kernel(self, launcher, **values):
         """A launcher that takes its struct and a stream."""
-        self.check(getattr(self.so, "qwen_vl_" + header)(ctypes.byref(self.struct(header, **values)), self.stream()))
+        arguments = self.struct(launcher, **values)
+        self.check(getattr(self.so, "qwen_vl_" + launcher)(ctypes.byref(arguments), self.stream()))
 
     def gemm(self, **values):
         arguments = self.struct("gemm", **values)
@@ -102,13 +109,13 @@ class Library:
         return {k: self.pack(v) if k.endswith("_weight") and not k.startswith("ln_") else v
                 for k, v in weights.items()}
 
-    def prepare_stage(self, header, **values):
+    def prepare_stage(self, launcher, **values):
         """A stage with its workspace allocated, as a callable that launches it."""
-        arguments = self.struct(header, **values)
-        size = getattr(self.so, f"qwen_vl_{header}_workspace")
+        arguments = self.struct(launcher, **values)
+        size = getattr(self.so, f"qwen_vl_{launcher}_workspace")
         size.restype = ctypes.c_size_t
         workspace = torch.full((size(ctypes.byref(arguments)),), 255, dtype=torch.uint8, device="cuda")  # NaNs
-        launch = getattr(self.so, "qwen_vl_" + header)
+        launch = getattr(self.so, "qwen_vl_" + launcher)
 
         def run():
             self.check(launch(self.context, ctypes.byref(arguments), self.address(workspace),
@@ -117,8 +124,8 @@ class Library:
         run.workspace_bytes = workspace.numel()
         return run
 
-    def stage(self, header, **values):
-        self.prepare_stage(header, **values)()
+    def stage(self, launcher, **values):
+        self.prepare_stage(launcher, **values)()
 
     @staticmethod
     def address(tensor):

@@ -42,9 +42,6 @@ __device__ __forceinline__ float4 cluster_load(uint32_t there) {
                  : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(there) : "memory");
     return v;
 }
-__device__ __forceinline__ void barrier_arrive(uint32_t barrier) {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
 // Without a cluster-wide fence, which would cost a trip to L2: it announces that matrix instructions have read a stage,
 // and they write nothing.
 __device__ __forceinline__ void barrier_arrive_at(uint32_t there) {

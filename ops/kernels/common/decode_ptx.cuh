@@ -21,21 +21,21 @@
 namespace decode {
 
 using qwen::given_up;
-using qwen::outlast_copies;
 using qwen::test_delay;
 using qwen::Wait;
+
+// Out of line: the code of many waits is better small.
+__device__ __noinline__ inline unsigned long long look(unsigned long long state, Wait wait) {
+  return qwen::look(state, [=] { qwen::give_up(wait); });
+}
+
+__device__ __noinline__ inline void outlast_copies() { qwen::outlast_copies(); }
 
 // Until `arrived()`; false if the wait was given up.
 template <class Arrived>
 __device__ inline bool wait_until(Wait wait, Arrived arrived) {
-  unsigned tries = 0;
-  unsigned long long state = 0;
-#pragma unroll 1
-  while (!arrived()) {
-    if (given_up().now) return false;
-    if (++tries % qwen::kTriesToLook == 0) state = qwen::look(state, wait);
-  }
-  return true;
+  return qwen::wait_until(arrived, [] { return given_up().now; },
+                          [=](unsigned long long state) { return look(state, wait); });
 }
 
 __device__ inline uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }

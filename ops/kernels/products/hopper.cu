@@ -64,6 +64,7 @@ bool launch(const QwenVlGemm& g, cudaStream_t stream, int* status) {
     // The 1664 bytes of eight granules are not whole blocks of 256: what comes with them costs L2's rate, which counts
     // with many tokens, and is read later, which counts with few.
     constexpr bool kPromoted = !S::kPacked || S::kN <= 64;
+    if (!qwen_vl_wait_words()) return false;
     CUtensorMap weight, x, addend, y;
     const bool mapped =
         weight_map<S::kPacked, kSilu>(&weight, kValue, g, S::kWeightRows, kPromoted) &&
@@ -74,7 +75,7 @@ bool launch(const QwenVlGemm& g, cudaStream_t stream, int* status) {
 
     const dim3 grid(2 * (S::kSplit ? size.units : std::min(size.units, processors / 2)));
     *status = launch_pairs(kernel, grid, S::kThreads, S::kBytes, stream, weight, x, addend, y,
-                           static_cast<const T*>(g.bias), g.addend != nullptr, static_cast<Y*>(g.y), size);
+                           static_cast<const T*>(g.bias), g.addend != nullptr, static_cast<Y*>(g.y), size, qwen_vl_wait_words());
     return true;
 }
 
