@@ -30,7 +30,7 @@ template <int VALUES, bool GPU, int BITS, bool PLAIN = false> struct Format {
     // Of so many values of whole rows; those of a packed row are whole words of 32 bits.
     static constexpr int64_t bytes(int64_t values) { return values * kBits / 8; }
     // Of what the format adds to a matrix, one tensor of such words; 0: none.
-    static constexpr int64_t extra_bytes(int64_t rows, int64_t columns) { return 0; }
+    static constexpr int64_t extra_bytes(int64_t /*rows*/, int64_t /*columns*/) { return 0; }
 };
 
 // The list of formats, in the order in which their headers are read. Each declares an overload of `formats` that is
