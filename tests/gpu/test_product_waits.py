@@ -11,6 +11,7 @@ from tests.gpu.kernels import delayed_library_path, need_gpu
 need_gpu()
 import torch  # noqa: E402
 
+from ops import formats  # noqa: E402
 from tests.gpu.decode_harness import GAVE_UP  # noqa: E402
 from tests.gpu.prefill_library import DTYPES, Library  # noqa: E402
 
@@ -57,16 +58,18 @@ def check(kernels, launch, result, purpose):
     assert torch.equal(result, expected)
 
 
-@pytest.mark.parametrize(("shape", "packed", "activation"), [
-    (0, False, 0), (1, False, 2), (2, False, 0),
-    (0, True, 0), (1, True, 0), (2, True, 0), (3, True, 0), (4, True, 0), (4, True, 2)])
-def test_products(kernels, shape, packed, activation):
+PACKED = [(shape, kept.name, activation) for kept in formats.packed()
+          for shape, activation in ((0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (4, 2))]
+
+
+@pytest.mark.parametrize(("shape", "kept", "activation"), [(0, "", 0), (1, "", 2), (2, "", 0), *PACKED])
+def test_products(kernels, shape, kept, activation):
     torch.manual_seed(0)
     weight = (torch.randn(OUTER, INNER, device="cuda") / 64).bfloat16().half()
     x = torch.randn(TOKENS, INNER, device="cuda").half()
     y = torch.zeros(TOKENS, OUTER // (2 if activation == 2 else 1), device="cuda").half()
-    values = dict(weight=kernels.pack(weight) if packed else weight, x=x, y=y, tokens=TOKENS, out=OUTER,
-                  x_stride=INNER, batch=1, dtype=DTYPES[torch.float16], activation=activation, e5m7=int(packed))
+    values = dict(weight=kernels.pack(weight, kept) if kept else weight, x=x, y=y, tokens=TOKENS, out=OUTER,
+                  x_stride=INNER, batch=1, dtype=DTYPES[torch.float16], activation=activation, format=kept)
     values["in"] = INNER
     check(kernels, lambda: kernels.tile_shape(shape, **values), y, "tiles of a matrix product")
 

@@ -37,7 +37,8 @@ extern "C" {
 const char* qwen_vl_status_text(int status);
 
 // Where kernels report waits that they gave up, a word for each kind, for host and devices alike; null without a
-// device. The first call allocates and must not be within a capture. One word more is for tests (test_loses in waits.cuh).
+// device. The first call allocates and must not be within a capture. One word more is for tests (test_loses in
+// waits.cuh).
 volatile uint64_t* qwen_vl_wait_words();
 
 // QWEN_VL_GAVE_UP if a kernel has reported since the last call, else QWEN_VL_OK. Costs no more than a look at memory;

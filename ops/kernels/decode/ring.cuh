@@ -7,6 +7,9 @@
 
 namespace qwen {
 
+// Out of line, as what is seldom done is better small.
+__device__ __noinline__ inline void outlast_stages() { outlast_copies(); }
+
 struct Ring {
   char* stages;
   uint32_t full, empty;  // addresses of the first barriers in shared memory
@@ -150,7 +153,7 @@ class Filler {
 
   // Ends this thread: a wait was given up, and nothing more is to be copied.
   __device__ void leave() const {
-    outlast_copies();
+    outlast_stages();
     asm volatile("exit;");
   }
 

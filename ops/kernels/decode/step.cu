@@ -162,7 +162,7 @@ __global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant
     compute_step<Format, Pieces>(p, ring, block, shared + layout.activations,
                                  reinterpret_cast<float*>(shared + layout.reduction), rotary);
   }
-  if (given_up().now) outlast_copies();
+  if (given_up().now) outlast_stages();
 }
 
 namespace {  // the host's side
