@@ -217,7 +217,8 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
             store_wait();
         }
         waits.report(words, Wait::kKeys);
-        if (waits.over()) cluster_sync();  // the peer still arrives in this block's memory; who has ended counts as there
+        // The peer still arrives in this block's memory; who has ended counts as there.
+        if (waits.over()) cluster_sync();
     }
 #endif
 }

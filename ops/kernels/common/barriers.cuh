@@ -74,13 +74,14 @@ class Waits {
     // Whether they have ended.
     __device__ __forceinline__ bool over() const { return left_ < 0; }
 
-    // Where to announce bytes: `barrier`, or `spare` once waits have ended, as a barrier whose bytes have not come takes
-    // no further arrival. Threads that fetch therefore give up before those that wait for what they fetch.
+    // Where to announce bytes: `barrier`, or `spare` once waits have ended, as a barrier whose bytes have not come
+    // takes no further arrival. Threads that fetch therefore give up before those that wait for what they fetch.
     __device__ __forceinline__ uint32_t announced_at(uint32_t barrier, uint32_t spare) const {
         return over() ? spare : barrier;
     }
 
-    // Before the thread ends: reports waits that have ended, and leaves time to what is on its way to this block's memory.
+    // Before the thread ends: reports waits that have ended, and leaves time to what is on its way to this block's
+    // memory.
     __device__ __forceinline__ void report(volatile uint64_t* words, Wait purpose) const {
         if (!over()) return;
         words[static_cast<int>(purpose)] = qwen_vl_wait_report(blockIdx.x, threadIdx.x);

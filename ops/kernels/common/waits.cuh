@@ -1,5 +1,5 @@
-// Waits inside kernels for what other threads or copies do: none is to be without end, and one that were is given up and
-// reported.
+// Waits inside kernels for what other threads or copies do: none is to be without end, and one that were is given up
+// and reported.
 #pragma once
 
 #include <stdint.h>
@@ -19,12 +19,12 @@ enum class Wait {
     kKeys = QWEN_VL_WAIT_KEYS,
 };
 
-// No wait of a correct kernel comes near these; a kernel takes milliseconds. Tests that make waits without end have less
-// patience.
+// No wait of a correct kernel comes near these; a kernel takes milliseconds. Tests that make waits without end have
+// less patience.
 //
-// Of a wait that looks at the clock: counted is time in which the waiting thread ran. It looks after kTriesToLook failed
-// tries, and what passed between two looks counts for no more than kMostBetweenLooks, so that a pause of the whole grid
-// (debugger, time slices, a virtual machine at rest) is no wait.
+// Of a wait that looks at the clock: counted is time in which the waiting thread ran. It looks after kTriesToLook
+// failed tries, and what passed between two looks counts for no more than kMostBetweenLooks, so that a pause of the
+// whole grid (debugger, time slices, a virtual machine at rest) is no wait.
 // Of a thread that counts tries (Waits in barriers.cuh), which pause for some 4 us on an H200: kTriesOfWaits, and of a
 // thread that fetches kTriesToFetch.
 constexpr unsigned kMostBetweenLooks = 50000000u, kTriesToLook = 64;
@@ -107,8 +107,8 @@ __device__ inline void test_delay() {
 #endif
 }
 
-// In such a build a kernel also loses a copy where the host has set the word after those of qwen_vl_wait_words: the wait
-// for it has no end.
+// In such a build a kernel also loses a copy where the host has set the word after those of qwen_vl_wait_words: the
+// wait for it has no end.
 __device__ __forceinline__ bool test_loses(const volatile uint64_t* words) {
 #ifdef QWEN_VL_TEST_DELAYS
     return words[QWEN_VL_WAITS] != 0;
