@@ -22,21 +22,21 @@ namespace qwen {
 //   unpack     `static int unpack(const void* from, void* to, long long rows, long long columns, cudaStream_t)`, for
 //              products that no tile shape takes; a plain format has none.
 template <int VALUES, bool GPU, int BITS, bool PLAIN = false> struct Format {
-    static constexpr int kValues = VALUES, kBits = BITS;
-    static constexpr bool kOnGpu = GPU;
-    static constexpr bool kPlain = PLAIN;             // an array of such values, in tensors of their type
-    static constexpr int kColumns = 8, kRows = 1;     // a packed matrix has a multiple of each; kRows stand together
+  static constexpr int kValues = VALUES, kBits = BITS;
+  static constexpr bool kOnGpu = GPU;
+  static constexpr bool kPlain = PLAIN;             // an array of such values, in tensors of their type
+  static constexpr int kColumns = 8, kRows = 1;     // a packed matrix has a multiple of each; kRows stand together
 
     // Of so many values of whole rows; those of a packed row are whole words of 32 bits.
-    static constexpr int64_t bytes(int64_t values) { return values * kBits / 8; }
-    // Of what the format adds to a matrix, one tensor of such words; 0: none.
-    static constexpr int64_t extra_bytes(int64_t /*rows*/, int64_t /*columns*/) { return 0; }
+  static constexpr int64_t bytes(int64_t values) { return values * kBits / 8; }
+  // Of what the format adds to a matrix, one tensor of such words; 0: none.
+  static constexpr int64_t extra_bytes(int64_t /*rows*/, int64_t /*columns*/) { return 0; }
 };
 
 // The list of formats, in the order in which their headers are read. Each declares an overload of `formats` that is
 // preferred to those before it, and returns one format more.
 template <class... F> struct FormatList {
-    static constexpr int kSize = sizeof...(F);
+  static constexpr int kSize = sizeof...(F);
 };
 constexpr int kMostFormats = 64;
 template <int N> struct Place : Place<N - 1> {};
@@ -48,8 +48,8 @@ template <class F, class... Before> FormatList<Before..., F> with(FormatList<Bef
 
 #define QWEN_VL_FORMATS decltype(::qwen::formats(::qwen::Place<::qwen::kMostFormats>{}))
 // Puts a format into the list; only headers that registry.h includes say it.
-#define QWEN_VL_FORMAT(F)                                                                                           \
-    namespace qwen {                                                                                                \
-    static_assert(!F::kOnGpu || F::extra_bytes(F::kRows, F::kColumns) == 0, "no kernel is handed what it adds yet"); \
-    decltype(with<F>(QWEN_VL_FORMATS{})) formats(Place<QWEN_VL_FORMATS::kSize + 1>);                                \
-    }
+#define QWEN_VL_FORMAT(F) \
+  namespace qwen { \
+  static_assert(!F::kOnGpu || F::extra_bytes(F::kRows, F::kColumns) == 0, "no kernel is handed what it adds yet"); \
+  decltype(with<F>(QWEN_VL_FORMATS{})) formats(Place<QWEN_VL_FORMATS::kSize + 1>); \
+  }

@@ -16,10 +16,10 @@ using Formats = QWEN_VL_FORMATS;
 
 template <class Visit, class First, class... Others>
 auto visit_format(FormatList<First, Others...>, int number, Visit& visit) {
-    if constexpr (sizeof...(Others) > 0) {
-        if (number > 0) return visit_format(FormatList<Others...>{}, number - 1, visit);
-    }
-    return visit(First{});
+  if constexpr (sizeof...(Others) > 0) {
+    if (number > 0) return visit_format(FormatList<Others...>{}, number - 1, visit);
+  }
+  return visit(First{});
 }
 
 // What `visit` returns for an object of the format's traits.
@@ -27,12 +27,12 @@ template <class Visit> auto with_format(int number, Visit visit) { return visit_
 
 // Of so many values of whole rows.
 inline int64_t format_bytes(int number, int64_t values) {
-    return with_format(number, [&](auto format) { return decltype(format)::bytes(values); });
+  return with_format(number, [&](auto format) { return decltype(format)::bytes(values); });
 }
 
 template <class... F> int number_of(FormatList<F...>, std::string_view name) {
-    int number = 0;
-    return ((F::kName == name || (++number, false)) || ...) ? number : -1;
+  int number = 0;
+  return ((F::kName == name || (++number, false)) || ...) ? number : -1;
 }
 
 // The number of the format of this name, -1 if there is none.
@@ -40,8 +40,8 @@ inline int format_number(std::string_view name) { return number_of(Formats{}, na
 
 // A plain format's number is the type of its values.
 template <class... F> constexpr bool plain_come_first(FormatList<F...>) {
-    int number = 0;
-    return ((F::kPlain ? F::kValues == number++ : ++number) && ...);
+  int number = 0;
+  return ((F::kPlain ? F::kValues == number++ : ++number) && ...);
 }
 static_assert(plain_come_first(Formats{}), "values as they are come first, in the order of their codes");
 

@@ -46,8 +46,9 @@ class Values {
  public:
   explicit Values(const paddle::Tensor& sample) : type_(sample.dtype()), place_(sample.place()) {
     if (gpu()) {
-      PD_CHECK(type_ == paddle::DataType::FLOAT16 || type_ == paddle::DataType::BFLOAT16, "the GPU kernels take float16 ",
-               "and bfloat16 weights, not ", phi::DataTypeToString(type_), ": export with DTYPE=float16 or bfloat16");
+      PD_CHECK(type_ == paddle::DataType::FLOAT16 || type_ == paddle::DataType::BFLOAT16,
+               "the GPU kernels take float16 ", "and bfloat16 weights, not ", phi::DataTypeToString(type_),
+               ": export with DTYPE=float16 or bfloat16");
     } else {
       PD_CHECK(type_ == paddle::DataType::FLOAT32, "the CPU kernels take float32 weights, not ",
                phi::DataTypeToString(type_), ": export with DTYPE=float32");

@@ -11,8 +11,8 @@ void run(const char* op, const paddle::Tensor& on, const QwenVlDecodeArgs& args)
   const size_t bytes = qwen_vl_decode_workspace_bytes(&args);
   PD_CHECK(bytes > 0, op, " does not support this geometry on this card: use a larger batch or DEVICE=cpu");
   // The kernel's barrier counts on across calls of one geometry: every geometry has a workspace of its own.
-  const std::string name = std::string(op) + " " + std::to_string(args.batch) + " " + std::to_string(args.layers) + " " +
-                           std::to_string(args.hidden) + " " + std::to_string(args.mlp_width) + " " +
+  const std::string name = std::string(op) + " " + std::to_string(args.batch) + " " + std::to_string(args.layers) +
+                           " " + std::to_string(args.hidden) + " " + std::to_string(args.mlp_width) + " " +
                            std::to_string(args.format);
   check_status(qwen_vl_decode_step(&args, private_workspace(on, bytes, name), bytes, on.stream()), op);
 }
@@ -63,7 +63,9 @@ void decode_head(const paddle::Tensor& on, const QwenVlLmHead& call) {
   run("qwen_vl_lm_head", on, args);
 }
 #else
-void decode_layers(const paddle::Tensor&, const QwenVlDecoder&) { PD_THROW("qwen_vl_decoder was built for the CPU only"); }
+void decode_layers(const paddle::Tensor&, const QwenVlDecoder&) {
+  PD_THROW("qwen_vl_decoder was built for the CPU only");
+}
 void decode_head(const paddle::Tensor&, const QwenVlLmHead&) { PD_THROW("qwen_vl_lm_head was built for the CPU only"); }
 #endif
 

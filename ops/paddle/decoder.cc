@@ -10,11 +10,12 @@ namespace {
 
 using paddle::Tensor;
 
-std::vector<Tensor> forward(const Tensor& hidden, const Tensor& lengths, const Tensor& positions, const Tensor& inv_freq,
-                            const Tensor& ln_1_weight, const Tensor& qkv_weight, const Tensor& qkv_bias,
-                            const Tensor& out_weight, const Tensor& ln_2_weight, const Tensor& gate_up_weight,
-                            const Tensor& down_weight, const paddle::optional<std::vector<Tensor>>& extra, Tensor& k_cache,
-                            Tensor& v_cache, int heads, int seq_length, float eps, std::string format) {
+std::vector<Tensor> forward(const Tensor& hidden, const Tensor& lengths, const Tensor& positions,
+                            const Tensor& inv_freq, const Tensor& ln_1_weight, const Tensor& qkv_weight,
+                            const Tensor& qkv_bias, const Tensor& out_weight, const Tensor& ln_2_weight,
+                            const Tensor& gate_up_weight, const Tensor& down_weight,
+                            const paddle::optional<std::vector<Tensor>>& extra, Tensor& k_cache, Tensor& v_cache,
+                            int heads, int seq_length, float eps, std::string format) {
   qwen_vl::check_rank(hidden, "hidden", 3);
   qwen_vl::check_rank(gate_up_weight, "gate_up_weight", 3);
   qwen_vl::check_rank(k_cache, "k_cache", 5);
@@ -77,8 +78,9 @@ std::vector<paddle::DataType> infer_dtype(const paddle::DataType& hidden) { retu
 }  // namespace
 
 PD_BUILD_OP(qwen_vl_decoder)
-    .Inputs({"hidden", "lengths", "positions", "inv_freq", "ln_1_weight", "qkv_weight", "qkv_bias", "out_weight", "ln_2_weight",
-             "gate_up_weight", "down_weight", paddle::Optional(paddle::Vec("extra")), "k_cache", "v_cache"})
+    .Inputs({"hidden", "lengths", "positions", "inv_freq", "ln_1_weight", "qkv_weight", "qkv_bias", "out_weight",
+             "ln_2_weight", "gate_up_weight", "down_weight", paddle::Optional(paddle::Vec("extra")), "k_cache",
+             "v_cache"})
     .Outputs({"out", "k_cache_out", "v_cache_out"})
     .Attrs({"heads: int", "seq_length: int", "eps: float", "format: std::string"})
     .SetInplaceMap({{"k_cache", "k_cache_out"}, {"v_cache", "v_cache_out"}})

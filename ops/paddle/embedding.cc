@@ -38,7 +38,8 @@ std::vector<Tensor> forward(const Tensor& tokens, const Tensor& image_features, 
 }
 
 std::vector<std::vector<int64_t>> infer_shape(const std::vector<int64_t>& tokens, const std::vector<int64_t>&,
-                                              const std::vector<int64_t>&, const std::vector<int64_t>& token_embedding) {
+                                              const std::vector<int64_t>&,
+                                              const std::vector<int64_t>& token_embedding) {
   return {{tokens[0], tokens[1], token_embedding[1]}};
 }
 

@@ -67,8 +67,7 @@ void launch(const char* op, const paddle::Tensor& on, const Arguments& arguments
 // `QWEN_VL_LAUNCH(op, tensor, arguments, function)`: function's workspace size is function_workspace's.
 // QWEN_VL_LAUNCH_PLAIN: function takes neither workspace nor context.
 #ifdef PADDLE_WITH_CUDA
-#define QWEN_VL_LAUNCH(op, on, arguments, function) \
-  ::qwen_vl::launch(op, on, arguments, function##_workspace, function)
+#define QWEN_VL_LAUNCH(op, on, arguments, function) ::qwen_vl::launch(op, on, arguments, function##_workspace, function)
 #define QWEN_VL_LAUNCH_PLAIN(op, on, arguments, function) \
   ::qwen_vl::check_status(function(&arguments, (on).stream()), op)
 #else

@@ -90,13 +90,17 @@ std::vector<paddle::DataType> infer_dtype() { return {paddle::DataType::FLOAT32}
 }  // namespace
 
 PD_BUILD_OP(qwen_vl_lm_head)
-    .Inputs({"hidden", "lengths", "logit_columns", "stop_tokens", "ln_f_weight", "lm_head_weight", paddle::Optional(paddle::Vec("extra")),
-             "positions", "next_tokens", "generated", "counts", "finished", paddle::Optional("sampling")})
+    .Inputs({"hidden", "lengths", "logit_columns", "stop_tokens", "ln_f_weight", "lm_head_weight",
+             paddle::Optional(paddle::Vec("extra")), "positions", "next_tokens", "generated", "counts", "finished",
+             paddle::Optional("sampling")})
     .Outputs({"logits", "positions_out", "next_tokens_out", "generated_out", "counts_out", "finished_out",
               paddle::Optional("sampling_out")})
     .Attrs({"eps: float", "format: std::string"})
-    .SetInplaceMap({{"positions", "positions_out"}, {"next_tokens", "next_tokens_out"}, {"generated", "generated_out"},
-                    {"counts", "counts_out"}, {"finished", "finished_out"},
+    .SetInplaceMap({{"positions", "positions_out"},
+                    {"next_tokens", "next_tokens_out"},
+                    {"generated", "generated_out"},
+                    {"counts", "counts_out"},
+                    {"finished", "finished_out"},
                     {paddle::Optional("sampling"), paddle::Optional("sampling_out")}})
     .SetKernelFn(PD_KERNEL(forward))
     .SetInferShapeFn(PD_INFER_SHAPE(infer_shape))

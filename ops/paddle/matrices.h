@@ -34,8 +34,9 @@ class Matrices {
         check_shape(matrix, name, shape);
         return {values_(matrix, name), nullptr};
       } else {
-        PD_CHECK(rows % Format::kRows == 0 && columns % Format::kColumns == 0, name, " has ", rows, " rows and ", columns,
-                 " columns: in ", Format::kName, " they are multiples of ", Format::kRows, " and ", Format::kColumns);
+        PD_CHECK(rows % Format::kRows == 0 && columns % Format::kColumns == 0, name, " has ", rows, " rows and ",
+                 columns, " columns: in ", Format::kName, " they are multiples of ", Format::kRows, " and ",
+                 Format::kColumns);
         shape.back() = Format::bytes(columns) / 4;
         check_shape(matrix, name, shape);
         const void* const extra = take_extra(name, stack * Format::extra_bytes(rows, columns));

@@ -7,10 +7,10 @@ namespace {
 
 using paddle::Tensor;
 
-void forward(const Tensor& features, const Tensor& kv_proj_weight, const Tensor& ln_kv_weight,
-             const Tensor& ln_kv_bias, const Tensor& query, const Tensor& key_value_weight, const Tensor& key_bias,
-             const Tensor& value_bias, const Tensor& out_weight, const Tensor& out_bias, const Tensor& ln_post_weight,
-             const Tensor& ln_post_bias, const Tensor& proj_weight, Tensor& image_features, int heads, float eps) {
+void forward(const Tensor& features, const Tensor& kv_proj_weight, const Tensor& ln_kv_weight, const Tensor& ln_kv_bias,
+             const Tensor& query, const Tensor& key_value_weight, const Tensor& key_bias, const Tensor& value_bias,
+             const Tensor& out_weight, const Tensor& out_bias, const Tensor& ln_post_weight, const Tensor& ln_post_bias,
+             const Tensor& proj_weight, Tensor& image_features, int heads, float eps) {
   qwen_vl::check_rank(features, "features", 3);
   qwen_vl::check_rank(query, "query", 2);
   const int64_t images = features.shape()[0], patches = features.shape()[1], vision_width = features.shape()[2];
@@ -54,8 +54,8 @@ void forward(const Tensor& features, const Tensor& kv_proj_weight, const Tensor&
 
 // Without plain outputs Paddle takes shapes and types of the results from the inputs that they replace.
 PD_BUILD_OP(qwen_vl_resampler)
-    .Inputs({"features", "kv_proj_weight", "ln_kv_weight", "ln_kv_bias", "query", "key_value_weight", "key_bias", "value_bias",
-             "out_weight", "out_bias", "ln_post_weight", "ln_post_bias", "proj_weight", "image_features"})
+    .Inputs({"features", "kv_proj_weight", "ln_kv_weight", "ln_kv_bias", "query", "key_value_weight", "key_bias",
+             "value_bias", "out_weight", "out_bias", "ln_post_weight", "ln_post_bias", "proj_weight", "image_features"})
     .Outputs({"image_features_out"})
     .Attrs({"heads: int", "eps: float"})
     .SetInplaceMap({{"image_features", "image_features_out"}})

@@ -7,8 +7,8 @@ namespace {
 
 using paddle::Tensor;
 
-void forward(const Tensor& image, const Tensor& horizontal, const Tensor& vertical, const Tensor& values, Tensor& pixels,
-             int index, bool columns_first) {
+void forward(const Tensor& image, const Tensor& horizontal, const Tensor& vertical, const Tensor& values,
+             Tensor& pixels, int index, bool columns_first) {
   qwen_vl::check_rank(image, "image", 3);
   qwen_vl::check_rank(horizontal, "horizontal", 2);
   qwen_vl::check_rank(vertical, "vertical", 2);

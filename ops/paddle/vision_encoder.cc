@@ -79,9 +79,9 @@ std::vector<paddle::DataType> infer_dtype(const paddle::DataType&, const paddle:
 }  // namespace
 
 PD_BUILD_OP(qwen_vl_vision_encoder)
-    .Inputs({"pixels", "patch_weight", "position", "ln_pre_weight", "ln_pre_bias", "ln_1_weight", "ln_1_bias", "qkv_weight",
-             "qkv_bias", "out_weight", "out_bias", "ln_2_weight", "ln_2_bias", "fc1_weight", "fc1_bias", "fc2_weight",
-             "fc2_bias"})
+    .Inputs({"pixels", "patch_weight", "position", "ln_pre_weight", "ln_pre_bias", "ln_1_weight", "ln_1_bias",
+             "qkv_weight", "qkv_bias", "out_weight", "out_bias", "ln_2_weight", "ln_2_bias", "fc1_weight", "fc1_bias",
+             "fc2_weight", "fc2_bias"})
     .Outputs({"out"})
     .Attrs({"heads: int", "eps: float"})
     .SetKernelFn(PD_KERNEL(forward))

@@ -9,11 +9,11 @@
 
 namespace qwen {
 struct Bfloat16 : Format<kBfloat16, true, 16, true> {
-    static constexpr std::string_view kName = "bfloat16";
+  static constexpr std::string_view kName = "bfloat16";
 #ifdef __CUDACC__
-    using Value = __nv_bfloat16;
-    using Share = HalfShare;
-    using Tiles = HalfTiles<__nv_bfloat16>;
+  using Value = __nv_bfloat16;
+  using Share = HalfShare;
+  using Tiles = HalfTiles<__nv_bfloat16>;
 #endif
 };
 }  // namespace qwen

@@ -10,13 +10,13 @@
 
 namespace qwen {
 struct E5m7 : Format<kFloat16, true, 13> {
-    static constexpr std::string_view kName = "e5m7";
-    static constexpr int kColumns = 128, kRows = 8;
+  static constexpr std::string_view kName = "e5m7";
+  static constexpr int kColumns = 128, kRows = 8;
 #ifdef __CUDACC__
-    using Value = __half;
-    using Share = E5m7DecodeShare;
-    using Tiles = E5m7Tiles;
-    static constexpr auto unpack = qwen_vl_e5m7_unpack;
+  using Value = __half;
+  using Share = E5m7DecodeShare;
+  using Tiles = E5m7Tiles;
+  static constexpr auto unpack = qwen_vl_e5m7_unpack;
 #endif
 };
 }  // namespace qwen

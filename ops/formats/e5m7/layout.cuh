@@ -14,7 +14,7 @@ constexpr float kE5m7Scale = 1024, kE5m7Unscale = 1 / kE5m7Scale;
 
 // Bytes from a matrix's begin to a granule, one of `granules` in its row.
 __host__ __device__ inline long long e5m7_granule_at(long long row, int granule, int granules) {
-    return (row / kE5m7Rows * granules + granule) * kE5m7TileBytes + row % kE5m7Rows * kE5m7Bytes;
+  return (row / kE5m7Rows * granules + granule) * kE5m7TileBytes + row % kE5m7Rows * kE5m7Bytes;
 }
 
 // Where a lane finds its share of a granule. The tail stands first in even rows and last in odd ones: eight lanes of
@@ -24,37 +24,37 @@ __host__ __device__ inline int e5m7_tail_at(int row, int quad) { return (row & 1
 
 // Whose products of many rows take a lane's share of a row's granule: see products/tile.cuh, Packing.
 struct E5m7Share {
-    static constexpr int kColumns = kE5m7Columns, kRowBytes = kE5m7Bytes, kRows = kE5m7Rows;
-    static constexpr float kUnscale = kE5m7Unscale;
+  static constexpr int kColumns = kE5m7Columns, kRowBytes = kE5m7Bytes, kRows = kE5m7Rows;
+  static constexpr float kUnscale = kE5m7Unscale;
 
-    struct Place {
-        int planes, tail;
-        __device__ Place(int row, int quad) : planes(e5m7_planes_at(row, quad)), tail(e5m7_tail_at(row, quad)) {}
-    };
+  struct Place {
+    int planes, tail;
+    __device__ Place(int row, int quad) : planes(e5m7_planes_at(row, quad)), tail(e5m7_tail_at(row, quad)) {}
+  };
 
-    uint32_t words[kE5m7Words];
+  uint32_t words[kE5m7Words];
 
-    // From a granule's planes and tail, each with this lane's offset.
-    __device__ __forceinline__ void load(const char* planes, const char* tail) {
+  // From a granule's planes and tail, each with this lane's offset.
+  __device__ __forceinline__ void load(const char* planes, const char* tail) {
 #pragma unroll
-        for (int p = 0; p < 3; ++p) {
-            const uint4 plane = *reinterpret_cast<const uint4*>(planes + p * 64);
-            words[4 * p] = plane.x, words[4 * p + 1] = plane.y, words[4 * p + 2] = plane.z, words[4 * p + 3] = plane.w;
-        }
-        words[12] = *reinterpret_cast<const uint32_t*>(tail);
+    for (int p = 0; p < 3; ++p) {
+      const uint4 plane = *reinterpret_cast<const uint4*>(planes + p * 64);
+      words[4 * p] = plane.x, words[4 * p + 1] = plane.y, words[4 * p + 2] = plane.z, words[4 * p + 3] = plane.w;
     }
-    __device__ __forceinline__ void load(const char* granule, Place place) {
-        load(granule + place.planes, granule + place.tail);
-    }
+    words[12] = *reinterpret_cast<const uint32_t*>(tail);
+  }
+  __device__ __forceinline__ void load(const char* granule, Place place) {
+    load(granule + place.planes, granule + place.tail);
+  }
 
-    // Pair n as two float16 numbers, kE5m7Scale times the weights; n is known at compile time.
-    __host__ __device__ __forceinline__ uint32_t pair(int n) const {
-        if (n < kE5m7Words) return words[n] & 0xfff8fff8u;
-        const int extra = n - kE5m7Words;
-        const uint32_t* from = words + 4 * extra;
-        return (from[0] << 13 & 0xe000e000u) | (from[1] << 10 & 0x1c001c00u) | (from[2] << 7 & 0x03800380u) |
-               (from[3] << 4 & 0x00700070u) | ((extra < 3 ? words[12] >> extra << 3 : 0) & 0x00080008u);
-    }
+  // Pair n as two float16 numbers, kE5m7Scale times the weights; n is known at compile time.
+  __host__ __device__ __forceinline__ uint32_t pair(int n) const {
+    if (n < kE5m7Words) return words[n] & 0xfff8fff8u;
+    const int extra = n - kE5m7Words;
+    const uint32_t* from = words + 4 * extra;
+    return (from[0] << 13 & 0xe000e000u) | (from[1] << 10 & 0x1c001c00u) | (from[2] << 7 & 0x03800380u) |
+           (from[3] << 4 & 0x00700070u) | ((extra < 3 ? words[12] >> extra << 3 : 0) & 0x00080008u);
+  }
 };
 
 }  // namespace qwen

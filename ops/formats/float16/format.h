@@ -9,11 +9,11 @@
 
 namespace qwen {
 struct Float16 : Format<kFloat16, true, 16, true> {
-    static constexpr std::string_view kName = "float16";
+  static constexpr std::string_view kName = "float16";
 #ifdef __CUDACC__
-    using Value = __half;
-    using Share = HalfShare;
-    using Tiles = HalfTiles<__half>;
+  using Value = __half;
+  using Share = HalfShare;
+  using Tiles = HalfTiles<__half>;
 #endif
 };
 }  // namespace qwen

@@ -11,25 +11,25 @@ constexpr int kNoActivation = 0, kGelu = 1, kSiluMul = 2;  // the `activation` o
 
 // Hands out 256-byte aligned slices of a workspace; over a null base it only counts.
 class Slices {
-public:
-    explicit Slices(void* base) : base_(static_cast<char*>(base)) {}
-    template <typename T = void> T* take(size_t bytes) {
-        const size_t at = used_;
-        used_ += (bytes + 255) / 256 * 256;
-        return base_ ? reinterpret_cast<T*>(base_ + at) : nullptr;
-    }
-    size_t used() const { return used_; }
+ public:
+  explicit Slices(void* base) : base_(static_cast<char*>(base)) {}
+  template <typename T = void> T* take(size_t bytes) {
+    const size_t at = used_;
+    used_ += (bytes + 255) / 256 * 256;
+    return base_ ? reinterpret_cast<T*>(base_ + at) : nullptr;
+  }
+  size_t used() const { return used_; }
 
-private:
-    char* base_;
-    size_t used_ = 0;
+ private:
+  char* base_;
+  size_t used_ = 0;
 };
 
 }  // namespace qwen
 
 // Returns from the function with the status of `call` unless it is success.
-#define QWEN_VL_TRY(call)                    \
-    do {                                     \
-        const int status_ = (call);          \
-        if (status_ != 0) return status_;    \
-    } while (0)
+#define QWEN_VL_TRY(call) \
+  do { \
+    const int status_ = (call); \
+    if (status_ != 0) return status_; \
+  } while (0)

@@ -7,29 +7,29 @@
 #include "ops/kernels/common/anywhere.h"
 
 enum QwenVlStatus {
-    QWEN_VL_OK = 0,
-    QWEN_VL_BLAS_MISSING = 10001,      // the process has loaded no libcublasLt of CUDA 11, 12 or 13
-    QWEN_VL_BLAS_REFUSED = 10002,      // cuBLASLt has no algorithm for a matrix product
-    QWEN_VL_UNSUPPORTED = 10003,       // a shape or type that the kernels do not cover
-    QWEN_VL_WORKSPACE_SMALL = 10004,   // less workspace than the *_workspace function asked for
-    QWEN_VL_GAVE_UP = 10005,           // a kernel gave up a wait that had no end: its results are wrong
+  QWEN_VL_OK = 0,
+  QWEN_VL_BLAS_MISSING = 10001,  // the process has loaded no libcublasLt of CUDA 11, 12 or 13
+  QWEN_VL_BLAS_REFUSED = 10002,  // cuBLASLt has no algorithm for a matrix product
+  QWEN_VL_UNSUPPORTED = 10003,  // a shape or type that the kernels do not cover
+  QWEN_VL_WORKSPACE_SMALL = 10004,  // less workspace than the *_workspace function asked for
+  QWEN_VL_GAVE_UP = 10005,  // a kernel gave up a wait that had no end: its results are wrong
 };
 
 // Waits inside kernels, by what they are for, in the order in which one without end leads to the next.
 enum QwenVlWait {
-    QWEN_VL_WAIT_COPIES,         // fewer copies on their way
-    QWEN_VL_WAIT_STAGE_TO_FILL,  // room in the ring of stages
-    QWEN_VL_WAIT_STAGE_TO_READ,  // a stage's weights or cache slots
-    QWEN_VL_WAIT_GRID,           // all blocks
-    QWEN_VL_WAIT_WORDS,          // words of other blocks
-    QWEN_VL_WAIT_TILES,          // tiles of a matrix product
-    QWEN_VL_WAIT_KEYS,           // keys and values of attention
-    QWEN_VL_WAITS,
+  QWEN_VL_WAIT_COPIES,  // fewer copies on their way
+  QWEN_VL_WAIT_STAGE_TO_FILL,  // room in the ring of stages
+  QWEN_VL_WAIT_STAGE_TO_READ,  // a stage's weights or cache slots
+  QWEN_VL_WAIT_GRID,  // all blocks
+  QWEN_VL_WAIT_WORDS,  // words of other blocks
+  QWEN_VL_WAIT_TILES,  // tiles of a matrix product
+  QWEN_VL_WAIT_KEYS,  // keys and values of attention
+  QWEN_VL_WAITS,
 };
 
 // What a kernel reports of a wait that it gave up; never 0.
 QWEN_VL_ANYWHERE uint64_t qwen_vl_wait_report(unsigned block, unsigned thread) {
-    return static_cast<uint64_t>(1) << 63 | static_cast<uint64_t>(block) << 16 | (thread & 0xffffu);
+  return static_cast<uint64_t>(1) << 63 | static_cast<uint64_t>(block) << 16 | (thread & 0xffffu);
 }
 
 extern "C" {

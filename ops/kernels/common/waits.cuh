@@ -10,13 +10,13 @@ namespace qwen {
 
 // For the error that names the wait.
 enum class Wait {
-    kStageToFill = QWEN_VL_WAIT_STAGE_TO_FILL,
-    kStageToRead = QWEN_VL_WAIT_STAGE_TO_READ,
-    kCopies = QWEN_VL_WAIT_COPIES,
-    kGrid = QWEN_VL_WAIT_GRID,
-    kWords = QWEN_VL_WAIT_WORDS,
-    kTiles = QWEN_VL_WAIT_TILES,
-    kKeys = QWEN_VL_WAIT_KEYS,
+  kStageToFill = QWEN_VL_WAIT_STAGE_TO_FILL,
+  kStageToRead = QWEN_VL_WAIT_STAGE_TO_READ,
+  kCopies = QWEN_VL_WAIT_COPIES,
+  kGrid = QWEN_VL_WAIT_GRID,
+  kWords = QWEN_VL_WAIT_WORDS,
+  kTiles = QWEN_VL_WAIT_TILES,
+  kKeys = QWEN_VL_WAIT_KEYS,
 };
 
 // No wait of a correct kernel comes near these; a kernel takes milliseconds. Tests that make waits without end have
@@ -42,68 +42,68 @@ constexpr int kTriesOfWaits = 1 << 21, kTriesToFetch = kTriesOfWaits / 8;
 // waits: the kernel runs to its end on what is there, meets others at the barriers as ever, and the host refuses its
 // results.
 struct GivenUp {
-    volatile int now;
-    volatile uint64_t* words;  // one for each kind of wait (status.h)
+  volatile int now;
+  volatile uint64_t* words;  // one for each kind of wait (status.h)
 };
 __device__ inline GivenUp& given_up() {
-    __shared__ GivenUp block;
-    return block;
+  __shared__ GivenUp block;
+  return block;
 }
 // By one thread, before the block's first wait and a barrier.
 __device__ inline void begin_waits(volatile uint64_t* words) {
-    given_up().now = 0;
-    given_up().words = words;
+  given_up().now = 0;
+  given_up().words = words;
 }
 
 __device__ inline void give_up(Wait wait) {
-    GivenUp& block = given_up();
-    if (!block.now) block.words[static_cast<int>(wait)] = qwen_vl_wait_report(blockIdx.x, threadIdx.x);
-    block.now = 1;
+  GivenUp& block = given_up();
+  if (!block.now) block.words[static_cast<int>(wait)] = qwen_vl_wait_report(blockIdx.x, threadIdx.x);
+  block.now = 1;
 }
 
 __device__ inline unsigned nanoseconds() {
-    unsigned t;
-    asm volatile("mov.u32 %0, %globaltimer_lo;" : "=r"(t));
-    return t;
+  unsigned t;
+  asm volatile("mov.u32 %0, %globaltimer_lo;" : "=r"(t));
+  return t;
 }
 
 // Called now and then while a wait goes on: `state` is the time of the look before (low half) and how long the wait has
 // been (high half), 0 at first. Out of line: the code of many waits is better small.
 __device__ __noinline__ inline unsigned long long look(unsigned long long state, Wait wait) {
-    const unsigned now = nanoseconds() | 1;
-    unsigned waited = static_cast<unsigned>(state >> 32);
-    if (state != 0) waited += min(now - static_cast<unsigned>(state), kMostBetweenLooks);
-    if (waited > kPatienceNanoseconds) give_up(wait);
-    return static_cast<unsigned long long>(waited) << 32 | now;
+  const unsigned now = nanoseconds() | 1;
+  unsigned waited = static_cast<unsigned>(state >> 32);
+  if (state != 0) waited += min(now - static_cast<unsigned>(state), kMostBetweenLooks);
+  if (waited > kPatienceNanoseconds) give_up(wait);
+  return static_cast<unsigned long long>(waited) << 32 | now;
 }
 
 // Until `arrived()`; false if the wait was given up.
 template <class Arrived> __device__ inline bool wait_until(Wait wait, Arrived arrived) {
-    unsigned tries = 0;
-    unsigned long long state = 0;
+  unsigned tries = 0;
+  unsigned long long state = 0;
 #pragma unroll 1
-    while (!arrived()) {
-        if (given_up().now) return false;
-        if (++tries % kTriesToLook == 0) state = look(state, wait);
-    }
-    return true;
+  while (!arrived()) {
+    if (given_up().now) return false;
+    if (++tries % kTriesToLook == 0) state = look(state, wait);
+  }
+  return true;
 }
 
 // Until copies that this block has asked for have landed for certain: its shared memory must not go before. Only after
 // a wait was given up, when nobody counts them.
 __device__ __forceinline__ void outlast_copies() {
 #pragma unroll 1
-    for (int i = 0; i < 1000; ++i) __nanosleep(1000);
+  for (int i = 0; i < 1000; ++i) __nanosleep(1000);
 }
 
 // In a build for tests (-DQWEN_VL_TEST_DELAYS) threads are late here now and then, by up to 8 us: what depends on who
 // comes first shows.
 __device__ inline void test_delay() {
 #ifdef QWEN_VL_TEST_DELAYS
-    unsigned clock;
-    asm volatile("mov.u32 %0, %clock;" : "=r"(clock));
-    const unsigned chance = (clock ^ blockIdx.x * 40503u ^ threadIdx.x / 32 * 9973u) * 2654435761u;
-    if (chance >> 26 == 0) __nanosleep(chance >> 13 & 0x1fff);
+  unsigned clock;
+  asm volatile("mov.u32 %0, %clock;" : "=r"(clock));
+  const unsigned chance = (clock ^ blockIdx.x * 40503u ^ threadIdx.x / 32 * 9973u) * 2654435761u;
+  if (chance >> 26 == 0) __nanosleep(chance >> 13 & 0x1fff);
 #endif
 }
 
@@ -111,9 +111,9 @@ __device__ inline void test_delay() {
 // wait for it has no end.
 __device__ __forceinline__ bool test_loses(const volatile uint64_t* words) {
 #ifdef QWEN_VL_TEST_DELAYS
-    return words[QWEN_VL_WAITS] != 0;
+  return words[QWEN_VL_WAITS] != 0;
 #else
-    return false;
+  return false;
 #endif
 }
 

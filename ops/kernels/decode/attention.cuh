@@ -175,8 +175,8 @@ __device__ void attend(const Params& p, Ring& ring, int layer, const BlockState&
 #pragma unroll 1
       for (int slot = group; slot < count; slot += kComputeThreads / 8) {
         const char* keys = cached ? ring.data() + slot * a.head_dim * 2 : reinterpret_cast<const char*>(fresh.key);
-        const char* values = cached ? ring.data() + slot * a.head_dim * 2 + values_at
-                                    : reinterpret_cast<const char*>(fresh.value);
+        const char* values =
+            cached ? ring.data() + slot * a.head_dim * 2 + values_at : reinterpret_cast<const char*>(fresh.value);
         uint4 key[Pieces], value[Pieces];
 #pragma unroll
         for (int j = 0; j < Pieces; ++j) {

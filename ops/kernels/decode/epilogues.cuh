@@ -10,9 +10,13 @@ namespace qwen {
 
 // The largest finite value in place of infinity.
 template <typename T>
-__device__ inline T from_float_finite(float v) { return from_float<T>(v); }
+__device__ inline T from_float_finite(float v) {
+  return from_float<T>(v);
+}
 template <>
-__device__ inline __half from_float_finite<__half>(float v) { return from_float<__half>(fminf(fmaxf(v, -65504.0f), 65504.0f)); }
+__device__ inline __half from_float_finite<__half>(float v) {
+  return from_float<__half>(fminf(fmaxf(v, -65504.0f), 65504.0f));
+}
 
 // For the product of one role: `prepare` starts the loads that `finish` needs.
 template <typename T>

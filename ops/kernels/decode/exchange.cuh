@@ -32,8 +32,8 @@ __device__ inline void receive(WordPair (&pairs)[Count], At at, unsigned tag) {
 #pragma unroll
     for (int i = 0; i < Count; ++i) {
       if (at(i) == nullptr) continue;
-      asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];"
-                   : "=l"(pairs[i].first), "=l"(pairs[i].second) : "l"(at(i)) : "memory");
+      asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];" : "=l"(pairs[i].first),
+                                                                    "=l"(pairs[i].second) : "l"(at(i)) : "memory");
     }
     bool ready = true;
 #pragma unroll

@@ -14,7 +14,8 @@ namespace qwen {
 
 constexpr int kComputeThreads = kWarps * 32;
 constexpr int kThreads = kComputeThreads + kStreamWarps * 32;
-static_assert(kStreamWarps * kStreamRegisters + kWarps * kComputeRegisters <= 65536 / kThreads / 8 * 8 * (kThreads / 32),
+static_assert(kStreamWarps * kStreamRegisters + kWarps * kComputeRegisters <=
+                  65536 / kThreads / 8 * 8 * (kThreads / 32),
               "no more than a kernel of kThreads is launched with");
 constexpr int kComputeBarrier = 1, kBegunBarrier = 2;  // numbers of barriers among a block's warps
 constexpr int kWarpRows = kStageRows / kStreamWarps;   // of a stage, each streaming warp copies
@@ -168,8 +169,11 @@ __device__ Product product_of(const QwenVlDecodeArgs& a, int n) {
   m.paired = m.role == kQkv || m.role == kGateUp;
   m.span = m.role == kQkv ? a.head_dim / 2 : a.mlp_width;
   const int units = units_of(a, m.role);
-  const void* stack = m.role == kQkv ? a.qkv_weight : m.role == kOut ? a.out_weight
-                      : m.role == kGateUp ? a.gate_up_weight : m.role == kDown ? a.down_weight : a.lm_head_weight;
+  const void* stack = m.role == kQkv      ? a.qkv_weight
+                      : m.role == kOut    ? a.out_weight
+                      : m.role == kGateUp ? a.gate_up_weight
+                      : m.role == kDown   ? a.down_weight
+                                          : a.lm_head_weight;
   m.bits = Format::kBits;
   const size_t rows = m.paired ? 2 * units : units, layer = m.role == kHead ? 0 : m.layer;
   m.weight = static_cast<const char*>(stack) + layer * rows * m.bytes_of(m.columns);

@@ -55,8 +55,8 @@ class Filler {
 
   // `limit`: of rows on their way, in shared memory; others change it.
   __device__ Filler(const Ring& ring, const volatile int* limit)
-      : ring_(ring), oldest_(ring), limit_(limit), warp_((threadIdx.x - kComputeThreads) / 32),
-        lane_(threadIdx.x & 31), data_(kept(shared_address(ring.stages))) {
+      : ring_(ring), oldest_(ring), limit_(limit), warp_((threadIdx.x - kComputeThreads) / 32), lane_(threadIdx.x & 31),
+        data_(kept(shared_address(ring.stages))) {
 #if QWEN_VL_BULK_COPY
     policy_ = evict_first_policy();
 #endif

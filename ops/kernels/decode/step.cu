@@ -67,8 +67,9 @@ __device__ Input take_input(const Params& p, const Product& m, Ring& ring, Block
     weights.take_first(ring, m);
     load_attended(p, activations, tag);
   } else {
-    const void* weight = m.role == kQkv ? layer_of(a.ln_1_weight, m.layer, a.hidden)
-                         : m.role == kGateUp ? layer_of(a.ln_2_weight, m.layer, a.hidden) : a.ln_f_weight;
+    const void* weight = m.role == kQkv      ? layer_of(a.ln_1_weight, m.layer, a.hidden)
+                         : m.role == kGateUp ? layer_of(a.ln_2_weight, m.layer, a.hidden)
+                                             : a.ln_f_weight;
     load_normed<T>(p, weight, activations, block);
   }
   return input;
@@ -178,12 +179,11 @@ bool fits(const QwenVlDecodeArgs& a) {
 }
 
 bool valid(const QwenVlDecodeArgs& a) {
-  return a.batch > 0 && a.batch <= a.cache_batch &&
-         a.layers >= 0 && a.heads > 0 && a.head_dim > 0 && a.head_dim <= kMaxHeadDim && a.head_dim % 8 == 0 &&
-         a.hidden == a.heads * a.head_dim && a.mlp_width > 0 && a.mlp_width % 8 == 0 && a.vocab > 0 &&
-         a.cache_slots > 0 && a.generated_slots >= 0 && a.stop_count >= 0 &&
-         (a.ring_stages == 0 || a.ring_stages >= kMinStages) && a.rows_in_flight >= 0 &&
-         a.rows_in_exchange >= 0 && a.ahead_columns >= 0;
+  return a.batch > 0 && a.batch <= a.cache_batch && a.layers >= 0 && a.heads > 0 && a.head_dim > 0 &&
+         a.head_dim <= kMaxHeadDim && a.head_dim % 8 == 0 && a.hidden == a.heads * a.head_dim && a.mlp_width > 0 &&
+         a.mlp_width % 8 == 0 && a.vocab > 0 && a.cache_slots > 0 && a.generated_slots >= 0 && a.stop_count >= 0 &&
+         (a.ring_stages == 0 || a.ring_stages >= kMinStages) && a.rows_in_flight >= 0 && a.rows_in_exchange >= 0 &&
+         a.ahead_columns >= 0;
 }
 
 // How a step is launched on the current device.

@@ -17,5 +17,4 @@ enum { QWEN_VL_READ_LOADS = 0, QWEN_VL_READ_BULK = 1 };
 //   (a power of two, 1024 to 32768).
 //   sink: one device int, written only if the memory holds a certain pattern (so that no load can be dropped).
 size_t qwen_vl_read_rate(const void* buffer, size_t bytes, int way, int piece, int* sink, cudaStream_t stream);
-
 }

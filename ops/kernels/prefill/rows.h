@@ -11,7 +11,7 @@ int qwen_vl_pack_index(const int* lengths, int* offsets, int2* places, int batch
 // packed[t] = padded[row, index] and back; padded [batch, seq, width], packed [tokens, width], width a multiple of 8,
 // both of a 2-byte type. Rows without a place are left as they are.
 int qwen_vl_pack_rows(const void* padded, const int2* places, void* packed, int tokens, int seq, int width,
-                   cudaStream_t stream);
+                      cudaStream_t stream);
 int qwen_vl_unpack_rows(const void* packed, const int2* places, void* padded, int tokens, int seq, int width,
-                     cudaStream_t stream);
+                        cudaStream_t stream);
 }

@@ -20,8 +20,8 @@ extern "C" {
 int qwen_vl_gemm_hopper(const QwenVlGemm* gemm, int shape, cudaStream_t stream);
 
 // The same for whole matrices, and the number of tile shapes, for who checks them one by one without this header.
-int qwen_vl_gemm_tile(const void* weight, const void* x, void* y, const void* bias, const void* addend, long long tokens,
-                      long long in, long long out, int dtype, int float_output, int activation, int format, int shape,
-                      cudaStream_t stream);
+int qwen_vl_gemm_tile(const void* weight, const void* x, void* y, const void* bias, const void* addend,
+                      long long tokens, long long in, long long out, int dtype, int float_output, int activation,
+                      int format, int shape, cudaStream_t stream);
 int qwen_vl_gemm_tiles();
 }

@@ -20,14 +20,14 @@ constexpr long long kRowsOfTiles[] = {64, 144, 256};  // of the products' tiles;
 // At least `rows`, unless they are more than the largest: with so many tiles the last ones count for little.
 // (docs/lab/waits.md: 1144 rows with the choice of 1024.)
 inline long long gemm_rung(long long rows) {
-    const auto up = [&](long long step) { return (rows + step - 1) / step * step; };
-    if (rows > kEveryTile) {
-        for (const long long rung : kManyRows)
-            if (rows <= rung) return rung;
-        return std::end(kManyRows)[-1];
-    }
-    if (rows <= 2 * kFewRows) return std::max(up(kFewRows), kFewRows);  // one tile, read from memory all the same
-    return std::min(up(rows <= kRowsOfTiles[2] ? kRowsOfTiles[0] : kRowsOfTiles[2]), up(kRowsOfTiles[1]));
+  const auto up = [&](long long step) { return (rows + step - 1) / step * step; };
+  if (rows > kEveryTile) {
+    for (const long long rung : kManyRows)
+      if (rows <= rung) return rung;
+    return std::end(kManyRows)[-1];
+  }
+  if (rows <= 2 * kFewRows) return std::max(up(kFewRows), kFewRows);  // one tile, read from memory all the same
+  return std::min(up(rows <= kRowsOfTiles[2] ? kRowsOfTiles[0] : kRowsOfTiles[2]), up(kRowsOfTiles[1]));
 }
 
 }  // namespace qwen

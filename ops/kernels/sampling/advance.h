@@ -9,19 +9,19 @@
 namespace qwen {
 
 template <typename Call> QWEN_VL_ANYWHERE bool is_stop(const Call& call, int64_t token) {
-    for (int i = 0; i < call.stop_count; ++i)
-        if (call.stop_tokens[i] == token) return true;
-    return false;
+  for (int i = 0; i < call.stop_count; ++i)
+    if (call.stop_tokens[i] == token) return true;
+  return false;
 }
 
 // The row is not finished; `tokens` more of it are in the cache.
 template <typename Call> QWEN_VL_ANYWHERE void advance(const Call& call, int64_t row, int64_t token, int tokens) {
-    call.next_tokens[row] = token;
-    const int count = call.counts[row];
-    if (count < call.generated_slots) call.generated[row * call.generated_slots + count] = token;
-    call.counts[row] = count + 1;
-    call.positions[row] += tokens;
-    if (is_stop(call, token)) call.finished[row] = 1;
+  call.next_tokens[row] = token;
+  const int count = call.counts[row];
+  if (count < call.generated_slots) call.generated[row * call.generated_slots + count] = token;
+  call.counts[row] = count + 1;
+  call.positions[row] += tokens;
+  if (is_stop(call, token)) call.finished[row] = 1;
 }
 
 }  // namespace qwen

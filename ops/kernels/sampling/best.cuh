@@ -4,15 +4,15 @@
 namespace qwen {
 
 struct Best {
-    float value;
-    int index;
+  float value;
+  int index;
 
-    __device__ __forceinline__ void take(float other, int at) {
-        if (other > value || (other == value && at < index)) {
-            value = other;
-            index = at;
-        }
+  __device__ __forceinline__ void take(float other, int at) {
+    if (other > value || (other == value && at < index)) {
+      value = other;
+      index = at;
     }
+  }
 };
 
 }  // namespace qwen

@@ -48,8 +48,7 @@ void attend(const Attention& p, const Task& t, std::vector<float>& scores) {
   scores.resize(std::max<size_t>(scores.size(), t.queries * keys));
   if (t.queries == 1) return attend_one(p, t, q, k, v, keys, scores.data(), out);
   product_transposed(q, p.query_row, k, p.key_row, scores.data(), keys, t.queries, keys, p.head_dim, p.scale);
-  for (int64_t r = 0; r < t.queries; ++r)
-    softmax_row(scores.data() + r * keys, p.causal ? past + r + 1 : keys, keys);
+  for (int64_t r = 0; r < t.queries; ++r) softmax_row(scores.data() + r * keys, p.causal ? past + r + 1 : keys, keys);
   product(scores.data(), keys, v, p.key_row, out, p.out_row, t.queries, p.head_dim, keys);
 }
 

@@ -16,16 +16,16 @@ namespace {
 
 constexpr int64_t kUnpackedRows = 128;  // of packed weights at once
 
-void sgemm(char transb, const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc,
-           int64_t m, int64_t n, int64_t k, float alpha, float beta) {
+void sgemm(char transb, const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t m,
+           int64_t n, int64_t k, float alpha, float beta) {
   const int status = dnnl_sgemm('N', transb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
   if (status != 0) throw std::runtime_error("oneDNN sgemm failed with status " + std::to_string(status));
 }
 
 }  // namespace
 
-void linear(const float* a, int64_t lda, const float* w, int64_t ldw, float* c, int64_t ldc,
-            int64_t m, int64_t n, int64_t k, bool accumulate) {
+void linear(const float* a, int64_t lda, const float* w, int64_t ldw, float* c, int64_t ldc, int64_t m, int64_t n,
+            int64_t k, bool accumulate) {
   if (m <= kDotRows) {
     dot_rows(a, lda, w, ldw, c, ldc, m, n, k, accumulate);
   } else {
@@ -60,13 +60,13 @@ void linear(const float* a, int64_t lda, const Weights& w, float* c, int64_t ldc
   });
 }
 
-void product_transposed(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc,
-                        int64_t m, int64_t n, int64_t k, float alpha) {
+void product_transposed(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t m,
+                        int64_t n, int64_t k, float alpha) {
   sgemm('T', a, lda, b, ldb, c, ldc, m, n, k, alpha, 0.0f);
 }
 
-void product(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc,
-             int64_t m, int64_t n, int64_t k) {
+void product(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t m, int64_t n,
+             int64_t k) {
   sgemm('N', a, lda, b, ldb, c, ldc, m, n, k, 1.0f, 0.0f);
 }
 

@@ -9,8 +9,8 @@
 namespace qwen_vl::cpu {
 
 // c[m, n] = a[m, k] * w[n, k]^T (+ c when accumulate); row-major with leading dimensions in values.
-void linear(const float* a, int64_t lda, const float* w, int64_t ldw, float* c, int64_t ldc,
-            int64_t m, int64_t n, int64_t k, bool accumulate = false);
+void linear(const float* a, int64_t lda, const float* w, int64_t ldw, float* c, int64_t ldc, int64_t m, int64_t n,
+            int64_t k, bool accumulate = false);
 
 // A matrix of weights [rows, columns] in a format of ops/formats.
 struct Weights {
@@ -26,18 +26,18 @@ void linear(const float* a, int64_t lda, const Weights& w, float* c, int64_t ldc
             bool accumulate = false);
 
 // c[m, n] = alpha * a[m, k] * b[n, k]^T on the calling thread's share of the machine.
-void product_transposed(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc,
-                        int64_t m, int64_t n, int64_t k, float alpha);
+void product_transposed(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t m,
+                        int64_t n, int64_t k, float alpha);
 
 // c[m, n] = a[m, k] * b[k, n].
-void product(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc,
-             int64_t m, int64_t n, int64_t k);
+void product(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t m, int64_t n,
+             int64_t k);
 
 // Rows up to which linear() runs as dot products.
 constexpr int64_t kDotRows = 8;
 
 // c[m, n] = a[m, k] * w[n, k]^T (+ c) for m <= kDotRows, parallel over w's rows.
-void dot_rows(const float* a, int64_t lda, const float* w, int64_t ldw, float* c, int64_t ldc,
-              int64_t m, int64_t n, int64_t k, bool accumulate);
+void dot_rows(const float* a, int64_t lda, const float* w, int64_t ldw, float* c, int64_t ldc, int64_t m, int64_t n,
+              int64_t k, bool accumulate);
 
 }  // namespace qwen_vl::cpu

@@ -35,7 +35,8 @@ void decoder(const QwenVlDecoder& p) {
   std::vector<int64_t> first_token(p.batch);
   for (int64_t row = 0; row < p.batch; ++row) {
     first_token[row] = tokens.size();
-    for (int64_t column = 0; column < p.lengths[row]; ++column) tokens.push_back({row, column, p.positions[row] + column});
+    for (int64_t column = 0; column < p.lengths[row]; ++column)
+      tokens.push_back({row, column, p.positions[row] + column});
   }
   const int64_t rows = tokens.size();
   const Buffer x = make_buffer(rows * hidden), normed = make_buffer(rows * hidden), query = make_buffer(rows * hidden);
@@ -52,7 +53,8 @@ void decoder(const QwenVlDecoder& p) {
       sine[t * half + i] = std::sin(angle);
     }
     const bool beyond = p.logn_length > 0 && token.slot + 1 > p.logn_length;
-    logn[t] = beyond ? static_cast<float>(std::log(token.slot + 1.0) / std::log(static_cast<double>(p.logn_length))) : 1.0f;
+    logn[t] =
+        beyond ? static_cast<float>(std::log(token.slot + 1.0) / std::log(static_cast<double>(p.logn_length))) : 1.0f;
   }
 
   const int64_t cache_row = int64_t{p.heads} * p.capacity * head_dim;
@@ -63,7 +65,8 @@ void decoder(const QwenVlDecoder& p) {
     float* keys = at(p.k_cache, l, p.batch * cache_row);
     float* values = at(p.v_cache, l, p.batch * cache_row);
     rms_norm(x.get(), at(p.ln_1_weight, l, hidden), p.epsilon, normed.get(), rows, hidden);
-    linear(normed.get(), hidden, weights(p.qkv_weight, p.qkv_extra, 3 * hidden, hidden), wide.get(), 3 * hidden, rows, 3 * hidden, hidden);
+    linear(normed.get(), hidden, weights(p.qkv_weight, p.qkv_extra, 3 * hidden, hidden), wide.get(), 3 * hidden, rows,
+           3 * hidden, hidden);
     add_bias(wide.get(), at(p.qkv_bias, l, 3 * hidden), rows, 3 * hidden);
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < rows; ++t) {
@@ -93,16 +96,20 @@ void decoder(const QwenVlDecoder& p) {
       attention(a);
     }
 
-    linear(normed.get(), hidden, weights(p.out_weight, p.out_extra, hidden, hidden), x.get(), hidden, rows, hidden, hidden, true);
+    linear(normed.get(), hidden, weights(p.out_weight, p.out_extra, hidden, hidden), x.get(), hidden, rows, hidden,
+           hidden, true);
     rms_norm(x.get(), at(p.ln_2_weight, l, hidden), p.epsilon, normed.get(), rows, hidden);
-    linear(normed.get(), hidden, weights(p.gate_up_weight, p.gate_up_extra, 2 * mlp, hidden), wide.get(), 2 * mlp, rows, 2 * mlp, hidden);
+    linear(normed.get(), hidden, weights(p.gate_up_weight, p.gate_up_extra, 2 * mlp, hidden), wide.get(), 2 * mlp, rows,
+           2 * mlp, hidden);
     silu_mul(wide.get(), rows, mlp);
-    linear(wide.get(), 2 * mlp, weights(p.down_weight, p.down_extra, hidden, mlp), x.get(), hidden, rows, hidden, mlp, true);
+    linear(wide.get(), 2 * mlp, weights(p.down_weight, p.down_extra, hidden, mlp), x.get(), hidden, rows, hidden, mlp,
+           true);
   }
 
   std::fill_n(at(p.y), p.batch * p.seq * hidden, 0.0f);
   for (int64_t t = 0; t < rows; ++t)
-    std::memcpy(at(p.y, tokens[t].row * p.seq + tokens[t].column, hidden), x.get() + t * hidden, hidden * sizeof(float));
+    std::memcpy(at(p.y, tokens[t].row * p.seq + tokens[t].column, hidden), x.get() + t * hidden,
+                hidden * sizeof(float));
 }
 
 }  // namespace qwen_vl::cpu

@@ -6,8 +6,8 @@ namespace {
 // Four weight rows at a time keep four streams of loads in flight; the row count is a template parameter so that
 // the sums stay in registers.
 template <int M>
-void dot_block(const float* a, int64_t lda, const float* w, int64_t ldw, float* c, int64_t ldc,
-               int64_t n, int64_t k, bool accumulate) {
+void dot_block(const float* a, int64_t lda, const float* w, int64_t ldw, float* c, int64_t ldc, int64_t n, int64_t k,
+               bool accumulate) {
   constexpr int kWeightRows = M <= 2 ? 4 : 2;
   const int64_t blocks = (n + kWeightRows - 1) / kWeightRows;
 #pragma omp parallel for schedule(static)
@@ -46,8 +46,8 @@ void dot_block(const float* a, int64_t lda, const float* w, int64_t ldw, float* 
 
 }  // namespace
 
-void dot_rows(const float* a, int64_t lda, const float* w, int64_t ldw, float* c, int64_t ldc,
-              int64_t m, int64_t n, int64_t k, bool accumulate) {
+void dot_rows(const float* a, int64_t lda, const float* w, int64_t ldw, float* c, int64_t ldc, int64_t m, int64_t n,
+              int64_t k, bool accumulate) {
   switch (m) {
     case 1: return dot_block<1>(a, lda, w, ldw, c, ldc, n, k, accumulate);
     case 2: return dot_block<2>(a, lda, w, ldw, c, ldc, n, k, accumulate);

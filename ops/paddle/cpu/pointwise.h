@@ -5,7 +5,8 @@
 namespace qwen_vl::cpu {
 
 // out[r] = (x[r] - mean) / sqrt(var + eps) * weight + bias over `width` values of each row.
-void layer_norm(const float* x, const float* weight, const float* bias, float eps, float* out, int64_t rows, int64_t width);
+void layer_norm(const float* x, const float* weight, const float* bias, float eps, float* out, int64_t rows,
+                int64_t width);
 
 // out[r] = x[r] / sqrt(mean(x[r]^2) + eps) * weight.
 void rms_norm(const float* x, const float* weight, float eps, float* out, int64_t rows, int64_t width);

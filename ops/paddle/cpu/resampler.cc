@@ -10,7 +10,8 @@
 namespace qwen_vl::cpu {
 
 void resampler(const QwenVlResampler& p) {
-  const int64_t patches = p.patches, rows = p.images * patches, answers = int64_t{p.images} * p.queries, width = p.embed;
+  const int64_t patches = p.patches, rows = p.images * patches, answers = int64_t{p.images} * p.queries,
+                width = p.embed;
   const int64_t head_dim = width / p.heads;
   const Buffer projected = make_buffer(rows * width), normed = make_buffer(rows * width);
   const Buffer key_value = make_buffer(rows * 2 * width), mixed = make_buffer(answers * width);

@@ -38,8 +38,8 @@ int64_t draw(const std::vector<uint32_t>& keys, const SamplingParameters& p, int
   if (!(p.temperature > 0.0f)) return std::find(keys.begin(), keys.end(), peak) - keys.begin();
   uint32_t threshold = 0;
   if (p.top_k > 0)
-    threshold = smallest_kept(keys, [](uint32_t) { return uint64_t{1}; },
-                              [&](uint64_t total) { return std::min<uint64_t>(p.top_k, total); });
+    threshold = smallest_kept(
+        keys, [](uint32_t) { return uint64_t{1}; }, [&](uint64_t total) { return std::min<uint64_t>(p.top_k, total); });
   const auto weight = [&](uint32_t key) { return key < threshold ? 0 : qwen::key_weight(key, peak); };
   if (p.top_p < 1.0f)
     threshold = smallest_kept(keys, weight, [&](uint64_t total) { return qwen::wanted_weight(p.top_p, total); });

@@ -37,7 +37,8 @@ void vision_encoder(const QwenVlVisionEncoder& p) {
   float* x = at(p.y);
 
   unfold_patches(p, grid, wide.get());
-  linear(wide.get(), p.patch_columns, at(p.patch_weight), p.patch_columns, normed.get(), width, rows, width, p.patch_columns);
+  linear(wide.get(), p.patch_columns, at(p.patch_weight), p.patch_columns, normed.get(), width, rows, width,
+         p.patch_columns);
   for (int64_t image = 0; image < p.images; ++image)
     add_bias(normed.get() + image * patches * width, at(p.position), 1, patches * width);
   layer_norm(normed.get(), at(p.ln_pre_weight), at(p.ln_pre_bias), p.epsilon, x, rows, width);
@@ -45,7 +46,8 @@ void vision_encoder(const QwenVlVisionEncoder& p) {
   const std::vector<int32_t> queries(p.images, static_cast<int32_t>(patches));
   for (int64_t l = 0; l < p.layers; ++l) {
     layer_norm(x, at(p.ln_1_weight, l, width), at(p.ln_1_bias, l, width), p.epsilon, normed.get(), rows, width);
-    linear(normed.get(), width, at(p.qkv_weight, l, 3 * width * width), width, wide.get(), 3 * width, rows, 3 * width, width);
+    linear(normed.get(), width, at(p.qkv_weight, l, 3 * width * width), width, wide.get(), 3 * width, rows, 3 * width,
+           width);
     add_bias(wide.get(), at(p.qkv_bias, l, 3 * width), rows, 3 * width);
 
     Attention a{};

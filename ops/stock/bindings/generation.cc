@@ -51,9 +51,8 @@ void note_v2(const Tensor& pre_ids_all, const Tensor& input_ids, const Tensor& s
 }
 
 // In place.
-void penalize(const Tensor& logits, const Tensor& pre_ids, const Tensor& penalty_scores,
-              const Tensor& frequency_scores, const Tensor& presence_scores, const Tensor& cur_len,
-              const Tensor& min_len, const Tensor& eos_token_id) {
+void penalize(const Tensor& logits, const Tensor& pre_ids, const Tensor& penalty_scores, const Tensor& frequency_scores,
+              const Tensor& presence_scores, const Tensor& cur_len, const Tensor& min_len, const Tensor& eos_token_id) {
   qwen_vl::check_rank(pre_ids, "pre_ids", 2);
   qwen_vl::check_rank(logits, "logits", 2);
   const int64_t batch = logits.shape()[0], vocabulary = logits.shape()[1], columns = pre_ids.shape()[1];
@@ -165,8 +164,8 @@ PD_BUILD_OP(get_token_penalty_multi_scores)
     .SetInferDtypeFn(PD_INFER_DTYPE(stock::penalty_type));
 
 PD_BUILD_OP(get_token_penalty_multi_scores_v2)
-    .Inputs({"pre_ids", "logits", "penalty_scores", "frequency_scores", "presence_scores", "temperatures",
-             "bad_tokens", "cur_len", "min_len", "eos_token_id"})
+    .Inputs({"pre_ids", "logits", "penalty_scores", "frequency_scores", "presence_scores", "temperatures", "bad_tokens",
+             "cur_len", "min_len", "eos_token_id"})
     .Outputs({"logits_out"})
     .SetInplaceMap({{"logits", "logits_out"}})
     .SetKernelFn(PD_KERNEL(stock::penalty_v2));

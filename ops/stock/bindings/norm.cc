@@ -25,9 +25,15 @@ std::vector<Tensor> norm(const Tensor& x, const Tensor& scale, const Tensor* bia
   std::vector<Tensor> made{paddle::empty(x.shape(), x.dtype(), x.place())};
   for (int i = 0; i < (bias != nullptr ? 2 : 1); ++i)
     made.push_back(paddle::empty({rows}, DataType::FLOAT32, x.place()));
-  const Norm all{x.data(), scale.data(), bias != nullptr ? bias->data() : nullptr, made[0].data(),
-                 bias != nullptr ? units<float>(made[1]) : nullptr, units<float>(made.back()), rows,
-                 static_cast<int>(width), epsilon};
+  const Norm all{x.data(),
+                 scale.data(),
+                 bias != nullptr ? bias->data() : nullptr,
+                 made[0].data(),
+                 bias != nullptr ? units<float>(made[1]) : nullptr,
+                 units<float>(made.back()),
+                 rows,
+                 static_cast<int>(width),
+                 epsilon};
   const bool cpu = x.is_cpu();
   switch (x.dtype()) {
     case DataType::FLOAT32:

@@ -35,9 +35,15 @@ std::vector<Tensor> table(const Tensor& input_ids, const Tensor& position_ids, c
 template <typename T>
 RotateHeads<T> rotation(const Tensor& x, const Tensor& rotary_emb, const Tensor& seq_lens, int dims, bool neox) {
   const Shape shape = x.shape();
-  return {units<T>(x), data_on<const float>(rotary_emb, "rotary_emb", x), data_on<const int>(seq_lens, "seq_lens", x),
-          static_cast<int>(shape[0]), static_cast<int>(shape[1]), static_cast<int>(shape[2] * dims),
-          static_cast<int>(shape[3] / dims), dims, neox};
+  return {units<T>(x),
+          data_on<const float>(rotary_emb, "rotary_emb", x),
+          data_on<const int>(seq_lens, "seq_lens", x),
+          static_cast<int>(shape[0]),
+          static_cast<int>(shape[1]),
+          static_cast<int>(shape[2] * dims),
+          static_cast<int>(shape[3] / dims),
+          dims,
+          neox};
 }
 
 template <typename T>
@@ -76,8 +82,8 @@ void rotate(const Tensor& x, const char* name, const Tensor& rotary_emb, const T
   }
 }
 
-void rotate_qk(const Tensor& q, const Tensor& kv, const Tensor& rotary_emb, const Tensor& seq_lens,
-               int rotary_emb_dims, bool use_neox) {
+void rotate_qk(const Tensor& q, const Tensor& kv, const Tensor& rotary_emb, const Tensor& seq_lens, int rotary_emb_dims,
+               bool use_neox) {
   rotate(q, "q", rotary_emb, seq_lens, rotary_emb_dims, use_neox);
   rotate(kv, "kv", rotary_emb, seq_lens, rotary_emb_dims, use_neox);
 }

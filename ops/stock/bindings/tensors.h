@@ -38,8 +38,8 @@ inline bool* flags_on(const Tensor& tensor, const char* name, const Tensor& on) 
 
 #ifdef PADDLE_WITH_CUDA
 inline void check_cuda(int status) {
-  PD_CHECK(status == cudaSuccess, "a kernel of paddlenlp_ops failed: ",
-           cudaGetErrorString(static_cast<cudaError_t>(status)));
+  PD_CHECK(status == cudaSuccess,
+           "a kernel of paddlenlp_ops failed: ", cudaGetErrorString(static_cast<cudaError_t>(status)));
 }
 #define STOCK_ON_GPU(call) ::stock::check_cuda(call)
 #else

@@ -45,7 +45,8 @@ struct CpuFloat16 {
     }
   }
   explicit operator float() const {
-    const uint32_t exponent = bits >> 10 & 31, fraction = bits & 0x3ff, sign = static_cast<uint32_t>(bits & 0x8000) << 16;
+    const uint32_t exponent = bits >> 10 & 31, fraction = bits & 0x3ff,
+                   sign = static_cast<uint32_t>(bits & 0x8000) << 16;
     if (exponent == 0) return std::copysign(fraction * 0x1p-24f, sign ? -1.f : 1.f);
     return float_of(sign | (exponent == 31 ? 255u : exponent + 112) << 23 | fraction << 13);
   }

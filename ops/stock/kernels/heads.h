@@ -23,7 +23,8 @@ struct SplitHeads {
 
   STOCK_FUNCTION void operator()(int64_t i) const {
     const int at = i % units, head = i / units % heads, part = i / units / heads % 3;
-    const int64_t to = padded_place(padding_offset, lengths, i / units / heads / 3, batch, heads, columns, units, head, at);
+    const int64_t to =
+        padded_place(padding_offset, lengths, i / units / heads / 3, batch, heads, columns, units, head, at);
     if (to >= 0) (part == 0 ? q : part == 1 ? k : v)[to] = qkv[i];
   }
 };
@@ -38,7 +39,8 @@ struct MergeHeads {
 
   STOCK_FUNCTION void operator()(int64_t i) const {
     const int at = i % units, head = i / units % heads;
-    const int64_t from = padded_place(padding_offset, lengths, i / units / heads, batch, heads, columns, units, head, at);
+    const int64_t from =
+        padded_place(padding_offset, lengths, i / units / heads, batch, heads, columns, units, head, at);
     packed[i] = from >= 0 ? padded[from] : Unit{};
   }
 };
