@@ -5,8 +5,6 @@ C++ has the same facts as a struct of traits (format.h), in that folder's format
 
 import math
 
-import numpy as np
-
 
 class Format:
     """Attributes: name (str), values (str: the type of an unpacked weight, in which products are done), bits (of a
@@ -87,9 +85,11 @@ class Plain(Format):
 
     def pack(self, numbers):
         """float32 -> `storage`, to nearest even."""
+        import numpy as np  # here, as doctor asks for sizes before there are packages
+
         with np.errstate(over="ignore"):
             return numbers.astype(self.storage, copy=False)
 
     def unpack(self, array):
         """`storage` -> float32, no copy where that is the same."""
-        return array.astype(np.float32, copy=False)
+        return array.astype("<f4", copy=False)
