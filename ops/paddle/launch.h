@@ -72,9 +72,9 @@ void launch(const char* op, const paddle::Tensor& on, const Arguments& arguments
   ::qwen_vl::check_status(function(&arguments, (on).stream()), op)
 #else
 #define QWEN_VL_LAUNCH_PLAIN QWEN_VL_LAUNCH
-#define QWEN_VL_LAUNCH(op, on, arguments, function)                        \
-  do {                                                                     \
-    static_cast<void>(arguments);                                          \
+#define QWEN_VL_LAUNCH(op, on, arguments, function) \
+  do { \
+    static_cast<void>(arguments); \
     PD_THROW(op, " was built for the CPU only: run `make ops DEVICE=gpu`"); \
   } while (false)
 #endif
