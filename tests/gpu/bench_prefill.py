@@ -169,7 +169,7 @@ class Language:
         self.stored = self.decoder, self.head
         if kept:
             self.decoder, self.head = map(reference.once_bfloat16, self.stored)
-            self.stored = (kernels.packed(stage, kept) for stage in (self.decoder, self.head))
+            self.stored = [kernels.packed(stage, kept) for stage in (self.decoder, self.head)]
         self.inv_freq = 10000.0 ** -(torch.arange(0, config.kv_channels, 2, device="cuda") / config.kv_channels)
 
     def prepare(self, batch, seq, capacity, past):

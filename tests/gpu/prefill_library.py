@@ -66,7 +66,7 @@ class Library:
         kind = self.structs[launcher]
         known = {field for field, _ in kind._fields_}
         if "format" in known and isinstance(values.get("format", ""), str):  # a packed format's name, or plain
-            values["format"] = formats.NAMES.index(values["format"]) if values.get("format") else values["dtype"]
+            values["format"] = formats.NAMES.index(values["format"]) if values.get("format") else values.get("dtype", 0)
         unknown = set(values) - known
         assert not unknown, unknown
         return kind(**{k: v.data_ptr() if isinstance(v, torch.Tensor) else v for k, v in values.items()})

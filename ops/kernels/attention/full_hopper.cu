@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
         const uint32_t barrier = waits.announced_at(full + place.stage * 8, spare);
         barrier_expect(barrier, S::kBytes);
 #pragma unroll
-        for (int panel = loses; panel < S::kPanels; ++panel)
+        for (int panel = loses && !waits.over(); panel < S::kPanels; ++panel)
           fetch_box(tiles + place.stage * S::kBytes + panel * S::kPanelBytes + half * 128, map, barrier, panel * 64,
                     tile * S::kKeys + half, head, group, uint16_t(3));
       };

@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
           const uint32_t barrier = waits.announced_at(full + ring.stage * 8, spare);
           barrier_expect(barrier, S::kStageBytes);
           if (!S::kPacked) fetch_weights(at, barrier, step * 64, m);
-          if (!loses) fetch_tokens(at + S::kTokensAt, barrier, step * 64, n);
+          if (!loses || waits.over()) fetch_tokens(at + S::kTokensAt, barrier, step * 64, n);
         }
       }
     }

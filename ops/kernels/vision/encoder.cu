@@ -61,18 +61,14 @@ extern "C" int qwen_vl_vision_encoder(QwenVlContext* context, const QwenVlVision
 
   QWEN_VL_TRY(
       qwen_vl_patches(a.pixels, buffers.wide, a.images, a.image_size, a.patch_size, a.patch_columns, a.dtype, stream));
-  QwenVlGemm embed{};
+  QwenVlGemm embed = qwen::product(patches, a.patch_columns, width, a.dtype);
   embed.weight = a.patch_weight;
   embed.x = buffers.wide;
   embed.y = a.y;
   embed.addend = a.position;  // the same for every image
-  embed.tokens = patches;
-  embed.in = embed.x_stride = a.patch_columns;
-  embed.out = width;
   embed.batch = a.images;
   embed.x_batch = patches * a.patch_columns;
   embed.y_batch = patches * width;
-  embed.dtype = a.dtype;
   QWEN_VL_TRY(qwen_vl_gemm(context, &embed, stream));
   QWEN_VL_TRY(layer_norm(a.y, a.ln_pre_weight, a.ln_pre_bias, a.y, 0));
 

@@ -53,16 +53,13 @@ extern "C" int qwen_vl_resampler(QwenVlContext* context, const QwenVlResampler* 
   QWEN_VL_TRY(qwen_vl_layer_norm(buffers.kv, a.ln_kv_weight, a.ln_kv_bias, buffers.kv, key_rows, a.embed, a.epsilon,
                                  a.dtype, stream));
 
-  QwenVlGemm keys{};
+  QwenVlGemm keys = qwen::product(a.patches, embed, embed, a.dtype);
   keys.weight = a.key_value_weight;
   keys.x = buffers.kv;
   keys.y = buffers.keys;
   keys.addend = a.key_bias;  // one row per patch, the same for every image
-  keys.tokens = a.patches;
-  keys.in = keys.x_stride = keys.out = embed;
   keys.batch = a.images;
   keys.x_batch = keys.y_batch = a.patches * embed;
-  keys.dtype = a.dtype;
   QWEN_VL_TRY(qwen_vl_gemm(context, &keys, stream));
   const void* value_weight = static_cast<const char*>(a.key_value_weight) + embed * embed * 2;
   QWEN_VL_TRY(gemm(value_weight, a.value_bias, buffers.kv, key_rows, embed, buffers.values));
