@@ -12,6 +12,19 @@
 
 namespace qwen {
 
+// Until `arrived()`; false if the wait was given up.
+template <class Arrived>
+__device__ inline bool wait_until(Wait wait, Arrived arrived) {
+  unsigned tries = 0;
+  unsigned long long state = 0;
+#pragma unroll 1
+  while (!arrived()) {
+    if (given_up().now) return false;
+    if (++tries % kTriesToLook == 0) state = look(state, wait);
+  }
+  return true;
+}
+
 __device__ __forceinline__ void barrier_init(uint32_t barrier, uint32_t arrivals = 1) {
   asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
@@ -50,47 +63,11 @@ __device__ __forceinline__ bool barrier_test(uint32_t barrier, uint32_t parity) 
 __device__ __forceinline__ void barrier_expect(uint32_t barrier, uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
-
-// A thread's waits for such barriers, which end when it has tried so many times in all: far more often than any launch
-// needs. Only tries count, so time in which the thread does not run is no wait. What a launch does after that is lost,
-// but it ends: the thread waits no more and goes on with what is there.
-//
-// Nothing but these few instructions stands between a barrier's phase and what waits for it, and no branch leaves the
-// loop that fetches: looks at a clock or at a word in shared memory, or such a branch, cost 1 to 14 % of a product
-// with packed weights on an H200 (docs/lab/waits.md).
-class Waits {
- public:
-  __device__ __forceinline__ explicit Waits(int tries) : left_(tries) {}
-
-  // Until the phase of this parity is over.
-  __device__ __forceinline__ void wait(uint32_t barrier, uint32_t parity) {
-    asm volatile("{ .reg .pred go, spent;"
-                 " again_%=: sub.s32 %0, %0, 1; setp.lt.s32 spent, %0, 0;"
-                 " mbarrier.try_wait.parity.shared::cta.b64 go, [%1], %2; or.pred go, go, spent;"
-                 " @!go bra again_%=; }" : "+r"(left_) : "r"(barrier), "r"(parity) : "memory");
-  }
-  // Whether they have ended.
-  __device__ __forceinline__ bool over() const { return left_ < 0; }
-
-  // Where to announce bytes: `barrier`, or `spare` once waits have ended, as a barrier whose bytes have not come
-  // takes no further arrival. Threads that fetch therefore give up before those that wait for what they fetch.
-  __device__ __forceinline__ uint32_t announced_at(uint32_t barrier, uint32_t spare) const {
-    return over() ? spare : barrier;
-  }
-
-  // Before the thread ends: reports waits that have ended, and leaves time to what is on its way to this block's
-  // memory.
-  __device__ __forceinline__ void report(volatile uint64_t* words, Wait purpose) const {
-    if (!over()) return;
-    words[static_cast<int>(purpose)] = qwen_vl_wait_report(blockIdx.x, threadIdx.x);
-    outlast_copies();
-  }
-
- private:
-  int left_;
-};
-// A spare barrier takes any number of announcements; nobody waits for it.
-__device__ __forceinline__ void barrier_init_spare(uint32_t barrier) { barrier_init(barrier, (1 << 20) - 1); }
+__device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) {
+  asm volatile("{ .reg .pred done; again_%=: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;"
+               " @!done bra again_%=; }" ::"r"(barrier),
+               "r"(parity) : "memory");
+}
 #endif
 
 // A place in the ring of stages and the parity of its barriers there.

@@ -244,7 +244,6 @@ extern "C" int qwen_vl_gemm_tuning(int on) { return std::exchange(tuning, on); }
 extern "C" long long qwen_vl_gemm_rung(long long rows) { return gemm_rung(rows); }
 
 extern "C" int qwen_vl_context_create(QwenVlContext** context, void* workspace) {
-  qwen_vl_wait_words();  // allocates, which a launch within a capture could not
   auto* made = new QwenVlContext;
   made->workspace = workspace;
   if (!made->lt.load() || made->lt.create(&made->handle) != CUBLAS_STATUS_SUCCESS) {

@@ -21,7 +21,7 @@ template <typename T, typename S, int ACTIVATION, typename Y>
 __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
     gemm_kernel(const __grid_constant__ CUtensorMap weight_map, const __grid_constant__ CUtensorMap x_map,
                 const __grid_constant__ CUtensorMap addend_map, const __grid_constant__ CUtensorMap y_map,
-                const T* bias, bool adds, Y* y, const GemmSize size, volatile uint64_t* words) {
+                const T* bias, bool adds, Y* y, const GemmSize size) {
 #if QWEN_VL_HAS_WGMMA
   constexpr bool kSilu = ACTIVATION == kSiluMul, kGate = ACTIVATION == kGelu;
   constexpr bool kFloat = std::is_same<Y, float>::value;
@@ -32,7 +32,6 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
   const uint32_t full = memory + S::kBarriers, empty = full + S::kStages * 8, added = empty + S::kStages * 8;
   const uint32_t packed = memory + S::kGranulesAt, packed_full = added + S::kGroups * 8;
   const uint32_t packed_empty = packed_full + S::kGranules * 8, peer_ready = packed_empty + S::kGranules * 8;
-  const uint32_t spare = peer_ready + S::kGranules * 8;
   const int rank = static_cast<int>(cluster_rank()), clusters = gridDim.x / 2, first = blockIdx.x / 2;
   const int half = (size.steps + 2 * S::kSteps - 1) / (2 * S::kSteps) * S::kSteps;
   const int start = S::kSplit && rank ? half : 0;
@@ -59,7 +58,6 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
       barrier_init(peer_ready + i * 8, 1);
     }
     for (int i = 0; i < S::kGroups; ++i) barrier_init(added + i * 8, 1);
-    barrier_init_spare(spare);
     barrier_init_fence();
   }
   cluster_sync();
@@ -89,30 +87,26 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
           fetch_box(to, x_map, barrier, column, n * S::kN);
         }
       };
-      Waits waits(kTriesToFetch);
-      const bool loses = test_loses(words);
       for (int unit = first; unit < size.units; unit += clusters) {
         int m, n;
         place(unit, m, n);
         for (int step = start; step < start + steps; ++step, ring.advance()) {
-          const uint32_t at = memory + ring.stage * S::kStageBytes;
+          const uint32_t barrier = full + ring.stage * 8, at = memory + ring.stage * S::kStageBytes;
           if (S::kPacked && step % S::kSteps == 0) {
-            waits.wait(packed_empty + granule.stage * 8, granule.parity ^ 1);
+            barrier_wait(packed_empty + granule.stage * 8, granule.parity ^ 1);
             if (S::kSharesWeights) {  // both blocks' memory is written to
               barrier_arrive_at(cluster_address(peer_ready, rank ^ 1) + granule.stage * 8);
-              waits.wait(peer_ready + granule.stage * 8, granule.parity);
+              barrier_wait(peer_ready + granule.stage * 8, granule.parity);
             }
-            const uint32_t barrier = waits.announced_at(packed_full + granule.stage * 8, spare);
-            barrier_expect(barrier, S::kWeightBytes);
-            fetch_weights(packed + granule.stage * S::kWeightBytes, barrier,
+            barrier_expect(packed_full + granule.stage * 8, S::kWeightBytes);
+            fetch_weights(packed + granule.stage * S::kWeightBytes, packed_full + granule.stage * 8,
                           step / S::kSteps * (S::kRowBytes * S::kRowsTogether / 8), m);
             granule.advance();
           }
-          waits.wait(empty + ring.stage * 8, ring.parity ^ 1);
-          const uint32_t barrier = waits.announced_at(full + ring.stage * 8, spare);
+          barrier_wait(empty + ring.stage * 8, ring.parity ^ 1);
           barrier_expect(barrier, S::kStageBytes);
           if (!S::kPacked) fetch_weights(at, barrier, step * 64, m);
-          if (!loses || waits.over()) fetch_tokens(at + S::kTokensAt, barrier, step * 64, n);
+          fetch_tokens(at + S::kTokensAt, barrier, step * 64, n);
         }
       }
     }
@@ -124,7 +118,6 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
     const uint32_t panel = memory + S::kPanels + group * S::kPanelBytes, arrived = added + group * 8;
     const uint32_t peer_empty = cluster_address(empty, rank ^ 1);
     int turn = 0, added_parity = 0;
-    Waits waits(kTriesOfWaits);
     auto release = [&](int stage) {
       if (!leader) return;
       barrier_arrive(empty + stage * 8);
@@ -140,7 +133,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
     Packing shares[2];
     auto load_granule = [&] {
       const char* at = packed_rows + granule.stage * S::kWeightBytes;
-      waits.wait(packed_full + granule.stage * 8, granule.parity);
+      barrier_wait(packed_full + granule.stage * 8, granule.parity);
 #pragma unroll
       for (int i = 0; i < 2; ++i, at += 8 * Packing::kRowBytes) shares[i].load(at, packed_place);
       __syncwarp();
@@ -155,9 +148,8 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
       auto fetch_addend = [&](int chunk) {
         if (!leader) return;
         store_wait();
-        const uint32_t barrier = waits.announced_at(arrived, spare);
-        barrier_expect(barrier, S::kPanelBytes);
-        fetch_box(panel, addend_map, barrier, first_row, first_token + chunk * S::kChunk);
+        barrier_expect(arrived, S::kPanelBytes);
+        fetch_box(panel, addend_map, arrived, first_row, first_token + chunk * S::kChunk);
       };
       if (S::kDedicated && adds) fetch_addend(0);
 
@@ -178,7 +170,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
             for (int j = 0; j < 16; ++j) numbers[i][j / 4][j % 4] = shares[j % 2].pair(i * 8 + j / 4 * 2 + j % 4 / 2);
             wgmma_settle(numbers[i]);
           }
-          waits.wait(full + ring.stage * 8, ring.parity);
+          barrier_wait(full + ring.stage * 8, ring.parity);
           wgmma_begin();
 #pragma unroll
           for (int part = 0; part < 4; ++part) {
@@ -249,7 +241,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
       for (int chunk = 0; chunk < kChunks; ++chunk) {
         if (adds) {
           if (!S::kDedicated || chunk > 0) fetch_addend(chunk);
-          waits.wait(arrived, added_parity);
+          barrier_wait(arrived, added_parity);
           added_parity ^= 1;
         } else {
           if (leader) store_wait();
@@ -301,7 +293,6 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
       }
     }
     if (leader) store_wait();
-    waits.report(words, Wait::kTiles);
   }
   cluster_sync();  // a block's memory and barriers outlive what its peer sends there
 #endif

@@ -55,7 +55,7 @@ struct GemmShape {
   static constexpr int kGranulesAt = STAGES * kStageBytes + (DEDICATED ? GROUPS * kPanelBytes : 0);
   static constexpr int kBarriers = kGranulesAt + GRANULES * kWeightBytes;
   static constexpr int kBytes =
-      kBarriers + (2 * STAGES + 3 * GRANULES + GROUPS + 1) * 8 + 1024;  // and what aligns the start
+      kBarriers + (2 * STAGES + 3 * GRANULES + GROUPS) * 8 + 1024;  // and what aligns the start
   static constexpr int kThreads = 128 * (GROUPS + 1);
   static_assert(kColumns % CHUNK == 0 && CHUNK % 8 == 0 && kBytes <= 232448, "tile does not fit");
   static_assert(kExchanged + (DEDICATED ? 0 : GROUPS * kPanelBytes) <= STAGES * kStageBytes, "epilogue does not fit");
