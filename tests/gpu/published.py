@@ -85,6 +85,10 @@ class Model:
         devices.synchronize()
         return time.perf_counter() - start
 
+    def forget_inputs(self):
+        """Calls from now on make their inputs anew, as a request does."""
+        self._states.clear()
+
     def _run(self, state):
         config = self.config
         hidden = functional.embedding(state["tokens"], state["features"], state["starts"], self.weights["embedding"])
