@@ -5,7 +5,7 @@ import numpy as np
 from core.errors import UserError
 from ops import formats
 
-STORAGE = {name: kept.storage for name, kept in formats.plain().items()}  # in NumPy
+STORAGE = {name: format.storage for name, format in formats.plain().items()}  # in NumPy
 
 
 def to_float32(array, dtype):
@@ -15,8 +15,9 @@ def to_float32(array, dtype):
 
 def out_of_range(name, largest, target):
     """UserError that tensor `name` holds `largest`, which dtype name `target` cannot."""
-    kept = formats.get(target)
-    return UserError(f"{name} holds {largest:.6g}, beyond the range of {target} ({kept.limit}): use DTYPE={kept.wider}")
+    format = formats.get(target)
+    return UserError(f"{name} holds {largest:.6g}, beyond the range of {target} ({format.limit}): "
+                     f"use DTYPE={format.wider}")
 
 
 def cast(array, source, target, name):

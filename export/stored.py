@@ -24,7 +24,7 @@ NUMPY_TYPES = {
     "float32": "<f4", "float16": "<f2", "bfloat16": "<u2", "float64": "<f8", "int64": "<i8", "int32": "<i4",
     "int16": "<i2", "int8": "|i1", "uint8": "|u1", "uint16": "<u2", "uint32": "<u4", "uint64": "<u8", "bool": "|b1",
 }
-INFINITY = {name: kept.infinity for name, kept in formats.plain().items()}  # its bits; those of a NaN are larger
+INFINITY = {name: format.infinity for name, format in formats.plain().items()}  # its bits; those of a NaN are larger
 
 
 class Source:

@@ -164,5 +164,5 @@ class Engine:
 def to_float32(tensor):
     """A tensor on any device, also in bfloat16, as a float32 numpy array. The cast is done on the host."""
     array = tensor.numpy()
-    (kept,) = (kept for kept in formats.plain().values() if kept.storage == array.dtype)
-    return kept.unpack(array)
+    (format,) = (format for format in formats.plain().values() if format.storage == array.dtype)
+    return format.unpack(array)

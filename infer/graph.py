@@ -119,10 +119,10 @@ class Graph:
         """The weights as tensors by name; says in `weights` how they are kept."""
         config, graph = self.manifest.config, self.manifest.graph
         names = sorted(parameter_shapes(config, graph))
-        for kept in formats.packed(self.manifest.dtype) if pack and graph == "language" else ():
-            tensors = kept.is_usable(config, placement) and load_packed(path, names, placement, kept)
+        for format in formats.packed(self.manifest.dtype) if pack and graph == "language" else ():
+            tensors = format.is_usable(config, placement) and load_packed(path, names, placement, format)
             if tensors:
-                self.weights = kept.name
+                self.weights = format.name
                 return tensors
         return load_parameters(path, names, placement)
 
@@ -133,11 +133,11 @@ class Graph:
 
     def operator_weights(self):
         """The weights of a fused graph as they are bound: {operator: weights as ops.functional takes them}."""
-        kept = formats.get(self.weights)
+        format = formats.get(self.weights)
 
         def bound(name):
-            packed = name in MATRICES and kept.name != self.manifest.dtype
-            tensors = [self._predictor.bound(part) for part in (tensor_names(name, kept) if packed else [name])]
+            packed = name in MATRICES and format.name != self.manifest.dtype
+            tensors = [self._predictor.bound(part) for part in (tensor_names(name, format) if packed else [name])]
             return tensors if packed else tensors[0]
 
         return {operator: {role: bound(f"{operator}.{role}") for role in roles(self.manifest.config)}

@@ -34,9 +34,9 @@ def built_for(placement=CPU):
 
 def load(placement=CPU):
     """Register the operators with Paddle, once per process, and return the library's version; see `built_for`."""
-    made = version(placement)
+    loaded = version(placement)
     _register()
-    return made
+    return loaded
 
 
 @functools.cache

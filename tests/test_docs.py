@@ -89,7 +89,8 @@ def fault(piece):
     if re.fullmatch(r"(core|ops|export|infer|bench|scripts|tests)(\.\w+)+(\(\))?", piece):
         return "" if is_defined(piece.removesuffix("()")) else f"name {piece}"
     if re.fullmatch(r"-{0,2}[A-Za-z_][\w.:]*(\(\))?", piece) and piece not in FOREIGN:
-        return next((f"word {word}" for word in re.findall(r"\w+", piece.removeprefix("-D")) if "_" in word and word not in words()), "")
+        unknown = {word for word in re.findall(r"\w+", piece.removeprefix("-D")) if "_" in word} - words()
+        return f"word {min(unknown)}" if unknown else ""
     return ""
 
 

@@ -34,7 +34,7 @@ class Packed(Format):
         lose any."""
         raise NotImplementedError
 
-    def unpack(self, kept):
+    def unpack(self, packed):
         """The inverse of `pack`."""
         raise NotImplementedError
 
@@ -46,8 +46,8 @@ class Packed(Format):
 class Packer:
     """Packs matrices one after the other, here by the format's reference on the CPU; `close` ends it."""
 
-    def __init__(self, kept, placement):
-        self._format, self._placement = kept, placement
+    def __init__(self, format, placement):
+        self._format, self._placement = format, placement
 
     def pack(self, matrices):
         """Packed.pack's result as Paddle tensors on the device; None where that is None."""

@@ -34,11 +34,11 @@ def call(operator, inputs, attributes, outputs, state=()):
         results = paddle.base.core.eager._run_custom_op(operator, *inputs.values(), *attributes.values())
         return dict(zip(outputs, results))
     helper = paddle.base.layer_helper.LayerHelper(operator)
-    made = {name: helper.create_variable_for_type_inference(dtype) for name, dtype in outputs.items()}
+    created = {name: helper.create_variable_for_type_inference(dtype) for name, dtype in outputs.items()}
     inputs = {name: tensor for name, tensor in inputs.items() if tensor is not None}
     written = {_written_by(name): inputs[name] for name in state if name in inputs}
-    helper.append_op(type=operator, inputs=inputs, outputs={**made, **written}, attrs=attributes)
-    return made
+    helper.append_op(type=operator, inputs=inputs, outputs={**created, **written}, attrs=attributes)
+    return created
 
 
 def _written_by(name):

@@ -69,8 +69,8 @@ def parameters_as_inputs(program, attributes=(), input_name="", added=()):
     2.6.2's own loading of parameters is slow on a GPU, see infer/parameters.py.
     """
     messages = _messages()
-    made = messages.ProgramDesc.FromString(program)
-    block = made.blocks[0]
+    message = messages.ProgramDesc.FromString(program)
+    block = message.blocks[0]
     feeds = [op for op in block.ops if op.type == "feed"]
     for op in block.ops:
         for attribute in op.attrs:
@@ -95,7 +95,7 @@ def parameters_as_inputs(program, attributes=(), input_name="", added=()):
         operators.insert(0, feed)
     del block.ops[:]
     block.ops.extend(operators)
-    return made.SerializeToString(), sorted(parameters)
+    return message.SerializeToString(), sorted(parameters)
 
 
 def parameter_header(shape, dtype):

@@ -30,11 +30,11 @@ def check_versions(paddle):
         raise UserError(f"{paddle.package} is Paddle {paddle.version}, paddlenlp_ops is for {PADDLE_VERSION}: "
                         f"pip install paddlepaddle{'-gpu' if paddle.gpu else ''}=={PADDLE_VERSION}")
     try:
-        found = importlib.metadata.version("paddlenlp")
+        installed = importlib.metadata.version("paddlenlp")
     except importlib.metadata.PackageNotFoundError:
         return  # it may come later
-    if found != PADDLENLP_VERSION:
-        raise UserError(f"paddlenlp {found} is installed, paddlenlp_ops is for {PADDLENLP_VERSION}: "
+    if installed != PADDLENLP_VERSION:
+        raise UserError(f"paddlenlp {installed} is installed, paddlenlp_ops is for {PADDLENLP_VERSION}: "
                         f"pip install paddlenlp=={PADDLENLP_VERSION}")
 
 
@@ -96,8 +96,8 @@ def plan(device, march="native", architectures=""):
 def build(device, out, march="native", architectures=""):
     """Compile, link and assemble the packages in `out`/packages, unless they are up to date; returns that folder."""
     description, cxx, paddle, cuda, reason = plan(device, march, architectures)
-    packages, made = out / "packages", version(description)
-    if (packages / "VERSION").is_file() and (packages / "VERSION").read_text() == made:
+    packages, package_version = out / "packages", version(description)
+    if (packages / "VERSION").is_file() and (packages / "VERSION").read_text() == package_version:
         return packages
     print(f"paddlenlp_ops and fused_ln with CPU kernels only ({reason})" if cuda is None else
           f"paddlenlp_ops and fused_ln for {' '.join(f'sm_{a}' for a in cuda.architectures)} and the CPU", flush=True)
@@ -113,8 +113,8 @@ def build(device, out, march="native", architectures=""):
         shutil.copyfile(out / LIBRARY, inside / LIBRARY)
         shutil.copyfile(target.__file__, inside / "target.py")
         (inside / "generated.py").write_text(wrappers.stdout, encoding="utf-8")
-        (inside / "built.py").write_text(f'VERSION = "{made}"\n', encoding="utf-8")
-        (folder / "VERSION").write_text(made)
+        (inside / "built.py").write_text(f'VERSION = "{package_version}"\n', encoding="utf-8")
+        (folder / "VERSION").write_text(package_version)
     return packages
 
 

@@ -29,12 +29,12 @@ def geometry(layers):
 
 
 class Model:
-    """Weights and state on the GPU, with matrices in the format `kept`."""
+    """Weights and state on the GPU, with matrices in a format."""
 
-    def __init__(self, layers, kept):
+    def __init__(self, layers, format):
         library.load()
         devices.use(GPU)
-        self.config, self.kept, self.dtype = geometry(layers), kept, formats.get(kept).values
+        self.config, self.format, self.dtype = geometry(layers), format, formats.get(format).values
         self._rng = np.random.default_rng(0)
         self.weights = {operator: {role: self._weight(f"{operator}.{role}", shape)
                                    for role, shape in roles(self.config).items()}
@@ -48,12 +48,12 @@ class Model:
         if self.dtype == "float16":
             bits = (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float16)
         matrix = np.resize(bits, shape)
-        if self.kept != self.dtype and name in MATRICES:
-            return formats.packed_tensors(self.kept, matrix, GPU)
+        if self.format != self.dtype and name in MATRICES:
+            return formats.packed_tensors(self.format, matrix, GPU)
         return upload(matrix, GPU)
 
     def tune(self):
-        tuning.tune(self.config, self.weights, self.dtype, GPU, self.kept)
+        tuning.tune(self.config, self.weights, self.dtype, GPU, self.format)
 
     def image(self):
         """A photograph through resize, encoder and resampler: [1, 256, H]."""
@@ -95,11 +95,11 @@ class Model:
         hidden = functional.decoder(
             hidden, state["lengths"], state["positions"], state["inv_freq"], self.weights["decoder"],
             *self._cache(len(state["tokens"])), heads=config.num_attention_heads, seq_length=config.seq_length,
-            eps=1e-6, kept=self.kept)
+            eps=1e-6, format=self.format)
         head = [state[name] for name in ("lengths", "columns", "stops")]
         chosen = [state[name] for name in ("positions", "next", "generated", "counts", "finished")]
         return functional.lm_head(hidden, *head, self.weights["lm_head"], *chosen, state["sampling"], eps=1e-6,
-                                  kept=self.kept)
+                                  format=self.format)
 
     def _cache(self, batch):
         config = self.config

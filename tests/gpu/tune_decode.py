@@ -76,7 +76,7 @@ def main():
     found = candidates(libraries)
     if args.few:
         found = {name: value for name, value in found.items() if value[1] is None}
-    packed_model = replace(MODEL, kept=PACKED[0])
+    packed_model = replace(MODEL, format=PACKED[0])
     weights = make_weights(packed_model)
     packed = stored(libraries[-1][1], packed_model, weights)
     best = max(read_rates(libraries[-1][1], weights["gate_up_weight"]).values())

@@ -23,8 +23,8 @@ class E5m7(Packed):
     def pack(self, matrices):
         return reference.pack(matrices) if _is_packable(matrices) and not reference.failures(matrices) else None
 
-    def unpack(self, kept):
-        return reference.unpack(*kept)
+    def unpack(self, packed):
+        return reference.unpack(*packed)
 
     def packer(self, placement):
         return DevicePacker(placement)

@@ -8,7 +8,7 @@ namespace qwen {
 
 // threadIdx.x anew: what is derived from it cannot be moved out of the loop over the layers, where the many phases
 // together would run out of registers; a spilled load waits for memory one by one.
-__device__ inline int thread_index() { return static_cast<int>(kept(threadIdx.x)); }
+__device__ inline int thread_index() { return static_cast<int>(in_register(threadIdx.x)); }
 
 __device__ inline void sync_compute() { named_sync(kComputeBarrier, kComputeThreads); }
 
