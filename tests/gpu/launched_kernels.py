@@ -37,8 +37,8 @@ def find_cupti():
         done = subprocess.run([torch_python, "-c", "import sys; print(*sys.path, sep='\\n')"], capture_output=True,
                               text=True)
         folders += [Path(folder) for folder in done.stdout.splitlines()]
-    found = [path for folder in folders for path in folder.glob("nvidia/*/lib/libcupti.so.1[123]*")]
-    for name in [*map(str, found), "libcupti.so.13", "libcupti.so.12"]:
+    libraries = [path for folder in folders for path in folder.glob("nvidia/*/lib/libcupti.so.1[123]*")]
+    for name in [*map(str, libraries), "libcupti.so.13", "libcupti.so.12"]:
         with contextlib.suppress(OSError):
             return ctypes.CDLL(name)
     return None

@@ -24,8 +24,9 @@ SLOTS = 1088
 def geometry(layers):
     """The preset 7b with so many layers in encoder and decoder."""
     raw = json.loads((PRESETS / "7b.json").read_text(encoding="utf-8"))
-    made = ModelConfig.from_dict(raw, "preset 7b")
-    return dataclasses.replace(made, num_hidden_layers=layers, visual=dataclasses.replace(made.visual, layers=layers))
+    preset = ModelConfig.from_dict(raw, "preset 7b")
+    visual = dataclasses.replace(preset.visual, layers=layers)
+    return dataclasses.replace(preset, num_hidden_layers=layers, visual=visual)
 
 
 class Model:
@@ -114,17 +115,17 @@ class Model:
         return self._states[which]
 
     def _make_state(self, batch, columns, past=0, sampled=False):
-        config, made = self.config, {}
-        made["tokens"] = self._rng.integers(0, config.vocab_size, [batch, columns])
-        made["starts"] = np.array([[-1, -1]], np.int32)
-        made["lengths"], made["positions"] = np.full([batch], columns, np.int32), np.full([batch], past, np.int32)
-        made["inv_freq"] = np.ones([batch, config.kv_channels // 2], np.float32)
-        made["columns"], made["stops"] = np.full([batch, 1], columns - 1, np.int32), np.array([-1], np.int64)
-        made["next"], made["generated"] = np.zeros([batch, 1], np.int64), np.zeros([batch, 4], np.int64)
-        made["counts"], made["finished"] = np.zeros([batch], np.int32), np.ones([batch], np.int32)  # nothing moves on
+        config, arrays = self.config, {}
+        arrays["tokens"] = self._rng.integers(0, config.vocab_size, [batch, columns])
+        arrays["starts"] = np.array([[-1, -1]], np.int32)
+        arrays["lengths"], arrays["positions"] = np.full([batch], columns, np.int32), np.full([batch], past, np.int32)
+        arrays["inv_freq"] = np.ones([batch, config.kv_channels // 2], np.float32)
+        arrays["columns"], arrays["stops"] = np.full([batch, 1], columns - 1, np.int32), np.array([-1], np.int64)
+        arrays["next"], arrays["generated"] = np.zeros([batch, 1], np.int64), np.zeros([batch, 4], np.int64)
+        arrays["counts"], arrays["finished"] = np.zeros([batch], np.int32), np.ones([batch], np.int32)  # none moves on
         record = np.array([(0.8, 0.9, 50, 1.1, 0, 5)], "<f4, <f4, <i4, <f4, <i4, <u8").view(np.int32)
         record = np.tile(np.pad(record, (0, -(-config.vocab_size // 32))), (batch, 1))
-        made["sampling"] = record if sampled else np.zeros([1, 1], np.int32)
-        state = {name: upload(array, GPU) for name, array in made.items()}
+        arrays["sampling"] = record if sampled else np.zeros([1, 1], np.int32)
+        state = {name: upload(array, GPU) for name, array in arrays.items()}
         state["features"] = paddle.empty([1, QUERIES, config.hidden_size], self.dtype)
         return state
