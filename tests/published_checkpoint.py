@@ -55,15 +55,15 @@ class SparseFile:
 
 
 def write_safetensors(path, entries):
-    entries, offset = {"__metadata__": {"format": "pt"}}, 0
+    header, offset = {"__metadata__": {"format": "pt"}}, 0
     for name, (kind, shape) in entries.items():
         size = size_of(kind, shape)
-        entries[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [offset, offset + size]}
+        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [offset, offset + size]}
         offset += size
-    header = json.dumps(entries).encode()
-    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
     with open(path, "r+b") as file:
-        file.truncate(8 + len(header) + offset)
+        file.truncate(8 + len(text) + offset)
 
 
 def state_dict_pickle(entries):
