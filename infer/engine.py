@@ -39,7 +39,7 @@ class Engine:
         devices.use(placement)
         self.inputs = DeviceInputs(placement)
         if placement.on_gpu:
-            from ops import selfcheck, tuning  # import Paddle, which must have its settings first
+            from ops import product_timing, selfcheck  # import Paddle, which must have its settings first
 
             if Manifest(Path(exported) / "language").impl == "native":
                 selfcheck.check_paddle(placement)
@@ -54,8 +54,8 @@ class Engine:
         self.step_bytes = decode_bytes(self.config, self.weights)
         if placement.on_gpu and self.impl == "fused":
             selfcheck.check_operators(placement, self.dtype)
-            tuning.tune(self.config, self.vision_graph.operator_weights() | self.language_graph.operator_weights(),
-                        self.dtype, placement, self.weights)
+            weights = self.vision_graph.operator_weights() | self.language_graph.operator_weights()
+            product_timing.time_products(self.config, weights, self.dtype, placement, self.weights)
         self._caches = {}
         self.running = None
         # The fused operators never read what was not written; zeroing would need a kernel of Paddle's.

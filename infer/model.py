@@ -12,7 +12,7 @@ from infer.engine import Engine
 from infer.graph import Manifest
 from infer.image import load_image, resolved_folders
 from infer.prompt import CHAT_LABEL, MAX_WINDOW, SYSTEM, check_prompt, images_of, with_image
-from infer.sampling import Sampling, refuse_drawing
+from infer.sampling_parameters import Sampling, refuse_drawing
 from infer.streaming import TextStream
 from infer.tokenizer import Tokenizer
 from ops.framework import devices
@@ -100,7 +100,7 @@ class QwenVL:
         """Continue a prompt, in the base model's format.
 
         prompt: text, in which `<img>path</img>` may name pictures; images: picture files put before it instead.
-        temperature to seed: see infer.sampling.Sampling; greedy unless temperature is set.
+        temperature to seed: see infer.sampling_parameters.Sampling; greedy unless temperature is set.
         stop: further tokens that end the answer, besides the end of text: ids, or texts of one token each.
         stream: called with each piece of text as it comes.
         """

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from core.placement import CHOICES
 from core.terminal import require_reader
-from infer.sampling import Sampling
+from infer.sampling_parameters import Sampling
 
 DEFAULTS = Sampling()
 

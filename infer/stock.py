@@ -126,9 +126,9 @@ class StockEngine:
         if (vision.config, vision.dtype, vision.checkpoint) != (language.config, language.dtype, language.checkpoint):
             raise UserError(f"the two graphs in {exported} come from different exports: run `make export-stock` again")
         if vision.impl == "fused":
-            from ops import tuning  # imports Paddle, which must have its settings first
+            from ops import product_timing  # imports Paddle, which must have its settings first
 
-            tuning.tune(self.config, self._vision.operator_weights(), self.dtype, self.placement)
+            product_timing.time_products(self.config, self._vision.operator_weights(), self.dtype, self.placement)
         files = (exported / "language" / name for name in ("model.pdmodel", "model.pdiparams"))
         self._language = Predictor(*files, self.placement, reserve_mib=100, reuse_memory=False)
         self.load_seconds = time.perf_counter() - start

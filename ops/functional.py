@@ -86,9 +86,9 @@ def lm_head(hidden, lengths, logit_columns, stop_tokens, weights, positions, nex
     hidden: T [B, S, H]; lengths: i32 [B]; logit_columns: i32 [B, P]; stop_tokens: i64 [K].
     State, for rows not finished: next_tokens i64 [B, 1] = the choice (lowest index on ties); generated i64 [B, G] and
     counts i32 [B] = the tokens chosen so far; finished i32 [B] = 1 after a stop token; positions i32 [B] += lengths.
-    sampling: i32 [B, 7 + ceil(V / 32)], state, as infer.sampling.records makes it: how each row is drawn, and a bit for
-    each token that it has seen. None or [1, 1]: every row takes its likeliest token. The native implementation always
-    does and has no such input.
+    sampling: i32 [B, 7 + ceil(V / 32)], state, as infer.sampling_parameters.records makes it: how each row is drawn,
+    and a bit for each token that it has seen. None or [1, 1]: every row takes its likeliest token. The native
+    implementation always does and has no such input.
     Returns f32 [B, P, V].
     """
     if impl == "native":

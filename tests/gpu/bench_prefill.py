@@ -270,7 +270,7 @@ def main():
         if options.only == "vision":
             return report.finish()
         language = Language(next(iter(libraries.values())), config, dtype, format)
-        # The most rows of a rung first: it is timed with those (ops/tuning.py), and fewer take what they chose.
+        # The most rows of a rung first: it is timed with those (ops/product_timing.py), and fewer take what they chose.
         for batch, seq, past in ((16, 1, 300), (1, 286, 0), (1, 1024, 0), (4, 286, 0)):
             language.prepare(batch, seq, 2048, past)
             runs = {name: language.launch(kernels) for name, kernels in libraries.items()}

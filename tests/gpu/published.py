@@ -10,7 +10,7 @@ from core.config import QUERIES, ModelConfig
 from core.placement import Placement
 from export.synthetic import PRESETS
 from infer.image import NORMALISED, resize_table, resizes_columns_first
-from ops import formats, functional, library, tuning
+from ops import formats, functional, library, product_timing
 from ops.framework import devices, import_paddle
 from ops.framework.tensors import upload
 from ops.weights import MATRICES, STAGES
@@ -54,7 +54,7 @@ class Model:
         return upload(matrix, GPU)
 
     def tune(self):
-        tuning.tune(self.config, self.weights, self.dtype, GPU, self.format)
+        product_timing.time_products(self.config, self.weights, self.dtype, GPU, self.format)
 
     def image(self):
         """A photograph through resize, encoder and resampler: [1, 256, H]."""

@@ -11,7 +11,7 @@ import pytest
 
 from core.placement import Placement
 from infer.cache import KvCache
-from infer.sampling import Sampling
+from infer.sampling_parameters import Sampling
 from tests.gpu.kernels import ROOT, has_gpu
 from tests.sampling_reference import check_run
 

@@ -4,9 +4,9 @@
 #include "ops/formats/registry.h"
 #include "ops/kernels/decode/activations.cuh"
 #include "ops/kernels/decode/attention.cuh"
+#include "ops/kernels/decode/choose.cuh"
 #include "ops/kernels/decode/epilogues.cuh"
 #include "ops/kernels/decode/multiply.cuh"
-#include "ops/kernels/decode/sampling.cuh"
 
 namespace qwen {
 

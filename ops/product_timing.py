@@ -47,7 +47,7 @@ def _timing():
         switch(before)
 
 
-def tune(config, weights, dtype, placement, format=None):
+def time_products(config, weights, dtype, placement, format=None):
     """Time the products of a model on a GPU; a model of the same sizes as one before costs no timing.
 
     weights: {operator: weights} of the fused graphs, or of one of them, as ops.functional takes them, in `format`;
