@@ -5,10 +5,11 @@ from pathlib import Path
 
 from bench.arms import ARMS
 from bench.git import is_changed
-from bench.provenance import WRITTEN_BY_RUNS, machine_name
-from bench.report import conditions_line, device_name, markdown_text
-from bench.results import check_writable
+from bench.provenance import WRITTEN_BY_RUNS
+from bench.report import conditions_line, markdown_text
+from bench.results import check_writable, folder_of
 from bench.run import measured
+from bench.schema import write_rows
 from bench.statistics import location_half_width
 from bench.stopping import CHECK_EVERY, NARROW
 from bench.verdict import (
@@ -84,11 +85,11 @@ def compare(options, names, impl, build_folder, argv, console):
     open_checkpoint(sources.checkpoint)
     versions = [check_out(name, build_folder) for name in names]
     if names[1] == "HEAD" and is_changed(".", *WRITTEN_BY_RUNS, untracked=False):
-        console.print("uncommitted changes are not in HEAD and are not measured", markup=False, highlight=False)
+        console.print("uncommitted changes are not in HEAD and are not measured")
     folders = dict(sources.folders)
     checkpoint = linked(sources.checkpoint, Path(build_folder) / "versions" / "checkpoints")
     for name, version in zip((BASE, HEAD), versions):
-        console.print(f"building {version.name} ({version.sha[:12]})", markup=False, highlight=False)
+        console.print(f"building {version.name} ({version.sha[:12]})")
         folders[name] = str(build(version, checkpoint, case.dtype, case.device, impl, sources.python,
                                   version.tree.with_suffix(".log")))
     options = replace(options, arms=(BASE, HEAD, AGAIN), sources=replace(sources, folders=folders))
@@ -100,24 +101,22 @@ def compare(options, names, impl, build_folder, argv, console):
 
     verdicts, runs = decided(measure, judge_pair)
     rows = runs[0]
-    folder = Path(options.out) / machine_name(rows[0].provenance, device_name(rows)) / rows[0].case.slug / "compare"
+    folder = folder_of(options.out, rows) / "compare"
     stem = f"{versions[0].sha[:12]}-{versions[1].sha[:12]}"
-    with atomic_file(folder / f"{stem}.jsonl", "w") as f:
-        for number, run in enumerate(runs, 1):
-            for row in run:
-                marked = {**row.provenance, "compared": {**compared, "run": number}}
-                f.write(replace(row, provenance=marked).to_json() + "\n")
+    write_rows(folder / f"{stem}.jsonl", (
+        replace(row, provenance={**row.provenance, "compared": {**compared, "run": number}})
+        for number, run in enumerate(runs, 1) for row in run))
     title = f"{versions[1].name} ({versions[1].sha[:12]}) against {versions[0].name} ({versions[0].sha[:12]})"
     text = "\n\n".join([markdown_text(title), markdown_text(conditions_line(rows)), verdict_table(verdicts),
                         stopped_line(runs)])
     with atomic_file(folder / f"{stem}.md", "w") as f:
         f.write(text + "\n")
-    console.print(text, f"results: {folder / stem}.*", sep="\n", markup=False, highlight=False, soft_wrap=True)
+    console.print(text, f"results: {folder / stem}.*", sep="\n", soft_wrap=True)
     if any(map(interrupted, runs)):
         return 130
     reason = next((verdict.reason for verdict in verdicts if verdict.verdict == "invalid"), "")
     if reason:
-        console.print(f"no verdict: {reason}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"no verdict: {reason}", soft_wrap=True)
     return 2 if reason else 0
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.process import ROOT, Worker, WorkerFailed
+from bench.git import ROOT
+from bench.process import Worker, WorkerFailed
 from bench.stopping import is_warm
 
 ROUNDS_AT_LEAST = 3   # that a run whose time is over still makes

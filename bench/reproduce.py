@@ -18,25 +18,25 @@ from bench.arms import ARMS
 from bench.conditions import Sampler
 from bench.process import Worker, WorkerFailed
 from bench.progress import Progress
-from bench.provenance import machine_name, without_paths
+from bench.provenance import without_paths
 from bench.report import (
     busy_notes,
     by_arm,
     conditions_line,
-    device_name,
     during_text,
     markdown_table,
     markdown_text,
     of_first_case,
     provenance_markdown,
 )
-from bench.results import check_writable
+from bench.results import check_writable, folder_of
 from bench.run import run
-from bench.schema import Row
-from bench.session import VOCABULARY, Session, read_inputs, watched_gpu
+from bench.schema import Row, write_rows
+from bench.session import Session, read_inputs, watched_gpu
 from bench.statistics import ratio_interval, summary
 from core.errors import UserError
 from core.files import atomic_file
+from core.ranks import VOCABULARY
 
 PAIR = ("torch-eager", "paddle-fused")
 WARM_UP, PASSES = 2, 10
@@ -160,9 +160,8 @@ def reproduce(options, argv):
     with tempfile.TemporaryDirectory(prefix="bench-") as aside:  # the full comparison's rows stay where they are
         _, rows = run(replace(options, out=aside), argv)
     rows = [*of_first_case(rows), *published_rows(options, rows)]
-    folder = Path(options.out) / machine_name(rows[0].provenance, device_name(rows)) / rows[0].case.slug
-    with atomic_file(folder / FILE, "w") as f:
-        f.writelines(row.to_json() + "\n" for row in rows)
+    folder = folder_of(options.out, rows)
+    write_rows(folder / FILE, rows)
     text = markdown(rows)
     with atomic_file(folder / "reproduce.md", "w") as f:
         f.write(text)

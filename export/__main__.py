@@ -14,6 +14,7 @@ from export.params import parameter_bytes, write_parameters
 from export.places import output_folder
 from export.progress import progress
 from export.stack import stacked
+from ops import library
 from ops.framework import import_paddle
 from ops.weights import parameter_shapes
 
@@ -32,9 +33,8 @@ def export(graphs, source, out, dtype="float32", impl="fused"):
         print(checkpoint.note, flush=True)
     identity = {"hash": checkpoint.hash(), "synthetic": checkpoint.synthetic}
     paddle = import_paddle()  # only now: a checkpoint's faults show at once
-
     from export.graphs import build_program
-    from ops import library
+
     operators = library.version() if impl == "fused" else ""
     for graph, target in folders.items():
         with atomic_dir(target) as folder:

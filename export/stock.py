@@ -14,8 +14,8 @@ import numpy as np
 
 from core.errors import UserError, run_cli
 from core.files import atomic_dir
+from core.ranks import VOCABULARY
 from export import names
-from export.__main__ import VOCABULARY
 from export.checkpoint import open_checkpoint
 from export.dtypes import STORAGE, cast
 from export.manifest import MANIFEST, write_manifest

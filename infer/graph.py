@@ -12,7 +12,7 @@ from core.config import ModelConfig
 from core.errors import UserError
 from core.files import file_hash
 from infer.parameters import load_packed, load_parameters, weights_as_inputs
-from ops import formats
+from ops import formats, library
 from ops.framework.predictor import Predictor
 from ops.weights import MATRICES, STAGES, parameter_shapes, tensor_names
 
@@ -72,6 +72,12 @@ class Manifest:
                                 "`make export`")
 
 
+def check_pair(vision, language, exported, target):
+    """Raise UserError unless two graphs' manifests are of one export, which `target` of make writes to `exported`."""
+    if any(getattr(vision, name) != getattr(language, name) for name in ("config", "dtype", "checkpoint")):
+        raise UserError(f"the two graphs in {exported} come from different exports: run `make {target}` again")
+
+
 class Graph:
     """A loaded graph. Inputs are bound to Paddle tensors without a copy; state tensors keep the graph's writes.
 
@@ -96,8 +102,6 @@ class Graph:
                             "with world=1")
         self.manifest.check_files()
         if self.manifest.impl == "fused":
-            from ops import library
-
             built = library.load(placement)
             if built != self.manifest.operators:
                 raise UserError(f"{folder} was exported for operators {self.manifest.operators}, the library built "

@@ -14,7 +14,8 @@ import numpy as np
 
 from core.errors import ArgumentParser, NotHere, UserError, run_cli
 from core.placement import CHOICES
-from infer.graph import Graph, Manifest
+from core.ranks import VOCABULARY
+from infer.graph import Graph, Manifest, check_pair
 from infer.image import default_image, load_image, to_pixels
 from infer.options import visible
 from infer.prompt import BENCHMARK_PROMPT, image_spans, with_image
@@ -122,10 +123,8 @@ class StockEngine:
         language.check_files()
         devices.use(self.placement)
         self._vision = Graph(exported / "vision", self.placement)
-        vision = self._vision.manifest
-        if (vision.config, vision.dtype, vision.checkpoint) != (language.config, language.dtype, language.checkpoint):
-            raise UserError(f"the two graphs in {exported} come from different exports: run `make export-stock` again")
-        if vision.impl == "fused":
+        check_pair(self._vision.manifest, language, exported, "export-stock")
+        if self._vision.manifest.impl == "fused":
             from ops import tuning  # imports Paddle, which must have its settings first
 
             tuning.tune(self.config, self._vision.operator_weights(), self.dtype, self.placement)
@@ -182,7 +181,7 @@ def main():
         return
     files = args.image or [default_image()]
     engine = StockEngine(args.exported, args.device)
-    tokenizer = Tokenizer(args.exported / "language" / "qwen.tiktoken", engine.config.image_start_id)
+    tokenizer = Tokenizer(args.exported / "language" / VOCABULARY, engine.config.image_start_id)
     ids = tokenizer.encode(with_image(args.prompt, len(files)))
     pixels = to_pixels([load_image(file) for file in files], engine.config.visual.image_size)
     print(f"loaded in {engine.load_seconds:.2f} s (stock, {engine.dtype}, gpu)", flush=True)
