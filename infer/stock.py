@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from core.config import QUERIES
 from core.errors import ArgumentParser, NotHere, UserError, run_cli
 from core.placement import CHOICES
 from core.ranks import VOCABULARY
+from infer.generation import NO_STOP
 from infer.graph import Graph, Manifest, check_pair
 from infer.image import default_image, load_image, to_pixels
 from infer.options import visible
@@ -26,7 +28,6 @@ from ops.framework.predictor import Predictor
 
 TOKEN_FILES = "real_time_save.temp_ids_rank_0_step_{}"
 EMPTY = -100  # in the graph's list of tokens so far
-NO_END = -1   # matches no token
 
 
 def graph_inputs(config, prompts, features, max_new_tokens, end, dtype):
@@ -134,12 +135,12 @@ class StockEngine:
 
     def vision(self, pixels):
         """Image features [N, 256, H] of normalised pixels, f32 [N, 3, S, S], as a tensor on the GPU."""
-        features = self._paddle.empty([len(pixels), 256, self.config.hidden_size], self.dtype)
+        features = self._paddle.empty([len(pixels), QUERIES, self.config.hidden_size], self.dtype)
         self._vision.bind(pixels=self._paddle.to_tensor(pixels), image_features=features)
         self._vision.run()
         return features
 
-    def generate(self, prompts, features, max_new_tokens=32, end=NO_END):
+    def generate(self, prompts, features, max_new_tokens=32, end=NO_STOP):
         """Greedy: (tokens int64 [B, steps], when the host knew each step, time.perf_counter() seconds).
 
         The KV caches are made anew, as published. The times are those of files, as fine as the file system's clock.
@@ -165,7 +166,7 @@ class StockEngine:
 
 def main():
     parser = ArgumentParser(prog="python -m infer.stock", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+                            formatter_class=argparse.RawDescriptionHelpFormatter)
     task = parser.add_mutually_exclusive_group(required=True)
     task.add_argument("--exported", type=Path, help="folder with vision/ and language/")
     task.add_argument("--check", action="store_true", help="only say whether this machine can run the stock graph")

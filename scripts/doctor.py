@@ -197,7 +197,7 @@ def main():
     cards = gpus()
 
     print("This machine")
-    show("system", f"{platform.platform()}")
+    show("system", platform.platform())
     show("processor", cpu())
     show("memory", f"{total / GIB:.1f} GiB, {available / GIB:.1f} GiB available")
     show("free disk", f"{free / GIB:.1f} GiB in {ROOT}")

@@ -56,8 +56,8 @@ def find_cuda(device, paddle, architectures):
 
 def source_version():
     """Version of the packages' sources: paddlenlp's, and a short hash of the sources."""
-    shared = [operators.KERNELS / "common" / "vector.cuh", operators.BINDINGS / "checks.h", Path(target.__file__),
-              Path(__file__)]
+    shared = [*(operators.KERNELS / "common" / name for name in ("arguments.h", "vector.cuh")),
+              operators.BINDINGS / "checks.h", Path(target.__file__), Path(__file__)]
     return f"{PADDLENLP_VERSION}+" + operators.digest([
         *operators.sources(BINDINGS, ".cc", ".h"), *operators.sources(KERNELS, ".cu", ".h"),
         *operators.sources(PACKAGES, ".py", ".toml"), *shared])
