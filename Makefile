@@ -321,7 +321,7 @@ test: $(OPS_LIBRARY) $(STOCK_PACKAGES) | $(ENVIRONMENT) ## run the tests
 	unset $(filter-out %PYTHON CUDA_ARCHS,$(VARIABLES)) QWEN_VL_INHERITED; \
 	$(PADDLE_PYTHON) -m pytest -q -n 2 --dist loadfile tests
 
-lint: | $(ENVIRONMENT) ## check the style of Python and shell files
+lint: | $(ENVIRONMENT) ## check the style of Python, shell, C++ and CUDA files
 	$(PADDLE_PYTHON) -m scripts.lint
 
 clean: ## remove what was built (.venv and results stay)

@@ -102,10 +102,6 @@ def _passes(session, options, config, arm, case):
     return passes[WARM_UP:]
 
 
-def _line(values, ratio):
-    return [*("-" if value is None else f"{value:.2f}" for value in values), ratio]
-
-
 def table(rows):
     """Frame of texts: a line per protocol and machine, columns for the two arms and their ratio."""
     arms = by_arm(of_first_case(rows))
@@ -121,7 +117,7 @@ def table(rows):
         interval = ratio_interval(*samples[stage]) if stage == "end_to_end" and ratio != "-" else None
         if interval and interval[1] is not None:
             ratio += f" [{interval[1]:.3f}..{interval[2]:.3f}]"
-        lines[name] = _line(values, ratio)
+        lines[name] = [*("-" if value is None else f"{value:.2f}" for value in values), ratio]
     return pd.DataFrame.from_dict(lines, orient="index", columns=[f"{PAIR[0]} (ms)", f"{PAIR[1]} (ms)", "ratio"])
 
 

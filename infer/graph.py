@@ -82,7 +82,8 @@ class Graph:
     """A loaded graph. Inputs are bound to Paddle tensors without a copy; state tensors keep the graph's writes.
 
     Attributes: manifest (Manifest), inputs (names), load_seconds (float), weights (str: the format of its
-    matrices, of ops.formats).
+    matrices, of ops.formats), run (launches the graph once on what is bound), output (gives the last run's output as a
+    numpy array).
     """
 
     def __init__(self, folder, placement, pack=True):
@@ -116,6 +117,7 @@ class Graph:
         else:
             self._predictor = Predictor(model, parameters, placement, threads)
         self.inputs = frozenset(self._predictor.inputs) - frozenset(weights)
+        self.run, self.output = self._predictor.run, self._predictor.output
         self.bind(**tensors)
         self.load_seconds = time.perf_counter() - start
 
@@ -141,16 +143,8 @@ class Graph:
 
         def bound(name):
             packed = name in MATRICES and kept.name != self.manifest.dtype
-            tensors = [self._predictor.bound(part) for part in (tensor_names(name, kept) if packed else [name])]
+            tensors = [self._predictor.bound[part] for part in (tensor_names(name, kept) if packed else [name])]
             return tensors if packed else tensors[0]
 
         return {operator: {role: bound(f"{operator}.{role}") for role in roles(self.manifest.config)}
                 for operator, roles in STAGES[self.manifest.graph].items()}
-
-    def run(self):
-        """Launch the graph once on what is bound."""
-        self._predictor.run()
-
-    def output(self):
-        """The output of the last run as a numpy array."""
-        return self._predictor.output()
