@@ -19,7 +19,7 @@ from core.ranks import VOCABULARY
 from infer.generation import NO_STOP
 from infer.graph import Graph, Manifest, check_pair
 from infer.image import default_image, load_image, to_pixels
-from infer.options import visible
+from infer.options import loaded, visible
 from infer.prompt import BENCHMARK_PROMPT, image_spans, with_image
 from infer.tokenizer import Tokenizer
 from ops import cuda_libraries
@@ -106,7 +106,9 @@ def usable_gpu(device):
 
 
 class StockEngine:
-    """The stock graphs, loaded. Attributes: config (ModelConfig), dtype (str), placement, load_seconds (float)."""
+    """The stock graphs, loaded. Attributes: config (ModelConfig), dtype and impl (str), placement, load_seconds."""
+
+    impl = "stock"
 
     def __init__(self, exported, device="auto"):
         """Load `exported`; raises NotHere where the stock graph cannot run, UserError for what cannot be trusted."""
@@ -185,7 +187,7 @@ def main():
     tokenizer = Tokenizer(args.exported / "language" / VOCABULARY, engine.config.image_start_id)
     ids = tokenizer.encode(with_image(args.prompt, len(files)))
     pixels = to_pixels([load_image(file) for file in files], engine.config.visual.image_size)
-    print(f"loaded in {engine.load_seconds:.2f} s (stock, {engine.dtype}, gpu)", flush=True)
+    print(loaded(engine), flush=True)
     start = time.perf_counter()
     tokens, times = engine.generate([ids], engine.vision(pixels), args.max_new_tokens, tokenizer.end_of_text)
     (row,) = until_end(tokens, tokenizer.end_of_text)
