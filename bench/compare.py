@@ -34,9 +34,11 @@ BUDGET = 600      # seconds of rounds: what a change of 5 % needs at the noise o
 ROUNDS = 2000
 
 
-def is_narrow(differences, width=NARROW):
-    """Whether the interval of every part's paired log ratio is narrow: one array of differences per part."""
-    return all(location_half_width(part) <= width for part in differences)
+def is_narrow(arm, differences_of, width=NARROW):
+    """Looks every CHECK_EVERY rounds of an arm's {stage: samples}: whether the interval of each part's paired log ratio
+    is narrow, differences_of(stage)."""
+    return not len(arm["end_to_end"]) % CHECK_EVERY and all(
+        location_half_width(differences_of(stage)) <= width for stage in PARTS if arm[stage])
 
 
 def narrow_pair(entries):
@@ -44,14 +46,11 @@ def narrow_pair(entries):
     arms = {entry.name: entry.samples for entry in entries}
     if set(arms) != {BASE, HEAD, AGAIN}:
         return True  # one has dropped out: there is nothing to wait for
-    if len(arms[HEAD]["end_to_end"]) % CHECK_EVERY:
-        return False
-    differences = []
-    for stage in PARTS:
-        if arms[HEAD][stage]:
-            base, head, again = paired_logs(arms[BASE][stage], arms[HEAD][stage], arms[AGAIN][stage])
-            differences.append(head - (base + again) / 2)
-    return is_narrow(differences)
+
+    def differences_of(stage):
+        base, head, again = paired_logs(*(arms[name][stage] for name in (BASE, HEAD, AGAIN)))
+        return head - (base + again) / 2
+    return is_narrow(arms[HEAD], differences_of)
 
 
 def judge_pair(rows):

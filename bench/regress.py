@@ -22,9 +22,8 @@ from bench.results import check_writable, folder_of
 from bench.run import measured
 from bench.schema import BENCHMARK, SCHEMA, read_rows, write_rows
 from bench.session import missing_source
-from bench.stopping import CHECK_EVERY, NARROW
+from bench.stopping import NARROW
 from bench.verdict import (
-    PARTS,
     STAGES,
     against_stored,
     decided,
@@ -71,14 +70,11 @@ def narrow_to_ruler(entries):
     name = next((name for name in arms if name not in (RULER, AGAIN)), None)
     if name is None or RULER not in arms:
         return True
-    if len(arms[name]["end_to_end"]) % CHECK_EVERY:
-        return False
-    differences = []
-    for stage in PARTS:
-        if arms[name][stage]:
-            ours, ruler = paired_logs(arms[name][stage], arms[RULER][ruler_stage(stage)])
-            differences.append(ours - ruler)
-    return is_narrow(differences, NARROW / 2 ** 0.5)
+
+    def differences_of(stage):
+        ours, ruler = paired_logs(arms[name][stage], arms[RULER][ruler_stage(stage)])
+        return ours - ruler
+    return is_narrow(arms[name], differences_of, NARROW / 2 ** 0.5)
 
 
 def judge_stored(arm, baseline, rows):
