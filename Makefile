@@ -151,7 +151,7 @@ $(WHEELS): FORCE | $(ENVIRONMENT)
 
 TOOLS := $(addprefix ops/,build.py compiler.py target.py toolchain.py)
 OPS_SOURCES := ops/paddle ops/kernels ops/formats $(TOOLS)
-STOCK_SOURCES := ops/stock ops/kernels/common/vector.cuh ops/paddle/checks.h $(TOOLS)
+STOCK_SOURCES := ops/stock $(addprefix ops/kernels/common/,arguments.h vector.cuh) ops/paddle/checks.h $(TOOLS)
 OPS_TARGET := $(dir $(OPS_LIBRARY))target.json
 STOCK_TARGET := $(STOCK)/target.json
 

@@ -8,11 +8,6 @@ from ops import formats
 STORAGE = {name: format.storage for name, format in formats.plain().items()}  # in NumPy
 
 
-def to_float32(array, dtype):
-    """Values of `array`, stored as `dtype`, as float32 (no copy when they are float32 already)."""
-    return formats.get(dtype).unpack(array)
-
-
 def out_of_range(name, largest, target):
     """UserError that tensor `name` holds `largest`, which dtype name `target` cannot."""
     format = formats.get(target)
@@ -27,7 +22,7 @@ def cast(array, source, target, name):
     """
     if source == target:
         return array
-    values = np.ascontiguousarray(to_float32(array, source))
+    values = np.ascontiguousarray(formats.get(source).unpack(array))
     result = formats.get(target).pack(values)
     if result is values:
         return values

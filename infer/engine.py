@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from core.config import QUERIES
-from core.errors import UserError
 from infer.generation import Generation
-from infer.graph import Graph, Manifest
+from infer.graph import Graph, Manifest, check_pair
 from infer.image import NORMALISED, resize_table, resizes_columns_first, to_pixels, to_rgb
 from infer.inputs import DeviceInputs
-from ops import cuda_libraries, formats
+from ops import cuda_libraries, formats, library
 from ops.framework import devices, import_paddle
 from ops.weights import decode_bytes, weights_bytes
 
@@ -46,8 +45,7 @@ class Engine:
         self.vision_graph = Graph(Path(exported) / "vision", placement)
         self.language_graph = Graph(Path(exported) / "language", placement, pack)
         vision, language = self.vision_graph.manifest, self.language_graph.manifest
-        if (vision.config, vision.dtype, vision.checkpoint) != (language.config, language.dtype, language.checkpoint):
-            raise UserError(f"the two graphs in {exported} come from different exports: run `make export` again")
+        check_pair(vision, language, exported, "export")
         self.config, self.dtype, self.impl = language.config, language.dtype, language.impl
         self.weights = self.language_graph.weights
         self.weights_bytes = weights_bytes(self.config, self.weights)
@@ -77,8 +75,6 @@ class Engine:
     def check_waits(self):
         """Raise UserError if a kernel that has ended gave up a wait; after the device was waited for."""
         if self.placement.on_gpu and self.impl == "fused":
-            from ops import library  # imports Paddle
-
             library.check_waits()
 
     def read(self, *names):

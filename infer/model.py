@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import UserError
+from core.ranks import VOCABULARY
 from infer.conversation import Conversation
 from infer.engine import Engine
 from infer.graph import Manifest
@@ -86,7 +87,7 @@ class QwenVL:
         self._exported, self._device, self._engine = Path(exported), device, None
         manifest = Manifest(language)
         self.config, self._impl = manifest.config, manifest.impl
-        self.tokenizer = Tokenizer(language / "qwen.tiktoken", self.config.image_start_id)
+        self.tokenizer = Tokenizer(language / VOCABULARY, self.config.image_start_id)
 
     def load(self) -> Engine:
         """Load the graphs, once, and return their engine."""

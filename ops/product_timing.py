@@ -24,7 +24,7 @@ EPSILON = 1e-6
 
 def rungs():
     """The counts of rows that products are timed with, ascending."""
-    rung = _kernels().qwen_vl_gemm_rung
+    rung = library.kernels().qwen_vl_gemm_rung
     rung.argtypes, rung.restype = [ctypes.c_longlong], ctypes.c_longlong
     ascending = [rung(1)]
     while rung(ascending[-1] + 1) > ascending[-1]:
@@ -32,14 +32,10 @@ def rungs():
     return ascending
 
 
-def _kernels():
-    return ctypes.CDLL(str(library.path()))
-
-
 @contextlib.contextmanager
 def _timing():
     """Products of this thread are timed meanwhile."""
-    switch = _kernels().qwen_vl_gemm_tuning
+    switch = library.kernels().qwen_vl_gemm_tuning
     before = switch(1)
     try:
         yield

@@ -29,7 +29,7 @@ def tile_errors(rng, placement, dtype, format):
 
     format: name of the weights' format. Where the card or the build has no such kernels, there is nothing.
     """
-    kernels = ctypes.CDLL(str(library.path()))
+    kernels = library.kernels()
     kernels.qwen_vl_gemm_tile.argtypes = [*[ctypes.c_void_p] * 5, *[ctypes.c_longlong] * 3, *[ctypes.c_int] * 5,
                                           ctypes.c_void_p]
     operands = {"weight": rng.standard_normal([ROWS, DEPTH]) / np.sqrt(DEPTH),

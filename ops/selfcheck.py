@@ -71,31 +71,24 @@ def _operator_errors(placement, dtype):
     rng = np.random.default_rng(0)
     weights = {name: _weights(rng, roles(GEOMETRY), dtype)
                for stage in STAGES.values() for name, roles in stage.items()}
-    vision = GEOMETRY.visual
-
-    def compare(function, *inputs, **options):
-        """Error of fused on the device in `dtype` against native on the CPU in fp32."""
-        ours = getattr(functional, function)(*_move(inputs, placement, dtype), **options, impl="fused")
-        reference = getattr(functional, function)(*_move(inputs, CPU, "float32"), **options, impl="native")
-        return relative_error(ours, reference)
-
+    vision, places = GEOMETRY.visual, _places(placement, dtype)
     if placement.on_gpu:  # on the CPU Pillow does it
         yield "resize", _resize_error(rng, placement)
     pixels = rng.standard_normal([2, 3, vision.image_size, vision.image_size]).astype(np.float32)
-    ours = functional.vision_encoder(upload(pixels, placement), _move(weights["vision_encoder"], placement, dtype),
-                                     heads=vision.heads, impl="fused")
-    reference = functional.vision_encoder(upload(pixels, CPU), _move(weights["vision_encoder"], CPU, "float32"),
-                                          heads=vision.heads, impl="native")
-    yield "vision_encoder", relative_error(ours, reference)
+    encoded = [functional.vision_encoder(upload(pixels, place), _move(weights["vision_encoder"], place, kind),
+                                         heads=vision.heads, impl=impl) for place, kind, impl in places]
+    yield "vision_encoder", relative_error(*encoded)
     features = [upload(np.zeros([2, QUERIES, GEOMETRY.hidden_size], np.float32), place, kind)
-                for place, kind, _ in _places(placement, dtype)]
-    for (place, kind, impl), written in zip(_places(placement, dtype), features):
-        functional.resampler(upload(reference.numpy(), place, kind), _move(weights["resampler"], place, kind),
+                for place, kind, _ in places]
+    for (place, kind, impl), written in zip(places, features):
+        functional.resampler(upload(encoded[1].numpy(), place, kind), _move(weights["resampler"], place, kind),
                              written, heads=vision.resampler_heads, impl=impl)
     yield "resampler", relative_error(*features)
     tokens = rng.integers(0, GEOMETRY.vocab_size, [2, 300])
     starts = np.array([[1, 7], [0, 40]], np.int32)
-    yield "embedding", compare("embedding", tokens, features[1].numpy(), starts, weights["embedding"])
+    inputs = tokens, features[1].numpy(), starts, weights["embedding"]
+    yield "embedding", relative_error(*(functional.embedding(*_move(inputs, place, kind), impl=impl)
+                                        for place, kind, impl in places))
     for format in (dtype, *(format.name for format in formats.packed(dtype) if format.is_usable(GEOMETRY, placement))):
         checks = _language_errors(rng, weights, placement, dtype, format)
         if placement.on_gpu:

@@ -86,7 +86,7 @@ in_environment() {  # a module of this repository
 install() {
     local wheel requirements=requirements.txt
     wheel=$(wheel_wanted)
-    if [[ ${DEVICE:-auto} == gpu ]]; then PYTHONPATH=. "$venv/bin/python" -m ops.cuda_libraries --driver; fi
+    if [[ ${DEVICE:-auto} == gpu ]]; then in_environment ops.cuda_libraries --driver; fi
     touch "$installing"
     if [[ $wheel == gpu ]]; then
         requirements=$venv/requirements-gpu.txt

@@ -6,7 +6,7 @@ from core.placement import CPU
 from infer.engine import Engine
 from tests.operators import functional
 
-from ops import product_timing  # isort: skip  (imports Paddle, which tests.operators prepares)
+from ops import library, product_timing  # isort: skip  (imports Paddle, which tests.operators prepares)
 
 RUNGS = [16, 32, 64]
 
@@ -33,7 +33,7 @@ class Kernels:
 def kernels(monkeypatch):
     """A model is tuned on the CPU, where the operators take the same arguments."""
     made = Kernels()
-    monkeypatch.setattr(product_timing, "_kernels", lambda: made)
+    monkeypatch.setattr(library, "kernels", lambda: made)
     for name in ("synchronize", "release_memory"):
         monkeypatch.setattr(product_timing.devices, name, lambda: None)
     return made

@@ -5,6 +5,8 @@ C++ has the same facts as a struct of traits (format.h), in that folder's format
 
 import math
 
+from ops.framework.tensors import upload
+
 
 class Format:
     """Attributes: name (str), values (str: the type of an unpacked weight, in which products are done), bits (of a
@@ -51,8 +53,6 @@ class Packer:
 
     def pack(self, matrices):
         """Packed.pack's result as Paddle tensors on the device; None where that is None."""
-        from ops.framework.tensors import upload  # imports Paddle
-
         arrays = self._format.pack(matrices)
         return arrays and [upload(array, self._placement) for array in arrays]
 

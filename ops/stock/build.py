@@ -16,8 +16,7 @@ from core.files import atomic_dir
 from ops import build as operators
 from ops import compiler, target, toolchain
 
-ROOT = Path(__file__).resolve().parents[2]
-BINDINGS, KERNELS, PACKAGES = (ROOT / "ops" / "stock" / name for name in ("bindings", "kernels", "packages"))
+BINDINGS, KERNELS, PACKAGES = (operators.ROOT / "ops" / "stock" / name for name in ("bindings", "kernels", "packages"))
 LIBRARY = "libpaddlenlp_ops.so"
 PADDLE_VERSION, PADDLENLP_VERSION = "2.6.2", "2.8.1"
 HEADERS = (("cuda_runtime_api.h", "nvidia-cuda-runtime"), ("thrust/complex.h", "nvidia-cuda-cccl"))
@@ -56,8 +55,8 @@ def find_cuda(device, paddle, architectures):
 
 def source_version():
     """Version of the packages' sources: paddlenlp's, and a short hash of the sources."""
-    shared = [operators.KERNELS / "common" / "vector.cuh", operators.BINDINGS / "checks.h", Path(target.__file__),
-              Path(__file__)]
+    shared = [*(operators.KERNELS / "common" / name for name in ("arguments.h", "vector.cuh")),
+              operators.BINDINGS / "checks.h", Path(target.__file__), Path(__file__)]
     return f"{PADDLENLP_VERSION}+" + operators.digest([
         *operators.sources(BINDINGS, ".cc", ".h"), *operators.sources(KERNELS, ".cu", ".h"),
         *operators.sources(PACKAGES, ".py", ".toml"), *shared])
@@ -102,7 +101,7 @@ def build(device, out, march="native", architectures=""):
     print(f"paddlenlp_ops and fused_ln with CPU kernels only ({reason})" if cuda is None else
           f"paddlenlp_ops and fused_ln for {' '.join(f'sm_{a}' for a in cuda.architectures)} and the CPU", flush=True)
     operators.run_ninja(ninja_file(description, cxx, paddle, cuda), description, out)
-    wrappers = subprocess.run([sys.executable, "-c", WRAPPERS, out / LIBRARY], cwd=ROOT, capture_output=True,
+    wrappers = subprocess.run([sys.executable, "-c", WRAPPERS, out / LIBRARY], cwd=operators.ROOT, capture_output=True,
                               text=True)
     if wrappers.returncode:
         raise UserError(f"Paddle does not load {out / LIBRARY} ({wrappers.stderr.strip().splitlines()[-1]}): remove "
@@ -119,7 +118,7 @@ def build(device, out, march="native", architectures=""):
 
 
 def main():
-    operators.command_line(__doc__, build, ["auto", "cpu", "gpu"], ROOT / "build" / "stock")
+    operators.command_line(__doc__, build, ["auto", "cpu", "gpu"], operators.ROOT / "build" / "stock")
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ class GridBarrier {
 
   __device__ void wait() const {
     if (threadIdx.x == 0) {
-      wait_until(Wait::kGrid, [&] { return static_cast<int>(load_acquire(&state_->count) - target_) >= 0; });
+      wait_until(QWEN_VL_WAIT_GRID, [&] { return static_cast<int>(load_acquire(&state_->count) - target_) >= 0; });
     }
     sync_compute();
   }

@@ -28,7 +28,7 @@ __device__ inline void publish(Word* to, Word w) {
 // Reads the pairs at `address(i)`, all at once, until each of them carries `tag`; a pair whose address is null is left out.
 template <int Count, class Address>
 __device__ inline void receive(WordPair (&pairs)[Count], Address address, unsigned tag) {
-  wait_until(Wait::kWords, [&] {
+  wait_until(QWEN_VL_WAIT_WORDS, [&] {
 #pragma unroll
     for (int i = 0; i < Count; ++i) {
       if (address(i) == nullptr) continue;

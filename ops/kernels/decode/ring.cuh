@@ -35,7 +35,7 @@ struct Ring {
   }
 
   // Readers: wait for the stage; give it back (whole warp).
-  __device__ bool wait_full(Wait wait = Wait::kStageToRead) const {
+  __device__ bool wait_full(QwenVlWait wait = QWEN_VL_WAIT_STAGE_TO_READ) const {
     return wait_until(wait, [&] { return barrier_try(full + stage * 8, parity); });
   }
   __device__ void release() {
@@ -100,7 +100,7 @@ class Filler {
     if (barrier_test(empty, parity)) return;
     meanwhile();
     __syncwarp();
-    if (!wait_until(Wait::kStageToFill, [&] { return barrier_try(empty, parity); })) leave();
+    if (!wait_until(QWEN_VL_WAIT_STAGE_TO_FILL, [&] { return barrier_try(empty, parity); })) leave();
   }
 
   // The next stage, worth `rows` rows: kRowLanes neighbouring lanes together copy `bytes` to `at`, the warp as a whole
@@ -138,7 +138,7 @@ class Filler {
     const int limit = *limit_ - rows;
     while (stages_ > 0 && (in_flight_ > limit || stages_ == kTracked)) {
       const Ring stage = drop_oldest();
-      if (!stage.wait_full(Wait::kCopies)) leave();
+      if (!stage.wait_full(QWEN_VL_WAIT_COPIES)) leave();
     }
   }
 
