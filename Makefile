@@ -24,8 +24,8 @@ BUILD ?= build
 PADDLE_PYTHON ?= .venv/bin/python
 TORCH_PYTHON ?= .venv/bin/python
 VARIABLES := PRESET CKPT DTYPE DEVICE IMPL IMAGE PROMPT ALLOW_URL FONT NEW_TOKENS TEMPERATURE TOP_P TOP_K \
-  REPETITION_PENALTY MIN_NEW_TOKENS SEED STOP SYSTEM ARMS ROUNDS BATCH CASES BUDGET BATCHES LENGTHS VERDICT BASE \
-  UPDATE HASHES CUDA_ARCHS OUT BUILD PYTHON PADDLE_PYTHON TORCH_PYTHON
+  REPETITION_PENALTY MIN_NEW_TOKENS SEED STOP SYSTEM ARMS LAUNCHES ROUNDS BATCH CASES BUDGET BATCHES LENGTHS VERDICT \
+  BASE UPDATE ACCEPT HASHES CUDA_ARCHS OUT BUILD PYTHON PADDLE_PYTHON TORCH_PYTHON
 
 # Where each came from: typed after make, or inherited from the environment. Names alone.
 from = $(foreach name,$1,$(if $(filter $2,$(firstword $(origin $(name)))),$(name)))
@@ -115,11 +115,13 @@ define HELP
   MARCH= CXX=    processor that the operators are compiled for (default: native), and the compiler
   ARMS=          arms of bench, by default those that this device has, paddle-stock aside
   ROUNDS= BATCH= rounds and batch of bench
+  LAUNCHES=      new processes of every arm of bench, compare and regress
   BATCHES= LENGTHS=   further cases of bench, for example BATCHES=2,4 LENGTHS=1,64 (a GPU has some by default)
-  BUDGET=        seconds of rounds of bench, compare and regress; they end before when they know enough
+  BUDGET=        seconds of rounds of bench, which ends before when it knows enough; of all of compare and regress
   BASE=          git reference that compare measures HEAD against
   HASHES=1       check compares large files with their published hashes as well
   UPDATE=1       regress stores a new baseline
+  ACCEPT=        reason why regress shall keep what it finds slower as a known step
   CASES=         folder of the reference cases that replay runs
   VERDICT=       file that regress writes its verdict to (JSON)
   OUT=           where the target writes to, if it is one that writes (export, bench, infer, …)
@@ -284,23 +286,25 @@ endif
 
 # The goal and the variables that were given, for the results: what a reader has to give for the same again.
 bench compare regress reproduce: export QWEN_VL_MAKE = $@ $(filter $(GIVEN),PRESET CKPT DTYPE DEVICE IMPL NEW_TOKENS \
-  ARMS ROUNDS BATCH BATCHES LENGTHS BUDGET BASE UPDATE IMAGE PROMPT)
+  ARMS LAUNCHES ROUNDS BATCH BATCHES LENGTHS BUDGET BASE UPDATE ACCEPT IMAGE PROMPT)
 
 baseline: $(CHECKPOINT_MADE) | $(ENVIRONMENT) ## one pass of the PyTorch baseline: times and text
 	$(BENCH) baseline $(BENCH_OPTIONS)
 
 bench: $(CHECKPOINT_MADE) $(BENCH_EXPORTS) | $(ENVIRONMENT) ## compare Paddle with PyTorch, write results/
 	$(if $(filter stock,$(ARM_GRAPHS)),$(WITH_STOCK)) $(BENCH) run $(RESULT_OPTIONS) $(CASE_OPTIONS) \
-	  $(call given,ARMS,arms) $(call given,ROUNDS,rounds) $(call given,BATCH,batch) $(call given,BUDGET,budget) \
+	  $(call given,ARMS,arms) $(call given,LAUNCHES,launches) $(call given,ROUNDS,rounds) $(call given,BATCH,batch) \
+	  $(call given,BUDGET,budget) \
 	  $(foreach impl,$(filter-out -,$(ARM_GRAPHS)),--exported-$(impl) $(EXPORTED_$(impl)))
 
 compare: $(CHECKPOINT_MADE) | $(ENVIRONMENT) ## measure HEAD beside the version BASE on this machine
 	$(BENCH) compare $(RESULT_OPTIONS) --impl $(IMPL) $(call given,BASE,base) --build $(BUILD) \
-	  $(call given,BUDGET,budget)
+	  $(call given,LAUNCHES,launches) $(call given,BUDGET,deadline)
 
 regress: $(CHECKPOINT_MADE) $(call graphs,$(IMPL)) | $(ENVIRONMENT) ## compare with the stored baseline
 	$(BENCH) regress $(RESULT_OPTIONS) --impl $(IMPL) --exported-$(IMPL) $(EXPORTED_$(IMPL)) \
-	  $(if $(UPDATE),--update) $(call given,VERDICT,verdict) $(call given,BUDGET,budget)
+	  $(if $(UPDATE),--update) $(call given,ACCEPT,accept) $(call given,VERDICT,verdict) \
+	  $(call given,LAUNCHES,launches) $(call given,BUDGET,deadline)
 
 reproduce: $(CHECKPOINT_MADE) $(call graphs,fused) | $(ENVIRONMENT) ## the published comparison beside this machine's
 	$(BENCH) reproduce $(RESULT_OPTIONS) --exported-fused $(EXPORTED_fused)

@@ -51,12 +51,14 @@ def parse(argv):
     stored = commands.add_parser("regress", help="this version against the stored baseline: status 1 for a confirmed "
                                  "regression, 2 when that cannot be told")
     stored.add_argument("--update", action="store_true", help="store a new baseline instead")
+    stored.add_argument("--accept", default="", metavar="REASON", help="keep what is found slower as a known step, with "
+                        "this reason, and end with status 0")
     stored.add_argument("--verdict", default="", metavar="FILE", help="where to write status and verdicts, as JSON")
-    for judged, module, exports in ((versions, compare, ()), (stored, regress, ("exported_native", "exported_fused"))):
+    for judged, exports in ((versions, ()), (stored, ("exported_native", "exported_fused"))):
         judged.add_argument("--impl", choices=("fused", "native"), default="fused")
         add(judged, CaseOptions, device="auto")
         Sources.add(judged, exports)
-        add(judged, Limits, "budget", budget=module.BUDGET, rounds=module.ROUNDS, cold=0)
+        add(judged, Limits, "launches", "rounds", "deadline", rounds=0)
         add(judged, RunOptions, "out")
 
     timeline = commands.add_parser("history", help="the timeline of all runs with its change points")
@@ -96,7 +98,8 @@ def main(argv=None):
     arguments = ["python", "-m", "bench", *argv]
     if args.command == "regress":
         def judge():
-            return regress.regress(options_of(args), args.impl, args.update, arguments, console)
+            return regress.regress(options_of(args), args.impl, args.update, args.accept, arguments,
+                                   console)
         return regress.report_outcome(judge, console, args.verdict)
     options = options_of(args)
     if args.command == "baseline":

@@ -44,22 +44,30 @@ def read_rate(library):
     return best
 
 
+def products_graph(shape, dtype):
+    """A CUDA graph of PRODUCTS products of one shape, (rows, out, in), over weights that no cache holds."""
+    rows, out, width = shape
+    size = out * width * dtype.itemsize
+    weights = torch.randn(max(1, -(-COLD_BYTES // size)), out, width, device="cuda").to(dtype)
+    x = torch.randn(rows, width, device="cuda").to(dtype)
+    torch.matmul(x, weights[0].T)  # cuBLAS makes its handle outside the capture
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):  # short products would wait for their launches
+        for i in range(PRODUCTS):
+            torch.matmul(x, weights[i % len(weights)].T)
+    graph.reads = weights, x  # live as long as what reads them
+    return graph
+
+
 def matrix_rate(shapes, dtype):
     """Operations per second of torch.matmul over `shapes`, (rows, out, in) each."""
     operations = seconds = 0
     for rows, out, width in shapes:
-        size = out * width * dtype.itemsize
-        weights = torch.randn(max(1, -(-COLD_BYTES // size)), out, width, device="cuda").to(dtype)
-        x = torch.randn(rows, width, device="cuda").to(dtype)
-        torch.matmul(x, weights[0].T)  # cuBLAS makes its handle outside the capture
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):  # short products would wait for their launches
-            for i in range(PRODUCTS):
-                torch.matmul(x, weights[i % len(weights)].T)
+        graph = products_graph((rows, out, width), dtype)
         seconds += seconds_of(lambda _, graph=graph: graph.replay()) / PRODUCTS
         operations += 2 * rows * out * width
-        del graph, weights, x
+        del graph
     return operations / seconds
 
 

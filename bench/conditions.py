@@ -124,24 +124,38 @@ def spread(values):
 
 
 class Sampler(contextlib.AbstractContextManager):
-    """Looks at the machine every `seconds` from its start to its end, in a thread; at least once at both."""
+    """Looks at the machine every `seconds` between `resume` and `pause`, in a thread; at least once at both.
 
-    def __init__(self, gpu=None, seconds=SECONDS):
-        self.gpu, self.seconds = gpu or Gpu(), seconds
-        self.looks = []
-        self.done = threading.Event()
-        self.thread = threading.Thread(target=self._sample, daemon=True)
+    Between its start and its first `pause` it looks unless it is made `paused`.
+    """
+
+    def __init__(self, gpu=None, seconds=SECONDS, paused=False):
+        self.gpu, self.seconds, self.paused = gpu or Gpu(), seconds, paused
+        self.looks, self.thread = [], None
 
     def __enter__(self):
-        self.last = (time.monotonic(), *busy_seconds())
-        self._look()
-        self.thread.start()
+        if not self.paused:
+            self.resume()
         return self
 
     def __exit__(self, *_):
-        self.done.set()
-        self.thread.join()
+        self.pause()
+
+    def resume(self):
+        """Begin to look."""
+        self.last = (time.monotonic(), *busy_seconds())
         self._look()
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._sample, daemon=True)
+        self.thread.start()
+
+    def pause(self):
+        """Look once more and stop looking."""
+        if self.thread:
+            self.done.set()
+            self.thread.join()
+            self._look()
+            self.thread = None
 
     def _sample(self):
         while not self.done.wait(self.seconds):
@@ -166,7 +180,7 @@ class Sampler(contextlib.AbstractContextManager):
         gpu: {"sm_mhz", "memory_mhz", "temperature_c", "power_w", "events": {reason: share of the looks}, "throttled":
         bool}. A text in the place of a figure says why it is not there.
         """
-        if not self.done.is_set():
+        if self.thread:
             self._look()
         looks = list(self.looks)
         figures = {"looks": len(looks),

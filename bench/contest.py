@@ -6,10 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.conditions import busy_seconds
 from bench.git import ROOT
 from bench.process import Worker, WorkerFailed
+from bench.schema import OTHERS
 from bench.stopping import is_warm
 
+YARDSTICK = "yardstick"   # what measures the device itself, see bench/yardstick.py
+SETTLING = 4.0         # seconds that a round waits at most for the device to be quiet
+LOOKING = 0.05         # seconds between two looks
 ROUNDS_WHEN_LATE = 3   # that a run whose time is over still makes
 OUT_OF_TIME = "the time given by --deadline was over"
 OUT_OF_CASE_TIME = "the time given by --case-budget was over"
@@ -22,6 +27,7 @@ class CaseResult:
     status: str = "ok"
     reason: str = ""
     samples: dict = field(default_factory=dict)    # stage -> ordered samples
+    launches: dict = field(default_factory=dict)   # stage -> samples of each launch that made some
     agreement: float | None = None                 # gate.Judge.other_case
     warmup: list = field(default_factory=list)     # end-to-end ms of the warm-up passes, the first run left out
     stopped: str | None = None                     # why its rounds ended, see bench.stopping
@@ -29,6 +35,13 @@ class CaseResult:
     def add(self, stages):
         for stage, samples in stages.items():
             self.samples.setdefault(stage, []).extend(samples)
+
+    def end_launch(self):
+        """What was added since the launch before was made by one launch."""
+        for stage, samples in self.samples.items():
+            counts = self.launches.setdefault(stage, [])
+            if made := len(samples) - sum(counts):
+                counts.append(made)
 
 
 @dataclass
@@ -84,16 +97,18 @@ class Contest:
     `running` are the arms of the current `group` that are still in; a group's arms hold their weights together.
     """
 
-    def __init__(self, names, scratch, progress, deadline=None):
+    def __init__(self, names, scratch, progress, deadline=None, sampler=None):
+        """sampler: a bench.conditions.Sampler, which looks at the machine while rounds are made."""
         self.entries = [Entry(name=name) for name in names]
-        self.group = self.entries
+        self.group, self.yardstick, self.quiet = self.entries, Entry(name=YARDSTICK), None
+        self.sampler = sampler
         self.scratch, self.progress, self.deadline = Path(scratch), progress, deadline
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        for entry in self.entries:
+        for entry in [*self.entries, self.yardstick]:
             entry.close()
 
     @property
@@ -116,11 +131,16 @@ class Contest:
         """Wait for all workers and stop them, so that none disturbs another one's loading."""
         self.progress.doing("importing frameworks")
         for entry in self.running:
-            try:
-                entry.worker.wait_ready()
-                entry.worker.pause()
-            except WorkerFailed as e:
-                entry.leave(e.status, str(e))
+            self.wait_for(entry)
+
+    @staticmethod
+    def wait_for(entry):
+        """Wait for one worker and stop it."""
+        try:
+            entry.worker.wait_ready()
+            entry.worker.pause()
+        except WorkerFailed as e:
+            entry.leave(e.status, str(e))
 
     def load(self, entry, load, prepare):
         """Load an arm's weights and hand it the case: `load` and `prepare` are the calls' arguments."""
@@ -134,7 +154,7 @@ class Contest:
         entry.versions = loaded["versions"]
         figures = ("weights", "weights_bytes", "decode_bytes")  # an older tree's arm does not say all
         entry.weights = {"weights": load["dtype"], **{name: loaded[name] for name in figures if name in loaded}}
-        entry.samples["load"] = [loaded["load_ms"]]
+        entry.add({"load": [loaded["load_ms"]]})
         prepared = entry.call("prepare", **prepare)
         if prepared:
             self._add_compile(entry, prepared)
@@ -158,9 +178,11 @@ class Contest:
         return outputs
 
     def pass_gate(self, judge):
-        """Have every arm of the group judged, the one that sets the scale first; an arm that differs leaves."""
+        """Have every arm of the group judged, the one that sets the scale first; an arm that differs leaves.
+
+        In its later launches an arm is held to the tokens of its first."""
         self.judge = judge
-        for entry in sorted(self.running, key=lambda entry: judge.half and entry.name != judge.scale_arm):
+        for entry in sorted((entry for entry in self.running if entry.tokens is None), key=lambda entry: judge.half and entry.name != judge.scale_arm):
             self._judge(entry)
 
     def _judge(self, entry):
@@ -190,10 +212,12 @@ class Contest:
             self.progress.doing(f"{entry.name}: first run")
             result = entry.call("measure")
             if result:
-                entry.samples["first_run"] = result["stages"]["end_to_end"]
+                entry.add({"first_run": result["stages"]["end_to_end"]})
 
     def warm_up(self, most, device):
         """Passes of each arm until it is warm (bench.stopping.is_warm), `most` at most."""
+        for entry in self.running:
+            entry.warmup = []
         for i in range(most):
             for entry in self.running:
                 if is_warm(entry.warmup, device):
@@ -204,34 +228,60 @@ class Contest:
     def measure(self, stopping):
         """Rounds A B C, C B A, A B C … until `stopping` (bench.stopping.Stopping) says that they are enough.
 
-        Drift hits all arms alike; one pass of an arm at a time.
+        Drift hits all arms alike; one pass of an arm at a time. The yardstick, where there is one, ends each round.
         """
         stopping.start()
         rounds = 0
+        if self.sampler:
+            self.sampler.resume()
         try:
             while self.running and not stopping.enough(rounds, self.running):
                 if self.late and rounds >= ROUNDS_WHEN_LATE:
                     stopping.stopped = "deadline"
                     break
+                self._settle()
+                begin = time.monotonic(), *busy_seconds()
                 for entry in self.running if rounds % 2 == 0 else self.running[::-1]:
                     self.progress.doing(f"{entry.name}: round {rounds + 1}, {stopping.rounds} at most")
                     entry.add(self._pass(entry))
+                self._end_round(*begin)
                 rounds += 1
                 for entry in self.group:
-                    entry.rounds = rounds
+                    entry.rounds += 1
         except KeyboardInterrupt:
             stopping.stopped = "interrupted"
             raise
         finally:
+            if self.sampler:
+                self.sampler.pause()
             for entry in self.group:
                 entry.stopped = stopping.stopped
+
+    def _yardstick(self):
+        """{stage: [ms]} of the yardstick now; empty where there is none."""
+        return (self.yardstick.call("measure") or {}).get("stages", {}) if self.yardstick.worker else {}
+
+    def _settle(self):
+        """Wait until the device is as fast as it has been, SETTLING seconds at most; its times begin the round."""
+        begin = time.monotonic()
+        stages = self._yardstick()
+        while stages and not self.quiet.is_quiet(stages) and time.monotonic() - begin < SETTLING:
+            time.sleep(LOOKING)
+            stages = self._yardstick()
+        self.yardstick.add(stages)
+
+    def _end_round(self, begin, busy, own):
+        """The yardstick's times after a round that began at `begin`, and the cores that others kept busy meanwhile."""
+        passed, (busy_now, own_now) = time.monotonic() - begin, busy_seconds()
+        if stages := self._yardstick():
+            self.yardstick.add({**stages, OTHERS: [max(0.0, (busy_now - busy - own_now + own) / passed)]})
 
     def peak_memory(self):
         """Ask every arm of the group for its peak memory."""
         for entry in self.running:
             peak = entry.call("peak_memory")
             if peak:
-                entry.samples["peak_memory"] = [peak["mib"]]
+                entry.add({"peak_memory": [peak["mib"]]})
                 entry.counted["peak_memory"] = peak["kind"]
                 if peak.get("clock"):
                     entry.versions["GPU clock"] = peak["clock"]
@@ -287,6 +337,8 @@ class Contest:
         except WorkerFailed:
             entry.close()
 
-    def close_group(self):
-        for entry in self.group:
+    def end_launch(self):
+        """End the processes of the group: what they made belongs to one launch."""
+        for entry in [*self.group, self.yardstick]:
+            entry.end_launch()
             entry.close()

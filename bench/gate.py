@@ -130,7 +130,7 @@ class Judge:
     def __init__(self, dtype, scale_arm, reference=None, scale=None):
         self.half, self.scale_arm = dtype != "float32", scale_arm
         self.reference, self.scale = reference, scale
-        self.name = f"{scale_arm} in float32" if self.half else None
+        self.name = f"{scale_arm} in float32" if self.half or reference is not None else None
 
     def judge(self, name, outputs):
         """The arm's comparison, as `compare` or `compare_half` return it."""

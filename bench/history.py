@@ -1,6 +1,6 @@
 """The timeline: one line per measured arm and stage in results/history.jsonl, and where a series changed.
 
-A series is one benchmark version, machine, case, arm and stage; series are never mixed. A change point is where the
+A series is one benchmark version, machine, host, case, arm and stage; series are never mixed. A change point is where the
 medians before and after differ: of all places with at least AROUND runs on both sides the one that leaves the smallest
 sum of absolute deviations from the two sides' medians, if the p of a two-sided Mann-Whitney test there times the number
 of places (Bonferroni) is below ALPHA and the medians differ by more than EFFECT; then the same on both sides of it.
@@ -22,19 +22,21 @@ from bench.provenance import machine_name
 from bench.report import device_name, markdown_table, markdown_text
 from bench.schema import BENCHMARK, TIMED
 from bench.statistics import summary
+from bench.steps import read_steps
 from core import json_lines
 from core.errors import UserError
 from core.files import atomic_file
 from core.text import plural
 
 FILE = "history.jsonl"
-HISTORY = 1       # schema of a line
+HISTORY = 2       # schema of a line
+READABLE = (1, 2)   # 1 does not say on which host it was measured
 AROUND = 5        # runs that a change needs on both sides
 ALPHA = 0.05
 EFFECT = 0.02
 REMEDY = "delete that line, the others stay: sed -i {number}d {path}"
 CONFLICT_REMEDY = "keep the lines of both sides: sed -i '/^[<=>|]\\{{7\\}}/d' {path}"
-FIELDS = ("schema", "benchmark", "date", "sha", "dirty", "machine", "case", "arm", "stage", "unit", "median", "n")
+FIELDS = ("schema", "benchmark", "date", "sha", "dirty", "machine", "host", "case", "arm", "stage", "unit", "median", "n")
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,15 @@ class Series:
     """What may be compared over time."""
 
     machine: str
+    host: str        # "" where it is not known
     case: str
     arm: str
     stage: str
+
+    @property
+    def place(self):
+        """(machine, host, case): what one table and one picture show."""
+        return self.machine, self.host, self.case
 
 
 def lines_of(rows):
@@ -57,7 +65,7 @@ def lines_of(rows):
         git = conditions.get("git", {})
         lines.append(dict(zip(FIELDS, (
             HISTORY, row.benchmark, conditions.get("time"), git.get("sha"), git.get("dirty"), machine,
-            row.case.slug, row.arm, row.stage, row.unit, figures["median"], figures["n"]), strict=True)))
+            conditions.get("host", ""), row.case.slug, row.arm, row.stage, row.unit, figures["median"], figures["n"]), strict=True)))
     return lines
 
 
@@ -76,11 +84,11 @@ def read(out):
     for number, line in json_lines.read(path, REMEDY, CONFLICT_REMEDY):
         if what := _fault(line):
             raise json_lines.fault(path, number, what, REMEDY)
-        if line["schema"] != HISTORY:
-            raise json_lines.fault(path, number, f"has schema {line['schema']!r}, this version reads {HISTORY}",
+        if line["schema"] not in READABLE:
+            raise json_lines.fault(path, number, f"has schema {line['schema']!r}, this version reads {READABLE}",
                                    "use the version that wrote it")
         if line["benchmark"] == BENCHMARK:
-            key = Series(line["machine"], line["case"], line["arm"], line["stage"])
+            key = Series(line["machine"], line.get("host", ""), line["case"], line["arm"], line["stage"])
             series.setdefault(key, []).append(line)
         else:
             others += 1
@@ -91,11 +99,12 @@ def _fault(line):
     """What is wrong with a value that should be a line of a history; "" for a line of any schema that is right."""
     if not isinstance(line, dict) or "schema" not in line:
         return "is no line of a history"
-    if line["schema"] != HISTORY:
+    if line["schema"] not in READABLE:
         return ""
-    if missing := [name for name in FIELDS if name not in line]:
+    if missing := [name for name in FIELDS if name not in line and (name, line["schema"]) != ("host", 1)]:
         return f"lacks {', '.join(missing)}"
-    texts = [line[name] for name in ("date", "machine", "case", "arm", "stage")] + [line["sha"] or ""]
+    texts = [line[name] for name in ("date", "machine", "case", "arm", "stage")]
+    texts += [line["sha"] or "", line.get("host", "")]
     if not all(isinstance(text, str) and text.isprintable() for text in texts):
         return "holds something else than texts that can be shown"
     if any(Path(line[name]).name != line[name] for name in ("machine", "case")):
@@ -152,20 +161,30 @@ def _short(line):
     return f"{(line['sha'] or 'no git')[:8]}{'+' if line['dirty'] else ''}"
 
 
-def history_markdown(series, others=0):
-    """Per machine and case a table: first and latest run of every arm and stage, and its changes."""
+def _why(change, steps):
+    """The reason of the first accepted step that came with a change; "" for none."""
+    return next((f", accepted: {step['reason']}" for step in steps if step["sha"] and step["sha"] == change["sha"]), "")
+
+
+def history_markdown(series, others=0, steps_of=lambda machine, case: []):
+    """Per machine, host and case a table: first and latest run of every arm and stage, and its changes.
+
+    steps_of(machine, case): its accepted steps, see bench.steps.
+    """
     parts = ["# History\n\nMedians over time. A change: medians before and after differ by more than "
              f"{100 * EFFECT:.0f} % (Mann-Whitney, Bonferroni, {ALPHA}; at least {AROUND} runs on both sides). "
              "`+`: with uncommitted changes."]
     if others:
         parts.append(f"Left out: {plural(others, 'line')} of other benchmark versions.")
-    for machine, case in dict.fromkeys((key.machine, key.case) for key in series):
-        texts, index = [], []
+    for place in dict.fromkeys(key.place for key in series):
+        texts, index, (machine, host, case) = [], [], place
+        steps = steps_of(machine, case)
         for key, lines in series.items():
-            if (key.machine, key.case) != (machine, case):
+            if key.place != place:
                 continue
+            known = [step for step in steps if (step["arm"], step["stage"]) == (key.arm, key.stage)]
             changes = [f"{change['date'][:10]} {(change['sha'] or 'no git')[:8]}: {change['before']:.4g} → "
-                       f"{change['after']:.4g} ({100 * (change['after'] / change['before'] - 1):+.1f} %)"
+                       f"{change['after']:.4g} ({100 * (change['after'] / change['before'] - 1):+.1f} %{_why(change, known)})"
                        for change in changes_of(lines)]
             enough = len(lines) >= 2 * AROUND
             index.append(f"{key.arm}, {key.stage}")
@@ -173,28 +192,30 @@ def history_markdown(series, others=0):
                           "latest (ms)": f"{lines[-1]['median']:.4g}", "latest run": lines[-1]["date"][:10],
                           "git": _short(lines[-1]),
                           "changes": "; ".join(changes) or ("none" if enough else "too few runs to tell")})
-        parts += [f"## {markdown_text(f'{machine}, {case}')}",
+        parts += [f"## {markdown_text(', '.join(filter(None, (machine, host and f'host {host}', case))))}",
                   markdown_table(pd.DataFrame(texts, index=index), "arm, stage")]
     return "\n\n".join(parts) + "\n"
 
 
 def history_figure(series, machine, case, stage="end_to_end"):
-    """Medians of one stage over the runs of one machine and case, a line per arm, dashed where it changed."""
-    lines_of_arm = {key.arm: lines for key, lines in series.items()
-                    if (key.machine, key.case, key.stage) == (machine, case, stage)}
-    dates = sorted({line["date"] for lines in lines_of_arm.values() for line in lines})
+    """Medians of one stage over the runs of one machine and case, a line per arm and host, dashed where it changed."""
+    shown = {key: lines for key, lines in series.items()
+             if (key.machine, key.case, key.stage) == (machine, case, stage)}
+    arms, hosts = in_order({key.arm for key in shown}), {key.host for key in shown}
+    dates = sorted({line["date"] for lines in shown.values() for line in lines})
     with matplotlib.rc_context(FONT):
         figure = Figure(figsize=(9, 5), layout="constrained")
         axes = figure.add_subplot()
-        for arm in in_order(lines_of_arm):
-            lines, (colour, marker, _) = lines_of_arm[arm], arm_style(arm, lines_of_arm)
+        for key in sorted(shown, key=lambda key: (arms.index(key.arm), key.host)):
+            lines, (colour, marker, _) = shown[key], arm_style(key.arm, arms)
             xs = [dates.index(line["date"]) for line in lines]
-            axes.plot(xs, [line["median"] for line in lines], color=colour, marker=marker, label=arm)
+            axes.plot(xs, [line["median"] for line in lines], color=colour, marker=marker,
+                      label=f"{key.arm}, host {key.host or 'unknown'}" if len(hosts) > 1 else key.arm)
             for change in changes_of(lines):
                 axes.axvline(xs[change["run"]] - 0.5, color=colour, linestyle="--", linewidth=1)
         every = max(1, -(-len(dates) // 12))
         labels = {line["date"]: f"{line['date'][:10]}\n{_short(line)}"
-                  for lines in lines_of_arm.values() for line in lines}
+                  for lines in shown.values() for line in lines}
         axes.set_xticks(range(0, len(dates), every), [labels[date] for date in dates[::every]], fontsize=8)
         axes.set_xlabel("run (date, git); dashed: a change of the arm in that colour")
         axes.set_ylabel(f"{stage.replace('_', ' ')} (ms), median; lower is better")
@@ -213,7 +234,8 @@ def write_history(out):
     A picture of a case that has fewer, left from another benchmark version, goes. Returns (Markdown, [written paths]).
     """
     series, others = read(out)
-    text, written = history_markdown(series, others), [Path(out) / "history.md"]
+    text = history_markdown(series, others, lambda machine, case: read_steps(Path(out) / machine / case))
+    written = [Path(out) / "history.md"]
     with atomic_file(written[0], "w") as f:
         f.write(text)
     with_picture = {(key.machine, key.case) for key, runs in series.items() if len(runs) > 1}

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import psutil
+import xxhash
 
 from bench.conditions import cpu_mhz, not_available
 from bench.git import ROOT, git, is_changed
@@ -16,6 +17,7 @@ from core.files import file_hash
 from core.text import shell_line
 
 WRITTEN_BY_RUNS = (":(exclude)results", ":(exclude)README.md")
+HOST = "QWEN_VL_HOST"
 MAKE_COMMAND = "QWEN_VL_MAKE"   # variable with a goal of make and the names of the variables that were typed
 
 
@@ -37,6 +39,15 @@ def governor():
         return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text(encoding="ascii").strip()
     except OSError:
         return not_available("this machine has no frequency governor to read")
+
+
+def host():
+    """Which machine this is, without saying its name: 8 hexadecimal digits.
+
+    $QWEN_VL_HOST names one whose own name changes, as that of a container does.
+    """
+    name = os.environ.get(HOST) or platform.node()
+    return xxhash.xxh3_64(name.encode(errors="surrogateescape")).hexdigest()[:8]
 
 
 def portable_path(text, label):
@@ -143,7 +154,7 @@ def collect(argv, threads, checkpoint, image, gpu):
     return {
         "argv": portable(argv), "repro": repro_command(argv, git), "git": git,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "platform": platform.platform(), "cpu": cpu_model(), "cores": physical_cores(), "threads": threads,
+        "host": host(), "platform": platform.platform(), "cpu": cpu_model(), "cores": physical_cores(), "threads": threads,
         "governor": governor(), "cpu_mhz": cpu_mhz(), "load_average": os.getloadavg()[0],
         "memory_mib": psutil.virtual_memory().total >> 20, "gpu": gpu.facts(),
         "checkpoint": checkpoint, "image": {"name": Path(image).name, "xxh3_128": file_hash(image)},

@@ -21,12 +21,12 @@ LABELS = {"preprocess": "preprocess", "vision": "vision", "prefill": "prefill", 
           "token_cold": "decode / token, GPU clock, cold L2", "first_run": "first run", "load": "load",
           "compile": "compile", "peak_memory": "peak memory", "device_memory": "device memory",
           "beyond_weights": "memory beyond the weights"}
+LAUNCHES = "launches x rounds"
 LOAD_RATE = "load (s/GB of weights)"
 ENDED = {"narrow": f"until the medians were known to {100 * NARROW:.0f} %", "budget": "until the budget was spent",
          "rounds": "as many as asked for", "deadline": "until the deadline", "interrupted": "interrupted"}
 OTHERS = 0.1   # share of the cores in the hands of other programs from which on that is said
 HOST_BOUND = 0.9   # of the GPU's time for a step: a host that needs more to launch it leaves the GPU waiting
-BUSY = 0.5  # load average per core above which a run is said to be disturbed
 
 
 def of_first_case(rows):
@@ -63,14 +63,14 @@ def speed_up_of(arms, arm, baseline):
             return reason if name == arm else f"{name}: {reason}"
         if status != "ok":
             return status if name == arm else f"{name} {status}"
-    return speed_up(arms[baseline]["end_to_end"].samples, arms[arm]["end_to_end"].samples)
+    return speed_up(arms[baseline]["end_to_end"].by_launch, arms[arm]["end_to_end"].by_launch)
 
 
 def interval_of(arms, arm, baseline):
-    """(low, high) of the speed-up's 95 % bootstrap interval; None where there is no speed-up or no interval."""
+    """(low, high) of the speed-up's 95 % interval over launches; None where there is no speed-up or only one launch."""
     if not isinstance(speed_up_of(arms, arm, baseline), float) or arm == baseline:
         return None
-    _, low, high = ratio_interval(arms[baseline]["end_to_end"].samples, arms[arm]["end_to_end"].samples)
+    _, low, high = ratio_interval(arms[baseline]["end_to_end"].by_launch, arms[arm]["end_to_end"].by_launch)
     return None if low is None else (low, high)
 
 
@@ -93,7 +93,7 @@ def summary_frame(rows):
     lines = []
     for arm, stages in arms.items():
         status, reason = arm_state(stages)
-        line = {"arm": arm, "status": status, "reason": reason}
+        line = {"arm": arm, "status": status, "reason": reason, "launches": len(stages["end_to_end"].by_launch)}
         for stage, row in stages.items():
             for name, value in (summary(row.samples) or {}).items():
                 line[f"{stage}_{name}" + ("" if name == "n" else f"_{STAGES[stage][0]}")] = value
@@ -119,6 +119,13 @@ def cell(row):
     if figures["n"] == 1:
         return _number(figures["median"])
     return f"{_number(figures['median'])} [{_number(figures['min'])}..{_number(figures['p90'])}]"
+
+
+def launches_cell(row):
+    """How many launches made a row, and their rounds."""
+    counts = [len(samples) for samples in row.by_launch]
+    spread = f"{min(counts)} to {max(counts)}" if len(set(counts)) > 1 else f"{counts[0]}" if counts else ""
+    return f"{len(counts)} x {spread}" if counts else "-"
 
 
 def shares_of(stages):
@@ -153,7 +160,7 @@ def display_frame(rows):
     lines = [stage for stage in LABELS if stage not in OPTIONAL or any(stage in stages for stages in arms.values())]
     columns = {}
     for arm, stages in arms.items():
-        column = {"status": arm_state(stages)[0]}
+        column = {"status": arm_state(stages)[0], LAUNCHES: launches_cell(stages["end_to_end"])}
         for stage in lines:
             column[f"{LABELS[stage]} ({STAGES[stage][0]})"] = cell(stages[stage]) if stage in stages else "-"
             if stage == "load" and any(rates.values()):
@@ -213,8 +220,9 @@ def conditions_line(rows):
 def notes(rows):
     """Lines under a table: how to read it, what memory counts, why an arm has no figures."""
     counted = sorted({row.counted for row in rows if row.counted})
-    interval = " [95 % bootstrap interval]" if has_intervals(rows) else ""
-    lines = [f"Times are median [min..p90]; speed-ups are ratios of end-to-end medians{interval}."]
+    interval = (" [95 % interval, launches and their rounds drawn anew]" if has_intervals(rows) else
+                ", without an interval: one launch of an arm does not say how launches differ")
+    lines = [f"Times are median [min..p90]; speed-ups are ratios of end-to-end medians of launches{interval}."]
     lines += rounds_notes(rows) + busy_notes(rows)
     if counted:
         lines.append(f"Memory: {', '.join(counted)}; peak since the arm began.")
@@ -315,18 +323,14 @@ def again_markdown(rows):
 
 
 def busy_notes(rows):
-    """That other programs took part of the machine before or while this was measured, if they did."""
-    conditions, lines = rows[0].provenance, []
-    load, cores = conditions["load_average"], conditions["cores"]
-    advice = "measure again on an idle machine before trusting differences."
-    if load > BUSY * cores:
-        lines.append(f"Other programs were busy when this began (load average {load:.1f} on {plural(cores, 'core')}): "
-                     f"{advice}")
+    """That other programs took part of the machine while this was measured, if they did.
+
+    What ran before, as the build that `make bench` begins with, does not count."""
+    cores = rows[0].provenance["cores"]
     others = [row.provenance.get("during", {}).get("others_cores") for row in rows]
     used = max((figures["median"] for figures in others if isinstance(figures, dict)), default=0)
-    if used > OTHERS * cores:
-        lines.append(f"Other programs used {used:.1f} of {plural(cores, 'core')} while this was measured: {advice}")
-    return lines
+    return [f"Other programs used {used:.1f} of {plural(cores, 'core')} while this was measured: measure again on an idle "
+            "machine before trusting differences."] if used > OTHERS * cores else []
 
 
 def limit_notes(ceilings):

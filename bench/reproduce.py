@@ -105,18 +105,18 @@ def _passes(session, options, config, arm, case):
 def table(rows):
     """Frame of texts: a line per protocol and machine, columns for the two arms and their ratio."""
     arms = by_arm(of_first_case(rows))
-    samples = {stage: [arms[arm][stage].samples if arm in arms and arms[arm][stage].status == "ok" else []
-                       for arm in PAIR] for stage in ("published", "end_to_end")}
+    launches = {stage: [arms[arm][stage].by_launch if arm in arms and arms[arm][stage].status == "ok" else []
+                        for arm in PAIR] for stage in ("published", "end_to_end")}
     lines = {"published (A100, 7B, float16), quoted": list(PUBLISHED)}
     for name, stage, figure in (
             ("published protocol here: mean of the passes", "published", np.mean),
             (f"the same, by the later script: sum of {LATER_PASSES} / {LATER_DIVISOR}", "published", later_ms),
             ("this benchmark here: median end to end", "end_to_end", lambda ms: summary(ms)["median"])):
-        values = [float(figure(ms)) if ms else None for ms in samples[stage]]
+        values = [float(figure(sum(of_arm, []))) if of_arm else None for of_arm in launches[stage]]
         ratio = f"{values[0] / values[1]:.3f}x" if None not in values else "-"
-        interval = ratio_interval(*samples[stage]) if stage == "end_to_end" and ratio != "-" else None
+        interval = ratio_interval(*launches[stage]) if stage == "end_to_end" and ratio != "-" else None
         if interval and interval[1] is not None:
-            ratio += f" [{interval[1]:.3f}..{interval[2]:.3f}]"
+            ratio = "{:.3f}x [{:.3f}..{:.3f}]".format(*interval)
         lines[name] = [*("-" if value is None else f"{value:.2f}" for value in values), ratio]
     return pd.DataFrame.from_dict(lines, orient="index", columns=[f"{PAIR[0]} (ms)", f"{PAIR[1]} (ms)", "ratio"])
 
@@ -131,7 +131,7 @@ def markdown(rows):
         f"Source of the first line: {SOURCE}.", *map(markdown_text, reasons),
         markdown_text(f"The other lines: {conditions_line(rows)}. The published line is another machine and its model "
                       f"may be another size than preset {case.preset}: set ratios beside it, not times. Brackets: 95 % "
-                      "bootstrap interval."),
+                      "interval over launches."),
         "What is wrong in how the published figures were timed, as far as the versions of the example's script tell "
         "(deploy/qwen_vl/run_static_predict.py, paddlemix/processors/qwen_vl_processing.py):",
         "\n".join(f"* {flaw}" for flaw in FLAWS), *provenance_markdown(rows),

@@ -3,7 +3,7 @@
 import tempfile
 import time
 from dataclasses import replace
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from pathlib import Path
 
 from bench import card, provenance
@@ -11,9 +11,10 @@ from bench.arms import ARMS, GATE_ARM
 from bench.conditions import Sampler
 from bench.contest import Contest
 from bench.device_memory import DeviceMemory
+from bench.plan import PLANS
 from bench.progress import Progress
 from bench.results import check_writable, store_rows, write_results
-from bench.schema import CASE_STAGES, OPTIONAL, STAGES, Case, Row
+from bench.schema import CASE_STAGES, DEVICE_STAGES, OPTIONAL, OTHERS, STAGES, Case, Row
 from bench.session import Session, read_inputs, watched_gpu
 from bench.stopping import Stopping, is_warm
 from bench.work import weights_bytes, work
@@ -31,6 +32,21 @@ def further_cases(case, further):
         cases += [replace(case, batch=batch)] if batch else []
         cases += [replace(case, new_tokens=length)] if length else []
     return [other for other in dict.fromkeys(cases) if other != case]
+
+
+def case_of(options, ids):
+    """The Case of a run with these prompt tokens."""
+    case = options.case
+    preset = provenance.preset_name(case.preset or Path(options.sources.checkpoint).resolve().name)
+    return Case(preset, case.dtype, case.device, case.batch, len(ids), case.new_tokens)
+
+
+def yardstick_rows(entry, case, conditions):
+    """What was measured of the device itself, as rows."""
+    return [Row(entry.name, stage, entry.status, provenance.without_paths(entry.reason), entry.samples.get(stage, []),
+                case, {**conditions, "versions": entry.versions, "rounds": {**conditions["rounds"], "done": 0}},
+                launches=entry.launches.get(stage, []))
+            for stage in (*DEVICE_STAGES, OTHERS)]
 
 
 def arm_rows(entry, case, conditions, case_rounds, config):
@@ -56,8 +72,14 @@ def arm_rows(entry, case, conditions, case_rounds, config):
             if status == "ok" and not samples:
                 status, reason = "skipped", "nothing to measure"  # a decode of one token has no steps
             reason = provenance.without_paths(reason)
-            rows.append(Row(entry.name, stage, status, reason, samples, row_case, stored, entry.counted.get(stage, "")))
+            rows.append(Row(entry.name, stage, status, reason, samples, row_case, stored, entry.counted.get(stage, ""),
+                            result.launches.get(stage, [])))
     return rows
+
+
+def longest(began):
+    """Seconds of the longest launch of those that began at these moments, the last one aside; 0 where only that is."""
+    return max((after - before for before, after in pairwise(began)), default=0.0)
 
 
 def is_sequential(options, config, arms, memory):
@@ -82,21 +104,20 @@ def run(options, argv, progress=None, specs=ARMS, memory=None):
     return write_results(options.out, rows, accuracy), rows
 
 
-def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None, store=None, before=None):
+def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None, store=None, quiet=None):
     """Measure; returns (rows, accuracy). Raises UserError before anything is started or written.
 
     A gate that fails, a worker that dies or a full memory is a row; so is an arm without weights. `memory` is a
     DeviceMemory, `narrow` what bench.stopping.Stopping takes, `store` is called with (out, rows, accuracy) after every
-    group of arms where there are several, `before` with (case, conditions), the rows' provenance as far as it is known,
-    before anything is started: it may raise UserError.
+    group of arms where there are several. With `quiet`, a bench.yardstick.Quiet, the device itself is timed around
+    every round.
     """
     case_options, sources, limits = options.case, options.sources, options.limits
     deadline = time.monotonic() + limits.deadline if limits.deadline else None
     checkpoint, image, ids = read_inputs(options)
     config = checkpoint.config
     check_writable(options.out)
-    preset = provenance.preset_name(case_options.preset or Path(sources.checkpoint).resolve().name)
-    case = Case(preset, case_options.dtype, case_options.device, case_options.batch, len(ids), case_options.new_tokens)
+    case = case_of(options, ids)
     others = further_cases(case, options.further)
     exported = [path for name, path in sources.folders.items() if name != "checkpoint" and path
                 and Path(path).is_dir()]
@@ -104,31 +125,44 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
     conditions = provenance.collect(argv, sources.cpu_threads,
                                     provenance.checkpoint_identity(checkpoint, exported), case_options.photograph,
                                     gpu)
-    if before:
-        before(case, conditions)
+    launches, begin = limits.launches or PLANS[case.device].launches, time.monotonic()
     conditions["rounds"] = {"asked": limits.rounds, "budget_s": limits.budget, "interrupted": False}
+    conditions["launched"] = []
     if memory is None and case.device == "gpu":
         memory = DeviceMemory(environment=card.seen_by(sources.environment.values()))
     with (tempfile.TemporaryDirectory(prefix="bench-") as scratch, progress or Progress() as progress,
-          Sampler(gpu) as sampler, Contest(options.arms, scratch, progress, deadline) as contest):
+          Sampler(gpu, paused=True) as sampler,
+          Contest(options.arms, scratch, progress, deadline, sampler) as contest):
         session = Session(options, specs, image, ids, scratch, deadline)
         if case.device == "gpu":
             conditions["ceilings"] = session.ceilings(progress, case, config)
-        judge = session.judge(progress, case)
+        contest.quiet, judge = quiet, session.judge(progress, case)
         session.spawn(contest, contest.entries)
         started = [entry for entry in contest.entries if entry.worker]
         sequential = conditions["sequential"] = is_sequential(options, config, len(started), memory)
         groups = in_sequence(started, specs) if sequential else [started]
         try:
-            for group in groups:
-                contest.group = group
-                stopping = Stopping(limits.rounds, limits.budget / len(groups), narrow)
-                measure_group(contest, session, case, others, judge, memory if sequential else None, config, stopping)
-                contest.close_group()
-                if sequential and store:
-                    store(options.out, *results_of(contest, case, conditions, options, judge, config))
+            for launch in range(launches):
+                if launch and deadline and time.monotonic() + longest(conditions["launched"]) > deadline:
+                    break
+                conditions["launched"].append(round(time.monotonic() - begin, 1))
+                for group in groups[::-1] if launch % 2 else groups:
+                    contest.group = group[::-1] if launch % 2 else group
+                    if quiet:
+                        session.start_yardstick(contest)
+                    if launch:
+                        session.spawn(contest, [entry for entry in group if entry.status == "ok"])
+                    if quiet:
+                        session.prepare_yardstick(contest, case, config)
+                    measure_group(contest, session, case, others if launch == launches - 1 else [], judge,
+                                  memory if sequential else None, config,
+                                  Stopping(limits.rounds, limits.budget and limits.budget / len(groups) / launches, narrow))
+                    contest.end_launch()
+                    if sequential and store:
+                        store(options.out, *results_of(contest, case, conditions, options, judge, config))
         except KeyboardInterrupt:
             conditions["rounds"]["interrupted"] = True
+            contest.end_launch()
             progress.note("interrupted: keeping what was measured")
         for entry in contest.entries:
             if entry.status != "ok":
@@ -157,10 +191,10 @@ def measure_group(contest, session, case, others, judge, memory, config, stoppin
         peak_mib = memory.stop() if memory else None
     if peak_mib is not None:
         for entry in contest.running:
-            entry.samples["device_memory"] = [peak_mib]
+            entry.add({"device_memory": [peak_mib]})
             entry.counted["device_memory"] = f"use of the whole device, by {memory.source}"
-            entry.samples["beyond_weights"] = [
-                peak_mib - entry.weights.get("weights_bytes", weights_bytes(config, case.dtype)) / 2**20]
+            entry.add({"beyond_weights": [
+                peak_mib - entry.weights.get("weights_bytes", weights_bytes(config, case.dtype)) / 2**20]})
     if case.device == "gpu":
         contest.measure_cold(limits.cold)
     for other in others:
@@ -173,6 +207,8 @@ def results_of(contest, case, conditions, options, judge, config):
     further = options.further
     rows = [row for entry in contest.entries
             for row in arm_rows(entry, case, conditions, further.case_rounds, config)]
+    if any(contest.yardstick.samples.values()) or contest.yardstick.reason:
+        rows += yardstick_rows(contest.yardstick, case, conditions)
     return rows, {
         "reference": judge.name, "dtype": case.dtype, "scale": judge.scale,
         "arms": {entry.name: entry.accuracy for entry in contest.entries},

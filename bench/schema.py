@@ -7,14 +7,16 @@ docs/results-schema.md describes every field.
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from core import json_lines
 from core.errors import UserError
 from core.files import atomic_file
 from core.text import escaped, escaped_texts
 
-SCHEMA = 3              # of a row's fields and stages
-READABLE = (1, 2, 3)    # 1 lacks `benchmark`, which was 1 then, and some of the provenance; 2 the stages of GPU clocks
+SCHEMA = 4              # of a row's fields and stages
+READABLE = (1, 2, 3, 4)    # 1 lacks `benchmark`, which was 1 then, and some of the provenance; 2 the stages of GPU
+# clocks; 3 `launches`: one launch made all samples
 BENCHMARK = 2        # what the stages' times mean: raised when figures before and after cannot be compared
 STAGES = {  # stage -> (unit, what is measured)
     "preprocess": ("ms", "decoded image to normalised pixels"),
@@ -31,6 +33,9 @@ STAGES = {  # stage -> (unit, what is measured)
     "token_cold": ("ms", "one decode step likewise, the cache overwritten before each"),
     "end_to_end": ("ms", "decoded image to last token"),
     "host_step": ("ms", "what the host needs to launch one decode step, where it does not wait for it"),
+    "device_read": ("ms", "the yardstick: reading the device's memory, see bench/yardstick.py"),
+    "device_matrix": ("ms", "the yardstick: multiplying matrices"),
+    "device_others": ("cores", "kept busy by other programs during a round"),
     "published": ("ms", "image file to text by the published comparison's protocol, see bench/reproduce.py"),
     "first_run": ("ms", "the first pass end to end, before any warm-up, in no other figure"),
     "load": ("ms", "weights to ready, without importing the framework"),
@@ -41,7 +46,9 @@ STAGES = {  # stage -> (unit, what is measured)
 }
 GPU_STAGES = ("vision_gpu", "prefill_gpu", "token_gpu")
 COLD_STAGES = ("vision_cold", "prefill_cold", "token_cold")
-OPTIONAL = (*GPU_STAGES, *COLD_STAGES, "host_step", "first_run", "published", "compile", "device_memory",
+DEVICE_STAGES = ("device_read", "device_matrix")   # of the device itself, not of an arm; before and after a round
+OTHERS = "device_others"
+OPTIONAL = (*GPU_STAGES, *COLD_STAGES, *DEVICE_STAGES, OTHERS, "host_step", "first_run", "published", "compile", "device_memory",
             "beyond_weights")   # rows only if measured
 CASE_STAGES = ("preprocess", "vision", "prefill", "ttft", "token", "decode", "end_to_end", *GPU_STAGES, "host_step",
                "first_run", "compile")
@@ -81,6 +88,7 @@ class Row:
     case: Case
     provenance: dict     # bench/provenance.py
     counted: str = ""    # what peak_memory and device_memory count
+    launches: list = field(default_factory=list)   # samples that each launch made, in order; empty: one made all
     unit: str = field(init=False)
     schema: int = SCHEMA
     benchmark: int = BENCHMARK
@@ -91,11 +99,20 @@ class Row:
         if not (isinstance(self.benchmark, int) and isinstance(self.samples, list)
                 and all(isinstance(sample, (int, float)) for sample in self.samples)):
             raise ValueError("benchmark is no number or samples are no list of numbers")
+        if self.launches and (sum(self.launches) != len(self.samples)
+                              or not all(type(count) is int and count > 0 for count in self.launches)):
+            raise ValueError(f"launches {self.launches!r} of {len(self.samples)} samples")
         if (self.status == "ok") == bool(self.reason):
             raise ValueError(f"status {self.status!r} with reason {self.reason!r}")
         object.__setattr__(self, "unit", STAGES[self.stage][0])
         object.__setattr__(self, "reason", escaped(self.reason))
         object.__setattr__(self, "provenance", escaped_texts(self.provenance))
+
+    @property
+    def by_launch(self):
+        """The samples of each launch that made some: a list of lists."""
+        counts = self.launches or [len(self.samples)] * bool(self.samples)
+        return [self.samples[end - count:end] for end, count in zip(accumulate(counts), counts, strict=True)]
 
     def to_json(self):
         return json.dumps(dataclasses.asdict(self), sort_keys=True)

@@ -23,6 +23,7 @@ from ops.build import KERNELS_NAME
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 CEILINGS = "bench.ceilings:Ceilings"
+YARDSTICKS = {"cpu": "bench.yardstick:CpuYardstick", "gpu": "bench.yardstick:GpuYardstick"}
 
 
 def read_inputs(options):
@@ -103,6 +104,18 @@ class Session:
         for entry in contest.running:
             contest.load(entry, self.load(self.specs[entry.name]), self.prepare(case))
 
+    def start_yardstick(self, contest):
+        """Start what times the device itself; it imports its framework while the arms import theirs."""
+        python, env = self.start("torch" if self.case.device == "gpu" else "paddle")
+        contest.spawn(contest.yardstick, YARDSTICKS[self.case.device], python, env)
+
+    def prepare_yardstick(self, contest, case, config):
+        shapes = matrix_shapes(config, case.batch, case.prompt_tokens)["prefill"]
+        if contest.yardstick.worker:
+            contest.wait_for(contest.yardstick)
+        if contest.yardstick.worker:
+            contest.yardstick.call("prepare", dtype=case.dtype, shapes=shapes)
+
     def gate_outputs(self, progress, case, **load):
         """Outputs of the gate arm, loaded with changed arguments and closed again; None, with a note, if it fails."""
         spec = self.specs[GATE_ARM]
@@ -118,13 +131,14 @@ class Session:
         return outputs
 
     def judge(self, progress, case):
-        """The gate; in half precision its float32 reference runs now, over the same rounded weights."""
+        """The gate; its float32 reference runs now unless it is among the arms, in half precision over the same rounded
+        weights."""
         dtype = self.case.dtype
-        if dtype == "float32":
+        if dtype == "float32" and (GATE_ARM in self.options.arms or GATE_ARM not in self.specs):
             return Judge(dtype, GATE_ARM)
         reference = self.gate_outputs(progress, case, dtype="float32", rounded_to=dtype)
         scale = None
-        if reference is not None and GATE_ARM not in self.options.arms:
+        if dtype != "float32" and reference is not None and GATE_ARM not in self.options.arms:
             outputs = self.gate_outputs(progress, case, dtype=dtype)
             scale = None if outputs is None else half_errors(reference, outputs)
         return Judge(dtype, GATE_ARM, reference, scale)

@@ -1,11 +1,14 @@
-"""Figures, intervals and tests that tables and verdicts show, from raw samples. Everything random is seeded."""
+"""Figures and intervals that tables and verdicts show, from raw samples in launches. Everything random is seeded.
+
+Samples of one process share its luck, so the process is the unit: intervals resample launches, and inside them rounds.
+"""
 
 import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
 RESAMPLES = 999
-TRIMMED = 0.1    # share of pairs cut at each end: bursts of other programs are rarer
+LAUNCHES_AT_LEAST = 2   # below, nothing is known of how launches differ
 SEED = 20240501
 
 
@@ -17,29 +20,35 @@ def summary(samples):
             "p90": float(np.percentile(samples, 90)), "p99": float(np.percentile(samples, 99)), "n": len(samples)}
 
 
-def speed_up(baseline, samples):
-    """How many times faster than the baseline, by medians; None unless both were measured."""
-    if not baseline or not samples:
-        return None
-    return float(np.median(baseline) / np.median(samples))
+def launch_draws(rounds, figure):
+    """(figure of one launch, RESAMPLES figures of it with its rounds drawn anew).
 
-
-def _bootstrap(data, statistic, **options):
-    """(low, high) of the percentile bootstrap; `statistic` takes samples on its last axis."""
-    interval = stats.bootstrap(data, statistic, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, method="percentile",
-                               rng=np.random.default_rng(SEED), **options).confidence_interval
-    return float(interval.low), float(interval.high)
-
-
-def ratio_interval(baseline, samples):
-    """(ratio, low, high): median of the baseline over median of the samples, bootstrap interval of both resampled.
-
-    None unless both were measured; low and high are None where one of them has fewer than two samples.
+    rounds: [rounds, …]; figure(rounds) is computed over the last two axes of [draws, rounds, …].
     """
-    ratio = speed_up(baseline, samples)
-    if ratio is None or min(len(baseline), len(samples)) < 2:
-        return ratio and (ratio, None, None)
-    return ratio, *_bootstrap((baseline, samples), lambda a, b, axis: np.median(a, axis) / np.median(b, axis))
+    rounds = np.asarray(rounds, float)
+    drawn = np.random.default_rng(SEED).integers(len(rounds), size=(RESAMPLES, len(rounds)))
+    return figure(rounds[None])[0], figure(rounds[drawn])
+
+
+def location_draws(launches, location, seed=SEED):
+    """RESAMPLES locations of a side, its launches drawn anew and each with its rounds drawn anew.
+
+    launches: [launches, RESAMPLES] from `launch_draws`; location(values) works along the last axis.
+    """
+    rng = np.random.default_rng(seed)
+    shape = RESAMPLES, len(launches)
+    return location(launches[rng.integers(len(launches), size=shape), rng.integers(RESAMPLES, size=shape)])
+
+
+def half_width(draws, launches, confidence=CONFIDENCE):
+    """Half the width of an interval from draws of a difference or a location, whose sides have at least `launches`.
+
+    Resampling n launches shows (n - 1) / n of their variance, and with few of them the variance itself is uncertain:
+    Student's t says by how much.
+    """
+    if launches < LAUNCHES_AT_LEAST:
+        return np.inf
+    return float(stats.t.ppf((1 + confidence) / 2, launches - 1) * np.std(draws) * (launches / (launches - 1)) ** 0.5)
 
 
 def median_half_width(samples):
@@ -52,27 +61,32 @@ def median_half_width(samples):
     return float(width) if np.isfinite(width) else np.inf
 
 
-def location(differences):
-    """Trimmed mean of paired differences."""
-    return float(stats.trim_mean(differences, TRIMMED))
+def _log_medians(launches):
+    """Logs of the medians of launches with their rounds drawn anew: [launches, RESAMPLES]."""
+    return np.log([launch_draws(np.reshape(samples, [-1, 1]), lambda rounds: np.median(rounds, (-2, -1)))[1]
+                   for samples in launches])
 
 
-def location_half_width(differences):
-    """Half the width of `location`'s interval by its standard error: quick enough to be asked while measuring."""
-    return float(stats.norm.ppf((1 + CONFIDENCE) / 2) * stats.mstats.trimmed_stde(differences, (TRIMMED, TRIMMED)))
+def speed_up(baseline, launches):
+    """How many times faster than the baseline, by medians: both are lists of launches, the samples of each.
+
+    The mean over the launches, geometric, each beside the baseline's of the same time. None unless both were measured.
+    """
+    pairs = min(len(baseline), len(launches))
+    if not pairs:
+        return None
+    medians = [[np.median(samples) for samples in side[:pairs]] for side in (baseline, launches)]
+    return float(np.exp(np.mean(np.log(medians[0]) - np.log(medians[1]))))
 
 
-def location_interval(differences):
-    """(low, high) of `location`, by bootstrap over the pairs; two or more."""
-    return _bootstrap((differences,), lambda d, axis: stats.trim_mean(d, TRIMMED, axis=axis))
+def ratio_interval(baseline, launches):
+    """(speed_up, low, high), the interval from pairs of launches; None unless both were measured.
 
-
-def shift_interval(first, second):
-    """(low, high) of location(second) - location(first) of two independent sets of differences."""
-    return _bootstrap((first, second), lambda a, b, axis: stats.trim_mean(b, TRIMMED, axis=axis)
-                      - stats.trim_mean(a, TRIMMED, axis=axis))
-
-
-def mann_whitney(baseline, samples):
-    """Two-sided p-value that both come from one distribution; the pairing of rounds is not used."""
-    return float(stats.mannwhitneyu(baseline, samples).pvalue)
+    low and high are None where one of them has fewer than LAUNCHES_AT_LEAST launches.
+    """
+    ratio, pairs = speed_up(baseline, launches), min(len(baseline), len(launches))
+    if ratio is None or pairs < LAUNCHES_AT_LEAST:
+        return ratio and (ratio, None, None)
+    draws = _log_medians(baseline[:pairs]) - _log_medians(launches[:pairs])
+    width = half_width(location_draws(draws, lambda values: np.mean(values, -1)), pairs)
+    return ratio, float(ratio * np.exp(-width)), float(ratio * np.exp(width))

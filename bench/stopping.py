@@ -6,7 +6,6 @@ from bench.statistics import median_half_width
 
 NARROW = 0.02          # half width of a 95 % interval over its centre
 ROUNDS_AT_LEAST = 8    # below, an interval of a median says little
-CHECK_EVERY = 8        # rounds between two looks at a verdict's intervals
 STABLE = 0.05          # a pass that beats the fastest before it by less is warm
 # On a GPU work is recorded when the same memory comes up again, and two passes may take turns at the memory.
 LEAST_PASSES = {"cpu": 2, "gpu": 4}
@@ -26,11 +25,11 @@ def medians_narrow(samples_of_arms):
 class Stopping:
     """Says after each round whether to stop and keeps why in `stopped` ("narrow", "budget" or "rounds").
 
-    `narrow` is called with the entries after a round; `budget` is in seconds of measuring (None: none), `rounds` the
+    `narrow` is called with the entries after a round; `budget` is in seconds of measuring (0: no limit), `rounds` the
     most rounds to make.
     """
 
-    def __init__(self, rounds, budget=None, narrow=None, at_least=ROUNDS_AT_LEAST, clock=time.monotonic):
+    def __init__(self, rounds, budget=0, narrow=None, at_least=ROUNDS_AT_LEAST, clock=time.monotonic):
         self.rounds, self.budget, self.at_least, self.clock = rounds, budget, at_least, clock
         self.narrow = narrow or (lambda entries: medians_narrow(
             [entry.samples.get("end_to_end", []) for entry in entries]))
@@ -43,7 +42,7 @@ class Stopping:
         """Whether `done` rounds of the arms in `entries` are enough."""
         if done >= self.rounds:
             self.stopped = "rounds"
-        elif self.budget is not None and self.clock() - self.begin >= self.budget:
+        elif self.budget and self.clock() - self.begin >= self.budget:
             self.stopped = "budget"
         elif done >= self.at_least and entries and self.narrow(entries):
             self.stopped = "narrow"

@@ -1,7 +1,8 @@
-"""Verdicts on one version against another, stage by stage, from rounds that were measured beside each other.
+"""Verdicts on one version against another, stage by stage, from several launches of each.
 
-The statistic is the trimmed mean of log ratios of interleaved passes: what slows the whole machine down for a while
-slows both passes of a round and cancels out. docs/statistics.md has the reasons and the figures.
+A round's figure is the log of a stage's time, of a decode's the log of its fastest step; a launch's the lower quartile of
+its rounds, or the median of their differences where both versions ran in the same rounds; a version's the trimmed mean of
+its launches. Intervals come from launches drawn anew, each with its rounds drawn anew. docs/statistics.md has the data.
 """
 
 import math
@@ -9,99 +10,172 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
+from bench.contest import YARDSTICK
+from bench.plan import PLANS
 from bench.report import OTHERS, markdown_table
-from bench.statistics import location, location_interval, mann_whitney, shift_interval
+from bench.schema import DEVICE_STAGES
+from bench.schema import OTHERS as OTHER_CORES
+from bench.statistics import CONFIDENCE, half_width, launch_draws, location_draws
 from core.text import plural
 
-STAGES = ("preprocess", "vision", "prefill", "decode", "ttft", "end_to_end")
-PARTS = STAGES[:4]         # add up to end_to_end; the others are sums of them
-LEAST_EFFECT = 0.02        # no smaller change is called, however narrow its interval
-EXCLUDED = 0.05            # "same" means that a change of this size is excluded
-PAIRS_AT_LEAST = 8
+PARTS = ("preprocess", "vision", "prefill", "decode")
+STAGES = (*PARTS, "ttft", "end_to_end")   # the last two are sums of the others
+LOW = 0.25               # quantile of a launch's rounds
+TRIMMED = 0.1            # share of the launches left out at each end
+LAUNCHES_AT_LEAST = 4    # of each side
+BEST = 0.05              # quantile of the yardstick's times that a device shows when nothing slows it
+CLOCK_LOST = 0.02        # of the GPU's clock: what a card that reports its power cap in a few looks does not lose
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One stage. `change`, `low` and `high` are relative (0.05: takes 5 % longer); None where nothing was measured."""
+    """One stage. `change`, `low` and `high` are relative (0.05: takes 5 % longer); None where nothing was measured.
+
+    The interval is wide enough for all stages together.
+    """
 
     stage: str
     verdict: str            # "faster" | "slower" | "same" | "ambiguous" | "insufficient" | "invalid"
     change: float | None = None
     low: float | None = None
     high: float | None = None
-    floor: float = 0.0      # what an A/A comparison showed
-    p: float | None = None  # Mann-Whitney
-    pairs: int = 0
+    floor: float | None = None   # what two such sets of launches of the same code may differ by
+    launches: int = 0       # of the side that has fewer
+    rounds: int = 0         # of all those launches
     reason: str = ""
 
 
-def paired_logs(*samples):
-    """Log samples of several arms as [arms, rounds]: an interrupted round is left out."""
-    rounds = min(map(len, samples))
-    return np.log([part[:rounds] for part in samples])
+def rows_of(rows, arm):
+    """{stage: Row} of an arm in the gated case."""
+    return {row.stage: row for row in rows if row.arm == arm and row.case == rows[0].case}
 
 
-def noise_floor(samples, again):
-    """|relative change| between two workers of the same arm: what differs although nothing does."""
-    first, second = paired_logs(samples, again)
-    return math.expm1(abs(location(second - first))) if len(first) else 0.0
+def rounds_of(rows, arm):
+    """Per launch the logs of the parts' times in its rounds, [rounds, PARTS]; NaN in the column of a part without any."""
+    stages, launches = rows_of(rows, arm), []
+    for i, passes in enumerate(stages["end_to_end"].by_launch):
+        columns = []
+        for part in PARTS:
+            name = "token" if part == "decode" else part
+            samples = stages[name].by_launch if name in stages else []
+            best = np.min(np.reshape(samples[i], [len(passes), -1]), 1) if samples else np.full(len(passes), np.nan)
+            columns.append(best * (rows[0].case.new_tokens - 1) if part == "decode" else best)
+        launches.append(np.log(columns).T)
+    return launches
 
 
-def decide(change, low, high, floor):
-    """The verdict on a relative change, its interval and the noise floor."""
-    threshold = max(floor, LEAST_EFFECT)
-    if low > 0 and change > threshold:
-        return "slower"
-    if high < 0 and change < -threshold:
-        return "faster"
-    return "same" if low > -EXCLUDED and high < EXCLUDED else "ambiguous"
+def with_sums(rounds):
+    """[…, PARTS] logs -> […, STAGES] logs."""
+    times = np.exp(rounds)
+    return np.concatenate([rounds, np.log(np.nansum(times[..., :3], -1, keepdims=True)),
+                           np.log(np.nansum(times, -1, keepdims=True))], -1)
 
 
-def _judged(stage, change, interval, floor, p, pairs):
-    change, (low, high) = math.expm1(change), map(math.expm1, interval)
-    return Verdict(stage, decide(change, low, high, floor), change, low, high, floor, p, pairs)
+def device_times(rows):
+    """Per launch the yardstick's least times before and after each round, ms [rounds, 2, DEVICE_STAGES]."""
+    stages = rows_of(rows, YARDSTICK)
+    rounds = [len(cores) for cores in stages[OTHER_CORES].by_launch]
+    return [np.stack([np.min(np.reshape(stages[name].by_launch[i], [count, 2, -1]), -1) for name in DEVICE_STAGES], -1)
+            for i, count in enumerate(rounds)]
 
 
-def paired(stage, base, head, again=None):
-    """Verdict on `head` against `base` from ordered samples, one a round (ms), measured interleaved.
+def best_times(rows):
+    """{stage: ms} of the device when nothing slows it."""
+    return dict(zip(DEVICE_STAGES, np.quantile(np.concatenate(device_times(rows)), BEST, (0, 1)).tolist(), strict=True))
 
-    `again` is a second worker of the base: it makes the base's figure better and gives the noise floor.
+
+def quiet_rounds(rows, arm, best, share):
+    """(rounds_of, logs of the device's times over the best [rounds, DEVICE_STAGES]) per launch, of the rounds alone
+    around which the device was within `share` of its best and no other programs ran; launches without any are left out.
     """
-    pairs = min(map(len, filter(None, (base, head, again))))
-    if not base or not head or pairs < PAIRS_AT_LEAST:
-        return Verdict(stage, "insufficient", pairs=pairs if base and head else 0,
-                       reason=f"fewer than {PAIRS_AT_LEAST} rounds")
-    ours, *theirs = paired_logs(head, *filter(None, (base, again)))
-    differences = ours - np.mean(theirs, 0)
-    floor = noise_floor(base, again) if again else 0.0
-    return _judged(stage, location(differences), location_interval(differences), floor, mann_whitney(base, head), pairs)
+    cores = OTHERS * rows[0].provenance["cores"]
+    others = rows_of(rows, YARDSTICK)[OTHER_CORES].by_launch
+    launches = []
+    for rounds, times, busy in zip(rounds_of(rows, arm), device_times(rows), others, strict=True):
+        over = np.log(times / np.array([best[stage] for stage in DEVICE_STAGES]))
+        quiet = (over <= np.log1p(share)).all((1, 2)) & (np.array(busy) <= cores)
+        if quiet.any():
+            launches.append((rounds[quiet], over[quiet].mean(1)))
+    return launches
 
 
-def against_stored(stage, before, now, floor=0.0):
-    """Verdict on a run against a stored one. `before` and `now` are (samples, samples of the ruler) in ms, each pair
-    measured interleaved: what the ruler, whose code did not change, has become slower by is no regression."""
-    pairs = min(map(len, (*before, *now)))
-    if pairs < PAIRS_AT_LEAST:
-        return Verdict(stage, "insufficient", floor=floor, pairs=pairs, reason=f"fewer than {PAIRS_AT_LEAST} rounds")
-    (old, old_ruler), (new, new_ruler) = paired_logs(*before), paired_logs(*now)
-    first, second = old - old_ruler, new - new_ruler
-    return _judged(stage, location(second) - location(first), shift_interval(first, second), floor,
-                   mann_whitney(first, second), pairs)
+def slopes(launches):
+    """How the logs of the parts follow those of the device, [DEVICE_STAGES, PARTS]: least squares over quiet rounds."""
+    rounds, over = (np.concatenate(part) for part in zip(*launches, strict=True))
+    rounds = np.nan_to_num(rounds)
+    return np.linalg.lstsq(over - over.mean(0), rounds - rounds.mean(0), rcond=None)[0]
 
 
-def invalid(verdicts, reason):
-    """The verdicts of a run whose conditions forbid any."""
-    return [replace(verdict, verdict="invalid", reason=reason) for verdict in verdicts]
+def log_location(values):
+    """Where logs of launches' figures [..., launches] lie."""
+    return stats.trim_mean(values, TRIMMED, axis=-1)
 
 
-def confirm(first, second):
-    """The first run's verdicts after a re-run: what it called slower stays so only if the re-run says the same."""
-    rerun = {verdict.stage: verdict.verdict for verdict in second}
-    return [verdict if verdict.verdict != "slower" or rerun.get(verdict.stage) == "slower" else
-            replace(verdict, verdict="ambiguous",
-                    reason=f"slower, which a re-run did not confirm: {rerun.get(verdict.stage, 'not made')}")
-            for verdict in first]
+def located(launches, figure, seed):
+    """(locations [STAGES], draws of them [RESAMPLES, STAGES]) of a list of launches' rounds, [rounds, STAGES] each."""
+    parts = [launch_draws(rounds, figure) for rounds in launches]
+    figures, draws = (np.stack(values, -1) for values in zip(*parts, strict=True))   # [STAGES, L], [RESAMPLES, STAGES, L]
+    return log_location(figures), np.stack([location_draws(draws[:, i].T, log_location, seed)
+                                            for i in range(len(STAGES))], -1)
+
+
+def judged_stages(change, draws, floor_draws, launches, rounds, plan, known=None):
+    """A Verdict per stage that was measured: of changes [STAGES] and draws of them [RESAMPLES, STAGES], in logs."""
+    verdicts = []
+    for i, stage in enumerate(STAGES):
+        if not np.isfinite(change[i]):
+            continue
+        shift = change[i] - math.log1p((known or {}).get(stage, 0.0))
+        width = half_width(draws[:, i], launches, 1 - (1 - CONFIDENCE) / len(STAGES))
+        reach = half_width(draws[:, i], launches, 2 * CONFIDENCE - 1)   # two one-sided tests of "changed by `excluded`"
+        verdict = "same" if abs(shift) + reach < math.log1p(plan.excluded) else "ambiguous"
+        if abs(shift) > max(width, math.log1p(plan.least)):
+            verdict = "slower" if shift > 0 else "faster"
+        verdicts.append(Verdict(stage, verdict, *map(math.expm1, (shift, shift - width, shift + width)),
+                                math.expm1(half_width(floor_draws[:, i], launches)), launches, rounds))
+    return verdicts
+
+
+def insufficient(launches, rounds, reason):
+    return [Verdict(stage, "insufficient", launches=launches, rounds=rounds, reason=reason) for stage in STAGES]
+
+
+def against_stored(arm, baseline, rows, known=None):
+    """Verdicts on a run against a stored one, both with the yardstick; known: {stage: accepted relative change}."""
+    if reason := why_invalid(rows) or clock_moved(baseline, rows):
+        return [replace(verdict, verdict="invalid") for verdict in insufficient(0, 0, reason)]
+    plan, best = PLANS[rows[0].case.device], best_times(baseline)
+    before, now = (quiet_rounds(side, arm, best, plan.quiet) for side in (baseline, rows))
+    launches, rounds = min(len(before), len(now)), sum(len(of_launch) for of_launch, _ in now)
+    if launches < LAUNCHES_AT_LEAST:
+        times = best_times(rows)
+        return insufficient(launches, rounds, f"the device was as fast as for the baseline in {plural(launches, 'launch')}"
+                            f", fewer than {LAUNCHES_AT_LEAST}: reading took {times['device_read']:.3g} ms at best, "
+                            f"{best['device_read']:.3g} then")
+    follow = slopes(before)
+    sides = [[with_sums(of_launch - over @ follow) for of_launch, over in side] for side in (before, now)]
+    (old, old_draws), (new, new_draws) = (located(side, lower_quartile, seed) for seed, side in enumerate(sides))
+    return judged_stages(new - old, new_draws - old_draws, 2 ** 0.5 * old_draws, launches, rounds, plan, known)
+
+
+def lower_quartile(rounds):
+    """The figure of a launch: [..., rounds, STAGES] -> [..., STAGES]."""
+    return np.quantile(rounds, LOW, axis=-2)
+
+
+def paired(base, head, rows):
+    """Verdicts on the arm `head` against `base`, whose launches made the same rounds."""
+    if reason := why_invalid(rows):
+        return [replace(verdict, verdict="invalid") for verdict in insufficient(0, 0, reason)]
+    differences = [with_sums(ours[:len(theirs)]) - with_sums(theirs[:len(ours)])
+                   for theirs, ours in zip(rounds_of(rows, base), rounds_of(rows, head), strict=False)]
+    launches, rounds = len(differences), sum(map(len, differences))
+    if launches < LAUNCHES_AT_LEAST:
+        return insufficient(launches, rounds, f"fewer than {LAUNCHES_AT_LEAST} launches")
+    change, draws = located(differences, lambda rounds: np.median(rounds, axis=-2), 0)
+    return judged_stages(change, draws, draws, launches, rounds, PLANS[rows[0].case.device])
 
 
 def slower(verdicts):
@@ -109,47 +183,47 @@ def slower(verdicts):
     return [verdict.stage for verdict in verdicts if verdict.verdict == "slower"]
 
 
+def clock_of(rows):
+    """The GPU's median clock in MHz while rounds were made; None where it is not known."""
+    gpu = (rows[0].provenance.get("during") or {}).get("gpu")
+    clock = gpu.get("sm_mhz") if isinstance(gpu, dict) and rows[0].case.device == "gpu" else None
+    return clock if isinstance(clock, dict) else None
+
+
+def clock_moved(baseline, rows):
+    """Why the GPU's clock forbids a comparison with the baseline: one line, empty if it does not."""
+    before, now = clock_of(baseline), clock_of(rows)
+    if not before or not now or abs(now["median"] / before["median"] - 1) <= CLOCK_LOST:
+        return ""
+    return f"the GPU ran at {now['median']:.0f} MHz, at {before['median']:.0f} MHz for the baseline"
+
+
 def why_invalid(rows):
     """Why no verdict may rest on these rows: one line, empty if one may."""
     for row in rows:
-        if row.stage == "end_to_end" and row.status != "ok":
+        if row.stage in ("end_to_end", OTHER_CORES) and row.status != "ok":
             return f"{row.arm}: {row.status}: {row.reason}"
     conditions = rows[0].provenance
-    during = conditions.get("during") or {}
-    others, gpu = during.get("others_cores"), during.get("gpu")
+    others = (conditions.get("during") or {}).get("others_cores")
     if isinstance(others, dict) and others["median"] > OTHERS * conditions["cores"]:
         return (f"other programs kept {others['median']:.1f} of {plural(conditions['cores'], 'core')} busy while arms "
                 "were measured: use an idle machine")
-    if rows[0].case.device == "gpu" and isinstance(gpu, dict) and gpu["throttled"]:
-        return f"the GPU was throttled: {', '.join(gpu['events'])}"
+    clock = clock_of(rows)
+    if clock and clock["median"] < (1 - CLOCK_LOST) * clock["max"]:
+        events = ", ".join(conditions["during"]["gpu"]["events"])
+        return f"the GPU lost clocks: {clock['median']:.0f} of {clock['max']:.0f} MHz in half of the looks ({events})"
     return ""
-
-
-def decided(measure, judge):
-    """(verdicts, rows of every run): measure() returns rows, judge(rows) the verdicts on them.
-
-    What a first run calls slower is measured once more, by new processes; after Ctrl-C it stays unconfirmed.
-    """
-    runs = [measure()]
-    verdicts = judge(runs[0])
-    if slower(verdicts):
-        if not interrupted(runs[0]):
-            runs.append(measure())
-        verdicts = confirm(verdicts, judge(runs[1]) if len(runs) == 2 else [])
-    return verdicts, runs
 
 
 def interrupted(rows):
     return any(row.provenance["rounds"]["interrupted"] for row in rows)
 
 
-def samples_of(rows):
-    """{arm: {stage: samples}} of the gated case."""
-    arms = {}
-    for row in rows:
-        if row.case == rows[0].case:
-            arms.setdefault(row.arm, {})[row.stage] = row.samples
-    return arms
+def launches_line(rows):
+    """How many launches and rounds a verdict rests on, and how long that took."""
+    conditions = rows[0].provenance
+    return (f"{plural(len(rows_of(rows, rows[0].arm)['end_to_end'].by_launch), 'launch')} with "
+            f"{plural(conditions['rounds']['done'], 'round')}")
 
 
 def verdict_table(verdicts):
@@ -159,8 +233,7 @@ def verdict_table(verdicts):
 
     frame = pd.DataFrame([{
         "verdict": verdict.verdict, "change": percent(verdict.change),
-        "95 % interval": "-" if verdict.low is None else f"{percent(verdict.low)} .. {percent(verdict.high)}",
-        "noise floor": percent(verdict.floor), "Mann-Whitney p": "-" if verdict.p is None else f"{verdict.p:.2g}",
-        "rounds": verdict.pairs, "remark": verdict.reason} for verdict in verdicts],
-        index=[verdict.stage for verdict in verdicts])
+        "95 % interval, all stages": "-" if verdict.low is None else f"{percent(verdict.low)} .. {percent(verdict.high)}",
+        "noise floor": percent(verdict.floor), "launches": verdict.launches, "rounds": verdict.rounds,
+        "remark": verdict.reason} for verdict in verdicts], index=[verdict.stage for verdict in verdicts])
     return markdown_table(frame, "stage")

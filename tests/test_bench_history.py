@@ -46,9 +46,9 @@ def test_machines_cases_and_versions_are_never_mixed(tmp_path):
         append(tmp_path, rows)
     series, others = read(tmp_path)
     medians = {key: [line["median"] for line in lines] for key, lines in series.items()}
-    assert medians == {Series("a-cpu-2-cores", CASE.slug, "torch-eager", "end_to_end"): [6.0, 5.0],
-                       Series("b-2-cores", CASE.slug, "torch-eager", "end_to_end"): [1.0],
-                       Series("a-cpu-2-cores", other.slug, "torch-eager", "end_to_end"): [2.0]}
+    assert medians == {Series("a-cpu-2-cores", "", CASE.slug, "torch-eager", "end_to_end"): [6.0, 5.0],
+                       Series("b-2-cores", "", CASE.slug, "torch-eager", "end_to_end"): [1.0],
+                       Series("a-cpu-2-cores", "", other.slug, "torch-eager", "end_to_end"): [2.0]}
     assert others == 1 and "Left out: 1 line of other benchmark versions." in history_markdown(series, others)
 
 

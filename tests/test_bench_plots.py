@@ -101,5 +101,5 @@ def test_order_of_arms_is_the_registrys():
 
 def test_history():
     lines = [{"date": f"2026-01-{day:02}", "sha": "abc", "dirty": False, "median": 5.0} for day in range(1, 4)]
-    text = words(history_figure({Series("m", "c", "torch-eager", "end_to_end"): lines}, "m", "c"))
+    text = words(history_figure({Series("m", "", "c", "torch-eager", "end_to_end"): lines}, "m", "c"))
     assert "(ms)" in text and "m; c" in text

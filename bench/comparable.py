@@ -1,0 +1,113 @@
+"""What a stored baseline may be compared with: looked at in seconds, before anything is measured."""
+
+import json
+import math
+import os
+import subprocess
+from pathlib import Path
+
+from bench.git import ROOT
+from bench.provenance import machine_name
+from bench.schema import BENCHMARK, OTHERS, SCHEMA, read_rows
+from core.errors import UserError
+
+BASELINE = "baseline.jsonl"
+RENEW = "store it again with UPDATE=1"
+COMPUTING = ("python", "numpy", "Pillow", "paddlepaddle", "paddlepaddle-gpu")   # wheels that an arm's times come from
+ANSWER_SECONDS = 60
+ASK_VERSIONS = "import json; from bench.worker import installed_versions; print(json.dumps(installed_versions()))"
+
+
+def versions_of(python, environment):
+    """{wheel: version} that an interpreter has, without importing any; UserError when it does not run."""
+    environment = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
+    try:
+        done = subprocess.run([python, "-c", ASK_VERSIONS], env=environment, capture_output=True, text=True,
+                              errors="replace", timeout=ANSWER_SECONDS)
+        return json.loads(done.stdout)
+    except (OSError, subprocess.TimeoutExpired) as e:
+        fault = str(e)
+    except ValueError:
+        fault = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1][:300]
+    raise UserError(f"{python} cannot run ({fault}): give PADDLE_PYTHON=")
+
+
+def exported_weights(folder):
+    """The hash of the weights that an exported folder was made from: a run compares it with the checkpoint's own."""
+    path = Path(folder) / "language" / "manifest.json"
+    try:
+        return json.loads(path.read_bytes())["checkpoint"]["hash"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is no manifest of an export: delete {path.parent}, then run make again") from None
+
+
+def facts(conditions, versions, weights):
+    """{name: value} of what must be the same: of a run's conditions and its arm's wheels."""
+    gpu = conditions["gpu"] if isinstance(conditions["gpu"], dict) else {}
+    return {"weights": weights, "image": conditions["image"]["xxh3_128"], "threads": conditions["threads"],
+            "CPU": conditions["cpu"], "host": conditions["host"], "driver": gpu.get("driver"),
+            "power limit": gpu.get("power_limit_w"), **{name: versions.get(name) for name in COMPUTING}}
+
+
+def path_of(out, case, conditions):
+    """Where the baseline of this machine and case is stored; UserError where the card cannot be told."""
+    gpu = conditions["gpu"]
+    if case.device == "gpu" and not isinstance(gpu, dict):
+        raise UserError(f"which card this is cannot be told: {gpu}")
+    return Path(out) / machine_name(conditions, gpu["name"] if case.device == "gpu" else None) / case.slug / BASELINE
+
+
+def read_baseline(path):
+    """Rows of a stored baseline; UserError when it is damaged or of another version than this one."""
+    if not path.is_file():
+        others = sorted(other.parent.name for other in path.parents[1].glob(f"*/{BASELINE}"))
+        known = f" (this machine has {', '.join(others)})" if others else ""
+        raise UserError(f"no baseline at {path}{known}: store one with UPDATE=1 on a version that is known to be good")
+    rows = read_rows(path, RENEW)
+    for row in rows:
+        for name, stored, current in (("schema", row.schema, SCHEMA), ("benchmark version", row.benchmark, BENCHMARK)):
+            if stored != current:
+                raise UserError(f"{path} is of {name} {stored}, this version measures {current}: {RENEW}")
+    return rows
+
+
+def check_comparable(rows, arm, case, now):
+    """Raise UserError unless `rows` are a baseline of the arm and case under the same `facts` as `now`."""
+    arms = {}
+    for row in rows:
+        if row.case != case:
+            raise UserError(f"the baseline is of case {row.case.slug}, not {case.slug}: {RENEW}")
+        least = 0 if row.stage == OTHERS else math.ulp(0)
+        if not all(least <= sample < math.inf for sample in row.samples):
+            raise ValueError("a time that is none")
+        arms.setdefault(row.arm, {})[row.stage] = row
+    if arm not in arms or not arms[arm]["end_to_end"].samples:
+        raise UserError(f"the baseline has no {arm}: {RENEW}")
+    for row in arms[arm].values():
+        before = facts(row.provenance, row.provenance["versions"], row.provenance["checkpoint"]["hash"])
+        other = [f"{name} ({before[name]}, now {now[name]})" for name in now if before[name] != now[name]]
+        if other:
+            raise UserError(f"the baseline has other {', '.join(other)}: {RENEW}")
+
+
+def comparable_baseline(options, arm, source, case, conditions):
+    """(folder, rows) of the stored baseline of this machine and case; UserError unless a run of `arm` may be compared with it.
+
+    source: the exported folder of the arm; conditions: what bench.provenance.collect says now.
+    """
+    path = path_of(options.out, case, conditions)
+    rows = read_baseline(path)
+    python, environment = options.sources.python["paddle"], options.sources.environment.get("paddle", {})
+    now = facts(conditions, versions_of(python, environment), exported_weights(source))
+    try:
+        check_comparable(rows, arm, case, now)
+        since(rows)
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise UserError(f"{path} is damaged ({type(e).__name__}: {e}): restore the file, or {RENEW}") from None
+    return path.parent, rows
+
+
+def since(rows):
+    """When and from which commit a baseline is."""
+    conditions = rows[0].provenance
+    return f"baseline of {conditions['time']}, git {conditions['git']['sha']}"
