@@ -4,32 +4,44 @@ import json
 import math
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
 
+from bench.contest import YARDSTICK
 from bench.git import ROOT
+from bench.plan import PLANS
 from bench.provenance import machine_name
 from bench.schema import BENCHMARK, OTHERS, SCHEMA, read_rows
+from bench.verdict import best_times, quiet_rounds
 from core.errors import UserError
 
 BASELINE = "baseline.jsonl"
 RENEW = "store it again with UPDATE=1"
-COMPUTING = ("python", "numpy", "Pillow", "paddlepaddle", "paddlepaddle-gpu")   # wheels that an arm's times come from
+# wheels that times come from: an arm's, and a yardstick's by device
+COMPUTING = ("python", "numpy", "Pillow", "paddlepaddle", "paddlepaddle-gpu")
+YARDSTICKS = {"cpu": ("paddle", "numpy"), "gpu": ("torch", "torch")}   # framework whose interpreter it has, wheel
 ANSWER_SECONDS = 60
 ASK_VERSIONS = "import json; from bench.worker import installed_versions; print(json.dumps(installed_versions()))"
 
 
-def versions_of(python, environment):
-    """{wheel: version} that an interpreter has, without importing any; UserError when it does not run."""
-    environment = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
+@cache
+def _versions_of(python, added):
+    environment = {**os.environ, **dict(added)}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
     try:
-        done = subprocess.run([python, "-c", ASK_VERSIONS], env=environment, capture_output=True, text=True,
+        done = subprocess.run([python, "-P", "-c", ASK_VERSIONS], env=environment, capture_output=True, text=True,
                               errors="replace", timeout=ANSWER_SECONDS)
         return json.loads(done.stdout)
     except (OSError, subprocess.TimeoutExpired) as e:
         fault = str(e)
     except ValueError:
         fault = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1][:300]
-    raise UserError(f"{python} cannot run ({fault}): give PADDLE_PYTHON=")
+    raise UserError(f"{python} cannot run ({fault}): give PADDLE_PYTHON= and TORCH_PYTHON=")
+
+
+def versions_of(sources, framework):
+    """{wheel: version} that a framework's interpreter has, without importing any; UserError when it does not run."""
+    return _versions_of(sources.python[framework], tuple(sources.environment.get(framework, {}).items()))
 
 
 def exported_weights(folder):
@@ -41,12 +53,13 @@ def exported_weights(folder):
         raise UserError(f"{path} is no manifest of an export: delete {path.parent}, then run make again") from None
 
 
-def facts(conditions, versions, weights):
-    """{name: value} of what must be the same: of a run's conditions and its arm's wheels."""
+def facts(conditions, versions, yardstick, weights):
+    """{name: value} of what must be the same: of a run's conditions, its arm's wheels and its yardstick's one."""
     gpu = conditions["gpu"] if isinstance(conditions["gpu"], dict) else {}
     return {"weights": weights, "image": conditions["image"]["xxh3_128"], "threads": conditions["threads"],
             "CPU": conditions["cpu"], "host": conditions["host"], "driver": gpu.get("driver"),
-            "power limit": gpu.get("power_limit_w"), **{name: versions.get(name) for name in COMPUTING}}
+            "power limit": gpu.get("power_limit_w"), **{name: versions.get(name) for name in COMPUTING},
+            "wheel of the yardstick": yardstick}
 
 
 def path_of(out, case, conditions):
@@ -83,8 +96,9 @@ def check_comparable(rows, arm, case, now):
         arms.setdefault(row.arm, {})[row.stage] = row
     if arm not in arms or not arms[arm]["end_to_end"].samples:
         raise UserError(f"the baseline has no {arm}: {RENEW}")
+    (yardstick,) = {tuple(row.provenance["versions"].values()) for row in arms[YARDSTICK].values()}
     for row in arms[arm].values():
-        before = facts(row.provenance, row.provenance["versions"], row.provenance["checkpoint"]["hash"])
+        before = facts(row.provenance, row.provenance["versions"], *yardstick, row.provenance["checkpoint"]["hash"])
         other = [f"{name} ({before[name]}, now {now[name]})" for name in now if before[name] != now[name]]
         if other:
             raise UserError(f"the baseline has other {', '.join(other)}: {RENEW}")
@@ -97,12 +111,14 @@ def comparable_baseline(options, arm, source, case, conditions):
     """
     path = path_of(options.out, case, conditions)
     rows = read_baseline(path)
-    python, environment = options.sources.python["paddle"], options.sources.environment.get("paddle", {})
-    now = facts(conditions, versions_of(python, environment), exported_weights(source))
+    framework, wheel = YARDSTICKS[case.device]
+    now = facts(conditions, versions_of(options.sources, "paddle"),
+                versions_of(options.sources, framework).get(wheel), exported_weights(source))
     try:
         check_comparable(rows, arm, case, now)
+        quiet_rounds(rows, arm, best_times(rows), PLANS[case.device].quiet)
         since(rows)
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as e:
         raise UserError(f"{path} is damaged ({type(e).__name__}: {e}): restore the file, or {RENEW}") from None
     return path.parent, rows
 

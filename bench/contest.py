@@ -13,7 +13,8 @@ from bench.schema import OTHERS
 from bench.stopping import is_warm
 
 YARDSTICK = "yardstick"   # what measures the device itself, see bench/yardstick.py
-SETTLING = 4.0         # seconds that a round waits at most for the device to be quiet
+SETTLING = 4.0         # seconds that the rounds of a launch wait at most for the device to be quiet: the next launch,
+#                        which has much to do before its rounds, may find it so
 LOOKING = 0.05         # seconds between two looks
 ROUNDS_WHEN_LATE = 3   # that a run whose time is over still makes
 OUT_OF_TIME = "the time given by --deadline was over"
@@ -231,7 +232,7 @@ class Contest:
         Drift hits all arms alike; one pass of an arm at a time. The yardstick, where there is one, ends each round.
         """
         stopping.start()
-        rounds = 0
+        rounds, patience = 0, SETTLING
         if self.sampler:
             self.sampler.resume()
         try:
@@ -239,7 +240,7 @@ class Contest:
                 if self.late and rounds >= ROUNDS_WHEN_LATE:
                     stopping.stopped = "deadline"
                     break
-                self._settle()
+                patience = self._settle(patience)
                 begin = time.monotonic(), *busy_seconds()
                 for entry in self.running if rounds % 2 == 0 else self.running[::-1]:
                     self.progress.doing(f"{entry.name}: round {rounds + 1}, {stopping.rounds} at most")
@@ -261,14 +262,18 @@ class Contest:
         """{stage: [ms]} of the yardstick now; empty where there is none."""
         return (self.yardstick.call("measure") or {}).get("stages", {}) if self.yardstick.worker else {}
 
-    def _settle(self):
-        """Wait until the device is as fast as it has been, SETTLING seconds at most; its times begin the round."""
+    def _settle(self, patience):
+        """Wait until the device is as fast as it has been, `patience` seconds at most; its times begin the round.
+
+        Returns what is left of the patience.
+        """
         begin = time.monotonic()
         stages = self._yardstick()
-        while stages and not self.quiet.is_quiet(stages) and time.monotonic() - begin < SETTLING:
+        while stages and not self.quiet.is_quiet(stages) and time.monotonic() - begin < patience:
             time.sleep(LOOKING)
             stages = self._yardstick()
         self.yardstick.add(stages)
+        return patience - (time.monotonic() - begin)
 
     def _end_round(self, begin, busy, own):
         """The yardstick's times after a round that began at `begin`, and the cores that others kept busy meanwhile."""

@@ -37,10 +37,10 @@ REGRESSION, CANNOT_TELL, INTERRUPTED = 1, 2, 130   # exit statuses
 VERDICT_SCHEMA = 2                        # of the file that --verdict names
 
 
-def measure(options, argv, best=None):
-    """Rows of the launches that a verdict rests on, and of the yardstick; best: that of the baseline."""
+def measure(options, argv, best=None, specs=ARMS):
+    """Rows of the launches that a verdict rests on, and of the yardstick; best: its best times for the baseline."""
     quiet = Quiet(PLANS[options.case.device].quiet, best)
-    return measured(options, argv, narrow=lambda entries: False, quiet=quiet)[0]
+    return measured(options, argv, specs=specs, narrow=lambda entries: False, quiet=quiet)[0]
 
 
 def stored_baseline(options, arm, argv):
@@ -89,12 +89,12 @@ def regress(options, impl, renew, reason, argv, console):
     check_writable(options.out)
     if missing := missing_source(ARMS[arm], options):
         raise UserError(f"{arm}: {missing}")
-    options = judged(replace(options, arms=(arm,)))
+    options = replace(options, arms=(arm,))
     if renew:
-        return update(options, argv, console)
+        return update(judged(options, baseline=True), argv, console)
     folder, baseline = stored_baseline(options, arm, argv)
     known = accepted(read_steps(folder), arm, baseline[0].provenance["time"])
-    rows = measure(options, argv, best_times(baseline))
+    rows = measure(judged(options), argv, best_times(baseline))
     verdicts = against_stored(arm, baseline, rows, known)
     console.print(conditions_line(rows), launches_line(rows), verdict_table(verdicts), since(baseline),
                   sep="\n", soft_wrap=True)

@@ -154,7 +154,7 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
                         session.spawn(contest, [entry for entry in group if entry.status == "ok"])
                     if quiet:
                         session.prepare_yardstick(contest, case, config)
-                    measure_group(contest, session, case, others if launch == launches - 1 else [], judge,
+                    measure_group(contest, session, case, [] if launch else others, judge,
                                   memory if sequential else None, config,
                                   Stopping(limits.rounds, limits.budget and limits.budget / len(groups) / launches, narrow))
                     contest.end_launch()

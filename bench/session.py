@@ -114,7 +114,7 @@ class Session:
         if contest.yardstick.worker:
             contest.wait_for(contest.yardstick)
         if contest.yardstick.worker:
-            contest.yardstick.call("prepare", dtype=case.dtype, shapes=shapes)
+            contest.yardstick.versions = contest.yardstick.call("prepare", dtype=case.dtype, shapes=shapes) or {}
 
     def gate_outputs(self, progress, case, **load):
         """Outputs of the gate arm, loaded with changed arguments and closed again; None, with a note, if it fails."""

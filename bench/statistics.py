@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
-RESAMPLES = 999
+RESAMPLES = 400   # only their variance is used
 LAUNCHES_AT_LEAST = 2   # below, nothing is known of how launches differ
 SEED = 20240501
 
@@ -30,25 +30,37 @@ def launch_draws(rounds, figure):
     return figure(rounds[None])[0], figure(rounds[drawn])
 
 
-def location_draws(launches, location, seed=SEED):
+def location_draws(figures, draws, location, seed=SEED):
     """RESAMPLES locations of a side, its launches drawn anew and each with its rounds drawn anew.
 
-    launches: [launches, RESAMPLES] from `launch_draws`; location(values) works along the last axis.
+    figures [launches, …] and draws [launches, RESAMPLES, …] are those of `launch_draws`; location(values) works along
+    axis 1. Figures of launches differ by what launches differ and by what their rounds left to chance. Drawing the
+    rounds anew brings the second in once more, so it is taken out of the first: what launches differ is shrunk by it.
     """
     rng = np.random.default_rng(seed)
-    shape = RESAMPLES, len(launches)
-    return location(launches[rng.integers(len(launches), size=shape), rng.integers(RESAMPLES, size=shape)])
+    shape = RESAMPLES, len(figures)
+    launches, rounds = rng.integers(len(figures), size=shape), rng.integers(RESAMPLES, size=shape)
+    centre, spread = figures.mean(0), figures.var(0, ddof=1) if len(figures) > 1 else np.zeros_like(figures[0])
+    by_rounds = draws.var(1).mean(0)
+    share = np.divide(by_rounds, spread, out=np.ones_like(spread), where=spread > by_rounds)
+    shrunk = centre + np.sqrt(1 - share) * (figures - centre)
+    return location(shrunk[launches] + (draws - draws.mean(1, keepdims=True))[launches, rounds])
 
 
-def half_width(draws, launches, confidence=CONFIDENCE):
-    """Half the width of an interval from draws of a difference or a location, whose sides have at least `launches`.
+def half_width(*sides, confidence=CONFIDENCE):
+    """Half the width of an interval of the difference of independent sides, (draws, number of launches) each.
 
     Resampling n launches shows (n - 1) / n of their variance, and with few of them the variance itself is uncertain:
-    Student's t says by how much.
+    Student's t says by how much, with the degrees of freedom of Welch and Satterthwaite.
     """
-    if launches < LAUNCHES_AT_LEAST:
+    if min(launches for _, launches in sides) < LAUNCHES_AT_LEAST:
         return np.inf
-    return float(stats.t.ppf((1 + confidence) / 2, launches - 1) * np.std(draws) * (launches / (launches - 1)) ** 0.5)
+    launches = np.array([launches for _, launches in sides])
+    variances = np.array([np.var(draws) for draws, _ in sides]) * launches / (launches - 1)
+    if not variances.any():
+        return 0.0
+    freedom = variances.sum() ** 2 / (variances ** 2 / (launches - 1)).sum()
+    return float(stats.t.ppf((1 + confidence) / 2, freedom) * variances.sum() ** 0.5)
 
 
 def median_half_width(samples):
@@ -62,9 +74,10 @@ def median_half_width(samples):
 
 
 def _log_medians(launches):
-    """Logs of the medians of launches with their rounds drawn anew: [launches, RESAMPLES]."""
-    return np.log([launch_draws(np.reshape(samples, [-1, 1]), lambda rounds: np.median(rounds, (-2, -1)))[1]
-                   for samples in launches])
+    """Logs of the medians of launches, [launches], and of those with their rounds drawn anew, [launches, RESAMPLES]."""
+    figures, draws = zip(*(launch_draws(np.reshape(samples, [-1, 1]), lambda rounds: np.median(rounds, (-2, -1)))
+                           for samples in launches), strict=True)
+    return np.log(figures), np.log(draws)
 
 
 def speed_up(baseline, launches):
@@ -87,6 +100,7 @@ def ratio_interval(baseline, launches):
     ratio, pairs = speed_up(baseline, launches), min(len(baseline), len(launches))
     if ratio is None or pairs < LAUNCHES_AT_LEAST:
         return ratio and (ratio, None, None)
-    draws = _log_medians(baseline[:pairs]) - _log_medians(launches[:pairs])
-    width = half_width(location_draws(draws, lambda values: np.mean(values, -1)), pairs)
+    figures, draws = (theirs - ours for theirs, ours in zip(_log_medians(baseline[:pairs]),
+                                                            _log_medians(launches[:pairs]), strict=True))
+    width = half_width((location_draws(figures, draws, lambda values: np.mean(values, 1)), pairs))
     return ratio, float(ratio * np.exp(-width)), float(ratio * np.exp(width))

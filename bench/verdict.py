@@ -1,6 +1,6 @@
 """Verdicts on one version against another, stage by stage, from several launches of each.
 
-A round's figure is the log of a stage's time, of a decode's the log of its fastest step; a launch's the lower quartile of
+A round's figure is the log of a stage's time, of a decode's the log of its fastest step; a launch's the first decile of
 its rounds, or the median of their differences where both versions ran in the same rounds; a version's the trimmed mean of
 its launches. Intervals come from launches drawn anew, each with its rounds drawn anew. docs/statistics.md has the data.
 """
@@ -22,8 +22,8 @@ from core.text import plural
 
 PARTS = ("preprocess", "vision", "prefill", "decode")
 STAGES = (*PARTS, "ttft", "end_to_end")   # the last two are sums of the others
-LOW = 0.25               # quantile of a launch's rounds
-TRIMMED = 0.1            # share of the launches left out at each end
+LOW = 0.1                # quantile of a launch's rounds
+TRIMMED = 0.25           # share of the launches left out at each end
 LAUNCHES_AT_LEAST = 4    # of each side
 BEST = 0.05              # quantile of the yardstick's times that a device shows when nothing slows it
 CLOCK_LOST = 0.02        # of the GPU's clock: what a card that reports its power cap in a few looks does not lose
@@ -109,32 +109,38 @@ def slopes(launches):
 
 
 def log_location(values):
-    """Where logs of launches' figures [..., launches] lie."""
-    return stats.trim_mean(values, TRIMMED, axis=-1)
+    """Where logs of launches' figures lie, over axis 1 of [draws, launches, …]."""
+    return stats.trim_mean(values, TRIMMED, axis=1)
 
 
 def located(launches, figure, seed):
     """(locations [STAGES], draws of them [RESAMPLES, STAGES]) of a list of launches' rounds, [rounds, STAGES] each."""
-    parts = [launch_draws(rounds, figure) for rounds in launches]
-    figures, draws = (np.stack(values, -1) for values in zip(*parts, strict=True))   # [STAGES, L], [RESAMPLES, STAGES, L]
-    return log_location(figures), np.stack([location_draws(draws[:, i].T, log_location, seed)
-                                            for i in range(len(STAGES))], -1)
+    figures, draws = map(np.stack, zip(*(launch_draws(rounds, figure) for rounds in launches), strict=True))
+    return log_location(figures[None])[0], location_draws(figures, draws, log_location, seed)
 
 
-def judged_stages(change, draws, floor_draws, launches, rounds, plan, known=None):
-    """A Verdict per stage that was measured: of changes [STAGES] and draws of them [RESAMPLES, STAGES], in logs."""
+def judged_stages(change, level, sides, floor, rounds, plan, known=None):
+    """A Verdict per stage that was measured: of changes [STAGES] of a `level`, the base's times, both in logs.
+
+    sides: (draws [RESAMPLES, STAGES], launches) of the one or two that the changes are the difference of; floor: likewise
+    of what the same code may differ by.
+    """
+    def width(of, stage, confidence=CONFIDENCE):
+        return half_width(*((draws[:, stage], launches) for draws, launches in of), confidence=confidence)
+
     verdicts = []
     for i, stage in enumerate(STAGES):
         if not np.isfinite(change[i]):
             continue
         shift = change[i] - math.log1p((known or {}).get(stage, 0.0))
-        width = half_width(draws[:, i], launches, 1 - (1 - CONFIDENCE) / len(STAGES))
-        reach = half_width(draws[:, i], launches, 2 * CONFIDENCE - 1)   # two one-sided tests of "changed by `excluded`"
-        verdict = "same" if abs(shift) + reach < math.log1p(plan.excluded) else "ambiguous"
-        if abs(shift) > max(width, math.log1p(plan.least)):
+        half = width(sides, i, 1 - (1 - CONFIDENCE) / len(STAGES))
+        reach = width(sides, i, 2 * CONFIDENCE - 1)   # two one-sided tests of a change by `excluded`
+        excluded = max(plan.excluded, plan.of_whole * math.exp(level[-1] - level[i]))
+        verdict = "same" if abs(shift) + reach < math.log1p(excluded) else "ambiguous"
+        if abs(shift) > max(half, math.log1p(plan.least)):
             verdict = "slower" if shift > 0 else "faster"
-        verdicts.append(Verdict(stage, verdict, *map(math.expm1, (shift, shift - width, shift + width)),
-                                math.expm1(half_width(floor_draws[:, i], launches)), launches, rounds))
+        verdicts.append(Verdict(stage, verdict, *map(math.expm1, (shift, shift - half, shift + half)),
+                                math.expm1(width(floor, i)), min(launches for _, launches in sides), rounds))
     return verdicts
 
 
@@ -151,16 +157,17 @@ def against_stored(arm, baseline, rows, known=None):
     launches, rounds = min(len(before), len(now)), sum(len(of_launch) for of_launch, _ in now)
     if launches < LAUNCHES_AT_LEAST:
         times = best_times(rows)
-        return insufficient(launches, rounds, f"the device was as fast as for the baseline in {plural(launches, 'launch')}"
+        return insufficient(launches, rounds, f"the device was as fast as for the baseline in {launches} launches"
                             f", fewer than {LAUNCHES_AT_LEAST}: reading took {times['device_read']:.3g} ms at best, "
                             f"{best['device_read']:.3g} then")
     follow = slopes(before)
     sides = [[with_sums(of_launch - over @ follow) for of_launch, over in side] for side in (before, now)]
-    (old, old_draws), (new, new_draws) = (located(side, lower_quartile, seed) for seed, side in enumerate(sides))
-    return judged_stages(new - old, new_draws - old_draws, 2 ** 0.5 * old_draws, launches, rounds, plan, known)
+    (old, old_draws), (new, new_draws) = (located(side, low_quantile, seed) for seed, side in enumerate(sides))
+    again = [(old_draws, len(before))] * 2
+    return judged_stages(new - old, old, [(old_draws, len(before)), (new_draws, len(now))], again, rounds, plan, known)
 
 
-def lower_quartile(rounds):
+def low_quantile(rounds):
     """The figure of a launch: [..., rounds, STAGES] -> [..., STAGES]."""
     return np.quantile(rounds, LOW, axis=-2)
 
@@ -175,7 +182,9 @@ def paired(base, head, rows):
     if launches < LAUNCHES_AT_LEAST:
         return insufficient(launches, rounds, f"fewer than {LAUNCHES_AT_LEAST} launches")
     change, draws = located(differences, lambda rounds: np.median(rounds, axis=-2), 0)
-    return judged_stages(change, draws, draws, launches, rounds, PLANS[rows[0].case.device])
+    level = np.median([with_sums(theirs).mean(0) for theirs in rounds_of(rows, base)], 0)
+    sides = [(draws, launches)]
+    return judged_stages(change, level, sides, sides, rounds, PLANS[rows[0].case.device])
 
 
 def slower(verdicts):
@@ -220,10 +229,9 @@ def interrupted(rows):
 
 
 def launches_line(rows):
-    """How many launches and rounds a verdict rests on, and how long that took."""
-    conditions = rows[0].provenance
-    return (f"{plural(len(rows_of(rows, rows[0].arm)['end_to_end'].by_launch), 'launch')} with "
-            f"{plural(conditions['rounds']['done'], 'round')}")
+    """How many launches and rounds were made; a verdict says how many of them counted."""
+    launches = rows_of(rows, rows[0].arm)["end_to_end"].by_launch
+    return f"{len(launches)} launches with {plural(sum(map(len, launches)), 'round')}"
 
 
 def verdict_table(verdicts):

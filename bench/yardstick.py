@@ -6,6 +6,7 @@ GpuYardstick are targets of a worker (bench/worker.py).
 """
 
 import time
+from importlib import metadata
 
 import numpy as np
 
@@ -46,6 +47,7 @@ class CpuYardstick:
         self.matrix, self.vector = rng.random((COLUMNS, COLUMNS), np.float32), np.ones(COLUMNS, np.float32)
         self.square = rng.random((SIDE, SIDE), np.float32)
         self.measure()
+        return {"numpy": np.__version__}
 
     def measure(self):
         return stages(self._times(lambda: self.matrix @ self.vector), self._times(lambda: self.square @ self.square))
@@ -63,7 +65,7 @@ class GpuYardstick:
     """A copy inside the device's memory, and torch.matmul at the prefill's shapes, on the device's clock."""
 
     def prepare(self, dtype, shapes):
-        """shapes: products (rows, out, in), see bench.work.matrix_shapes."""
+        """shapes: products (rows, out, in), see bench.work.matrix_shapes. Returns {wheel: version} of what computes."""
         import torch
 
         from bench.ceilings import READ_BYTES, products_graph
@@ -72,6 +74,7 @@ class GpuYardstick:
         self.memory = torch.zeros(2, READ_BYTES // 2, dtype=torch.uint8, device="cuda")
         self.graphs = [products_graph(shape, getattr(torch, dtype)) for shape in shapes]
         self.measure()
+        return {"torch": metadata.version("torch")}
 
     def measure(self):
         return stages(self._times(lambda: self.memory[0].copy_(self.memory[1])),

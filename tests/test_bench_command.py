@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import compare, regress
 from bench.__main__ import options_of, parse
 from bench.options import Limits
+from bench.plan import PLANS, judged
 from bench.schema import read_rows
 
 ROOT = Path(__file__).parents[1]
@@ -96,11 +96,11 @@ def test_compiled_arm_is_no_default_on_the_cpu():
     assert "torch-compile" not in options_of(parse(["run", "--checkpoint", "x", "--device", "cpu"])).arms
 
 
-def test_compare_and_regress_have_limits_of_their_own():
-    compared, stored = (options_of(parse([*words, "--checkpoint", "x"])).limits
-                        for words in (["compare", "--base", "y"], ["regress"]))
-    assert compared == Limits(budget=compare.BUDGET, rounds=compare.ROUNDS, cold=0)
-    assert stored == Limits(budget=regress.BUDGET, rounds=regress.ROUNDS, cold=0) and compared != stored
+@pytest.mark.parametrize("words", [["compare", "--base", "y"], ["regress"]])
+def test_verdicts_have_limits_of_their_own(words):
+    limits = judged(options_of(parse([*words, "--checkpoint", "x", "--device", "cpu", "--deadline", "9"]))).limits
+    plan = PLANS["cpu"]
+    assert limits == Limits(launches=plan.judged, rounds=plan.rounds, warmup=plan.warmup, deadline=9, budget=0, cold=0)
 
 
 @pytest.mark.parametrize("option", ["--budget", "--deadline", "--case-budget"])

@@ -12,8 +12,9 @@ from rich.console import Console
 import bench.git
 from bench import compare as module
 from bench.arms import ARMS
-from bench.compare import compare, judge_pair
+from bench.compare import compare
 from bench.schema import read_rows
+from bench.verdict import paired
 from bench.versions import PROTOCOL, build, check_out, commit_of, linked
 from core.errors import UserError
 from export.synthetic import write_checkpoint
@@ -127,15 +128,13 @@ def compared(tmp_path, repository, monkeypatch):
     monkeypatch.setattr(module, "build", lambda *args: tmp_path)
     fake = replace(ARMS["paddle-fused"], target="tests.bench_fake_arm:FakeArm")
     monkeypatch.setattr(module, "version_arms", lambda versions, impl, device: {
-        "base": replace(fake, source="base"), "head": replace(fake, source="head", options=head),
-        "base-again": replace(fake, source="base")})
+        "base": replace(fake, source="base"), "head": replace(fake, source="head", options=head)})
     head = {}
 
     def run(**options):
         head.update(options)
         console = Console(record=True, width=200, quiet=False)
-        measuring = run_options(checkpoint=checkpoint, new_tokens=3, out=str(tmp_path / "results"), budget=1, rounds=10,
-                                warmup=0, cold=0)
+        measuring = run_options(checkpoint=checkpoint, new_tokens=3, out=str(tmp_path / "results"), launches=4, rounds=5)
         status = compare(measuring, ("HEAD~1", "HEAD"), "fused", tmp_path / "build",
                          ["python", "-m", "bench", "compare"], console)
         stored, = (tmp_path / "results").rglob("*.jsonl")
@@ -145,13 +144,14 @@ def compared(tmp_path, repository, monkeypatch):
 
 def test_comparison_is_printed_and_stored(compared):
     _, rows, text = compared()
-    assert {row.arm for row in rows} == {"base", "head", "base-again"}
+    assert {row.arm for row in rows} == {"base", "head"}
+    assert {tuple(row.launches) for row in rows if row.stage == "end_to_end"} == {(5, 5, 5, 5)}
     marked = rows[0].provenance["compared"]
-    assert marked["base"]["ref"] == "HEAD~1" and marked["base"]["sha"] != marked["head"]["sha"] and marked["run"] == 1
-    assert "| vision" in text and "rounds, ended by" in text
+    assert marked["base"]["ref"] == "HEAD~1" and marked["base"]["sha"] != marked["head"]["sha"]
+    assert "| vision" in text and "4 launches with 20 rounds" in text
 
 
 def test_other_answers_are_no_comparison(compared):
     status, rows, text = compared(offset=1e-2)
     assert status == 2 and "gate failed" in text
-    assert {verdict.verdict for verdict in judge_pair(rows)} == {"invalid"}
+    assert {verdict.verdict for verdict in paired("base", "head", rows)} == {"invalid"}
