@@ -1,6 +1,6 @@
 """Verdicts on one version against another, stage by stage, from several launches of each.
 
-A round's figure is the log of a stage's time, of a decode's the log of its fastest step; a launch's the first decile of
+A round's figure is the log of a stage's time, of a decode's the log of its fastest step; a launch's the lower quartile of
 its rounds, or the median of their differences where both versions ran in the same rounds; a version's the trimmed mean of
 its launches. Intervals come from launches drawn anew, each with its rounds drawn anew. docs/statistics.md has the data.
 """
@@ -22,7 +22,7 @@ from core.text import plural
 
 PARTS = ("preprocess", "vision", "prefill", "decode")
 STAGES = (*PARTS, "ttft", "end_to_end")   # the last two are sums of the others
-LOW = 0.1                # quantile of a launch's rounds
+LOW = 0.25               # quantile of a launch's rounds
 TRIMMED = 0.25           # share of the launches left out at each end
 LAUNCHES_AT_LEAST = 4    # of each side
 BEST = 0.05              # quantile of the yardstick's times that a device shows when nothing slows it

@@ -1,5 +1,6 @@
-"""Launches that were really made, as rows: recorded by `make regress UPDATE=1 LAUNCHES=…` on an idle machine with 2 cores,
-kept as tests/data/launches_*.jsonl.gz; rows made of them, and verdicts on these.
+"""Launches that were really made, as rows: rows of a virtual machine with 2 cores that ran nothing else, preset small, as
+`make regress UPDATE=1 LAUNCHES=…` stores them, less what no verdict reads (of steps and of the yardstick the least of a
+round is kept). CALM: the neighbours on its host left it alone most of the time; NOISY: they took a core half of the time.
 
     python -m tests.bench_launches RECORDING BEFORE NOW SHARE     # a baseline of BEFORE launches, a check of NOW
 
@@ -19,7 +20,7 @@ from bench.contest import YARDSTICK
 from bench.schema import Row
 from bench.verdict import against_stored
 
-RECORDED = sorted((Path(__file__).parent / "data").glob("launches_*.jsonl.gz"))
+CALM, NOISY = (Path(__file__).parent / "data" / f"launches_{name}.jsonl.gz" for name in ("calm", "noisy"))
 ARM = "paddle-fused"
 UNDECIDED = {"ambiguous", "insufficient", "invalid"}
 

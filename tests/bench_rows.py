@@ -37,12 +37,12 @@ def as_row(arm, stage, samples, case, conditions, **changes):
 
 
 def simulated(seed, launches=20, rounds=8, slower=None, between=0.01, within=0.02, device=1.0, arm="paddle-fused",
-              others=0.0, case=CASE, **conditions):
+              others=0.0, case=CASE, conditions=None):
     """Rows of one arm and the yardstick; slower: {stage: factor}; device: how much slower everything is, a number or an
-    array [launches, rounds]; others: cores kept busy by other programs, alike."""
+    array [launches, rounds]; others: cores kept busy by other programs, alike; conditions: beside CONDITIONS."""
     rng = np.random.default_rng(seed)
     device, others = (np.broadcast_to(np.asarray(value, float), (launches, rounds)) for value in (device, others))
-    conditions = {**CONDITIONS, **conditions}
+    conditions = {**CONDITIONS, **(conditions or {})}
     of_yardstick = {**conditions, "versions": {"numpy": "2"}}
     stages = stages_of(rng, launches, rounds, slower or {}, between, within, device)
     rows = [as_row(arm, stage, samples, case, conditions) for stage, samples in stages.items()]

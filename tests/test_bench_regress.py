@@ -37,7 +37,7 @@ def machine(monkeypatch, tmp_path, measurements):
             measurements.append(options.arms)
             assert quiet.fixed != update and not narrow([])
             return simulated(next(seeds), slower=slower, device=device, case=case,
-                             **{**now, **(measured_under or {})}), {}
+                             conditions={**now, **(measured_under or {})}), {}
         monkeypatch.setattr(module, "measured", measured)
         monkeypatch.setattr(module, "read_inputs", lambda options: (None, None, [0] * case.prompt_tokens))
         monkeypatch.setattr(module.provenance, "collect", lambda *args: now)
@@ -148,9 +148,15 @@ def test_other_conditions_are_refused_before_anything_is_measured(machine, refus
     assert reason in line and "UPDATE=1" in line
 
 
-def test_card_that_cannot_be_told_has_no_baseline(machine, refused):
-    machine(update=True)
-    assert "which card this is cannot be told" in refused(case=replace(CASE, device="gpu"))
+def test_card_that_cannot_be_told_has_no_baseline():
+    with pytest.raises(UserError, match="which card this is cannot be told"):
+        comparable.path_of("results", replace(CASE, device="gpu"), CONDITIONS)
+
+
+def test_a_baseline_belongs_to_its_card(tmp_path):
+    gpu = replace(CASE, device="gpu")
+    path = comparable.path_of(tmp_path, gpu, {**CONDITIONS, "gpu": {"name": "NVIDIA H200"}})
+    assert path == tmp_path / "nvidia-h200" / gpu.slug / BASELINE
 
 
 @pytest.mark.parametrize("update", [False, True])

@@ -128,7 +128,8 @@ def test_conditions_that_forbid_a_verdict(changes, reason):
 def test_card_that_runs_slower_than_for_the_baseline():
     def rows(seed, mhz):
         during = {"others_cores": {"median": 0.0}, "gpu": {"sm_mhz": {"min": mhz, "median": mhz, "max": mhz}}}
-        return simulated(seed, case=replace(CASE, device="gpu"), during=during, between=0.001, within=0.002)
+        return simulated(seed, case=replace(CASE, device="gpu"), conditions={"during": during}, between=0.001,
+                         within=0.002)
     assert verdicts(rows(1, 1980), rows(2, 1965))["decode"].verdict == "same"
     invalid = verdicts(rows(1, 1980), rows(2, 1400))["decode"]
     assert invalid.verdict == "invalid" and "at 1400 MHz, at 1980 MHz for the baseline" in invalid.reason
