@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
-RESAMPLES = 400   # only their variance is used
+RESAMPLES = 250   # only their variance is used
 LAUNCHES_AT_LEAST = 2   # below, nothing is known of how launches differ
 SEED = 20240501
 

@@ -10,11 +10,12 @@ OF_SOURCES = ("python", "environment", "threads")
 
 
 def run_options(**options):
-    """RunOptions of these options, all others as they are by default; interpreters are this one.
+    """RunOptions of these options, all others as they are by default, but one launch of every arm; interpreters are this
+    one.
 
     `checkpoint`, `exported_fused` and whatever else an ArmSpec names as its source are folders.
     """
-    options = {"image": str(default_image()), "prompt": "What is it?", "checkpoint": "",
+    options = {"launches": 1, "image": str(default_image()), "prompt": "What is it?", "checkpoint": "",
                "python": dict.fromkeys(FRAMEWORKS, sys.executable), **options}
     folders = {name: str(options.pop(name)) for name in list(options) if name.startswith(("checkpoint", "exported_"))}
     sources = Sources(folders=folders, **{name: options.pop(name) for name in OF_SOURCES if name in options})

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,8 +35,8 @@ def run(day, median, arm="torch-eager", cpu="A CPU", case=CASE, stage="end_to_en
 def test_lines_of_a_run():
     rows = [run(1, 5.0), run(1, 7.0, stage="load"), run(1, 3.0, arm="b", status="failed", reason="gate failed")]
     line, = lines_of(rows)
-    assert line == {"schema": 1, "benchmark": BENCHMARK, "date": "2026-01-01T00:00:00+00:00", "sha": f"{1:040x}",
-                    "dirty": False, "machine": "a-cpu-2-cores", "case": CASE.slug, "arm": "torch-eager",
+    assert line == {"schema": 2, "benchmark": BENCHMARK, "date": "2026-01-01T00:00:00+00:00", "sha": f"{1:040x}",
+                    "dirty": False, "machine": "a-cpu-2-cores", "host": "", "case": CASE.slug, "arm": "torch-eager",
                     "stage": "end_to_end", "unit": "ms", "median": 5.0, "n": 1}
 
 
@@ -50,6 +51,38 @@ def test_machines_cases_and_versions_are_never_mixed(tmp_path):
                        Series("b-2-cores", "", CASE.slug, "torch-eager", "end_to_end"): [1.0],
                        Series("a-cpu-2-cores", "", other.slug, "torch-eager", "end_to_end"): [2.0]}
     assert others == 1 and "Left out: 1 line of other benchmark versions." in history_markdown(series, others)
+
+
+def test_hosts_are_kept_apart(tmp_path):
+    for day, host in ((1, "aa"), (2, "bb"), (3, "aa")):
+        row = run(day, float(day))
+        append(tmp_path, [replace(row, provenance={**row.provenance, "host": host})])
+    series, _ = read(tmp_path)
+    assert {key.host: len(lines) for key, lines in series.items()} == {"aa": 2, "bb": 1}
+    text = history_markdown(series)
+    assert "host aa" in text and "host bb" in text
+
+
+def test_lines_that_do_not_know_their_host_are_read(tmp_path):
+    append(tmp_path, [run(1, 5.0)])
+    line = json.loads((tmp_path / FILE).read_text())
+    del line["host"]
+    (tmp_path / FILE).write_text(json.dumps({**line, "schema": 1}) + "\n")
+    key, = read(tmp_path)[0]
+    assert key.host == ""
+    (tmp_path / FILE).write_text(json.dumps(line) + "\n")
+    with pytest.raises(UserError, match="lacks host"):
+        read(tmp_path)
+
+
+def test_accepted_step_gives_its_reason_at_its_change():
+    lines = [{"date": f"2026-01-{day:02}T00:00:00+00:00", "sha": f"{day:040x}", "dirty": False,
+              "median": 100.0 + day % 3 + 20 * (day > 10)} for day in range(1, 21)]
+    series = {Series("m", "", "c", "a", "decode"): lines}
+    step = {"date": "2026-01-11T00:00:00+00:00", "sha": f"{11:040x}", "arm": "a", "stage": "decode", "change": 0.2,
+            "reason": "exact rounding"}
+    assert "accepted: exact rounding" in history_markdown(series, 0, lambda machine, case: [step])
+    assert "accepted" not in history_markdown(series, 0, lambda machine, case: [{**step, "stage": "vision"}])
 
 
 @pytest.mark.parametrize("text, message", [

@@ -40,7 +40,7 @@ def test_summary():
     assert summary([1.0, 2.0, 3.0, 4.0, 10.0]) == {"median": 3.0, "min": 1.0, "p90": pytest.approx(7.6),
                                                  "p99": pytest.approx(9.76), "n": 5}
     assert summary([]) is None
-    assert speed_up([4.0, 6.0], [2.0]) == 2.5
+    assert speed_up([[4.0, 6.0]], [[2.0]]) == pytest.approx(2.5)
 
 
 def test_speed_ups(rows):
@@ -137,15 +137,38 @@ def test_one_of_a_thing_is_no_plural(rows):
     assert "+ 1 new token; 1 round;" in conditions_line(one)
 
 
-def test_an_interval_is_explained_where_there_is_one(rows):
-    assert any("95 % bootstrap interval" in line for line in notes(rows))
-    assert not any("interval]" in line for line in notes([replace(row, samples=row.samples[:1]) for row in rows]))
+def in_launches(rows):
+    """The rows as three launches of one round each."""
+    return [replace(row, launches=[1] * len(row.samples)) for row in rows]
+
+
+def test_an_interval_needs_launches_and_is_explained(rows):
+    assert any("95 % interval, launches and their rounds drawn anew" in line for line in notes(in_launches(rows)))
+    assert any("one launch of an arm does not say how launches differ" in line for line in notes(rows))
+    shown = display_frame(rows).loc["speed-up vs torch-eager", "torch-sdpa"]
+    assert shown == "1.40x"   # three rounds of one launch give no interval
+    low, high = (display_frame(in_launches(rows)).loc["speed-up vs torch-eager", "torch-sdpa"]
+                 .removeprefix("1.36x [").removesuffix("]").split(".."))
+    assert float(low) < 1.36 < float(high)
+
+
+def test_every_arm_says_how_many_launches_and_rounds(rows):
+    several = [replace(row, launches=[2, 1] if row.arm == "torch-eager" else row.launches) for row in in_launches(rows)]
+    line = display_frame(several).loc["launches x rounds"]
+    assert line.to_dict() == {"torch-eager": "2 x 1 to 2", "torch-sdpa": "3 x 1", "paddle-native": "-",
+                              "paddle-fused": "-"}
+    assert summary_frame(several).loc["torch-eager", "launches"] == 2
 
 
 def test_busy_machine_is_said(rows, tmp_path):
-    busy = [Row(row.arm, row.stage, row.status, row.reason, row.samples, CASE, {**CONDITIONS, "load_average": 1.5})
-            for row in rows]
-    assert "Other programs were busy" in (write_results(tmp_path, busy, {}) / "table.md").read_text()
+    """Others beside the rounds, that is: a load average from before them may be the build's own."""
+    def table(**conditions):
+        busy = [replace_provenance(row, **conditions) for row in rows]
+        return (write_results(tmp_path, busy, {}) / "table.md").read_text()
+    assert "Other programs used 1.2 of 2 cores" in table(during={
+        "others_cores": {"min": 1, "median": 1.2, "max": 2}, "looks": 1, "gpu": "none", "load_average": "none",
+        "cpu_mhz": "none"})
+    assert "Other programs" not in table(load_average=1.5)
 
 
 def test_nothing_to_report(tmp_path):

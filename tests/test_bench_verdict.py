@@ -65,10 +65,10 @@ def test_device_that_is_another_one_is_not_compared():
 
 
 def test_accepted_step_is_no_regression_again():
-    before, now = simulated(1), simulated(2, slower={"token": 1.1})
+    before, now = simulated(1), simulated(2, slower={"token": 1.3})
     assert slower(verdicts(before, now).values()) == ["decode", "end_to_end"]
-    assert slower(verdicts(before, now, {"decode": 0.1, "end_to_end": 0.022}).values()) == []
-    assert slower(verdicts(before, simulated(2, slower={"token": 1.2}), {"decode": 0.1}).values())[0] == "decode"
+    assert slower(verdicts(before, now, {"decode": 0.3, "end_to_end": 0.066}).values()) == []
+    assert slower(verdicts(before, simulated(2, slower={"token": 1.5}), {"decode": 0.3}).values())[0] == "decode"
 
 
 def beside(seed, share=1.0, **options):
