@@ -51,8 +51,8 @@ def parse(argv):
     stored = commands.add_parser("regress", help="this version against the stored baseline: status 1 for a confirmed "
                                  "regression, 2 when that cannot be told")
     stored.add_argument("--update", action="store_true", help="store a new baseline instead")
-    stored.add_argument("--accept", default="", metavar="REASON", help="keep what is found slower as a known step, with "
-                        "this reason, and end with status 0")
+    stored.add_argument("--accept", default="", metavar="REASON", help="keep what is found slower as a known step, "
+                        "with this reason, and end with status 0")
     stored.add_argument("--verdict", default="", metavar="FILE", help="where to write status and verdicts, as JSON")
     for judged, exports in ((versions, ()), (stored, ("exported_native", "exported_fused"))):
         judged.add_argument("--impl", choices=("fused", "native"), default="fused")

@@ -105,7 +105,7 @@ def check_comparable(rows, arm, case, now):
 
 
 def comparable_baseline(options, arm, source, case, conditions):
-    """(folder, rows) of the stored baseline of this machine and case; UserError unless a run of `arm` may be compared with it.
+    """(folder, rows) of the stored baseline of this machine and case; UserError unless a run of `arm` may be compared.
 
     source: the exported folder of the arm; conditions: what bench.provenance.collect says now.
     """

@@ -183,7 +183,8 @@ class Contest:
 
         In its later launches an arm is held to the tokens of its first."""
         self.judge = judge
-        for entry in sorted((entry for entry in self.running if entry.tokens is None), key=lambda entry: judge.half and entry.name != judge.scale_arm):
+        new = [entry for entry in self.running if entry.tokens is None]
+        for entry in sorted(new, key=lambda entry: judge.half and entry.name != judge.scale_arm):
             self._judge(entry)
 
     def _judge(self, entry):

@@ -1,9 +1,10 @@
 """The timeline: one line per measured arm and stage in results/history.jsonl, and where a series changed.
 
-A series is one benchmark version, machine, host, case, arm and stage; series are never mixed. A change point is where the
-medians before and after differ: of all places with at least AROUND runs on both sides the one that leaves the smallest
-sum of absolute deviations from the two sides' medians, if the p of a two-sided Mann-Whitney test there times the number
-of places (Bonferroni) is below ALPHA and the medians differ by more than EFFECT; then the same on both sides of it.
+A series is one benchmark version, machine, host, case, arm and stage; series are never mixed. A change point is where
+the medians before and after differ: of all places with at least AROUND runs on both sides the one that leaves the
+smallest sum of absolute deviations from the two sides' medians, if the p of a two-sided Mann-Whitney test there times
+the number of places (Bonferroni) is below ALPHA and the medians differ by more than EFFECT; then the same on both sides
+of it.
 """
 
 import math
@@ -36,7 +37,8 @@ ALPHA = 0.05
 EFFECT = 0.02
 REMEDY = "delete that line, the others stay: sed -i {number}d {path}"
 CONFLICT_REMEDY = "keep the lines of both sides: sed -i '/^[<=>|]\\{{7\\}}/d' {path}"
-FIELDS = ("schema", "benchmark", "date", "sha", "dirty", "machine", "host", "case", "arm", "stage", "unit", "median", "n")
+FIELDS = ("schema", "benchmark", "date", "sha", "dirty", "machine", "host", "case", "arm", "stage", "unit", "median",
+          "n")
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def lines_of(rows):
         git = conditions.get("git", {})
         lines.append(dict(zip(FIELDS, (
             HISTORY, row.benchmark, conditions.get("time"), git.get("sha"), git.get("dirty"), machine,
-            conditions.get("host", ""), row.case.slug, row.arm, row.stage, row.unit, figures["median"], figures["n"]), strict=True)))
+            conditions.get("host", ""), row.case.slug, row.arm, row.stage, row.unit, figures["median"], figures["n"]),
+            strict=True)))
     return lines
 
 
@@ -184,7 +187,8 @@ def history_markdown(series, others=0, steps_of=lambda machine, case: []):
                 continue
             known = [step for step in steps if (step["arm"], step["stage"]) == (key.arm, key.stage)]
             changes = [f"{change['date'][:10]} {(change['sha'] or 'no git')[:8]}: {change['before']:.4g} → "
-                       f"{change['after']:.4g} ({100 * (change['after'] / change['before'] - 1):+.1f} %{_why(change, known)})"
+                       f"{change['after']:.4g} ({100 * (change['after'] / change['before'] - 1):+.1f} %"
+                       f"{_why(change, known)})"
                        for change in changes_of(lines)]
             enough = len(lines) >= 2 * AROUND
             index.append(f"{key.arm}, {key.stage}")

@@ -129,8 +129,8 @@ class Sources:
 class Limits:
     """the limits: how long is measured"""
 
-    launches: int = option(0, "new processes of every arm, one after the other (default: as the device needs)", type=int,
-                           metavar="N")
+    launches: int = option(0, "new processes of every arm, one after the other (default: as the device needs)",
+                           type=int, metavar="N")
     rounds: int = option(200, "the most rounds", type=positive)
     budget: float = option(45, "of rounds, of all arms together; they end before when enough is known (0: no limit)",
                            type=seconds, metavar="SECONDS")
@@ -139,8 +139,8 @@ class Limits:
                        metavar="PASSES")
     sequential: bool = option(False, "load and measure one arm after the other (a GPU that cannot hold all of them "
                               "does so anyway)", action="store_true")
-    deadline: float = option(0, "begin nothing new after this time, so that results are written, and no launch after the "
-                             "first that would not end by then (0: none)",
+    deadline: float = option(0, "begin nothing new after this time, so that results are written, and no launch "
+                             "after the first that would not end by then (0: none)",
                              type=seconds, metavar="SECONDS")
 
 

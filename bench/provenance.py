@@ -154,8 +154,8 @@ def collect(argv, threads, checkpoint, image, gpu):
     return {
         "argv": portable(argv), "repro": repro_command(argv, git), "git": git,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "host": host(), "platform": platform.platform(), "cpu": cpu_model(), "cores": physical_cores(), "threads": threads,
-        "governor": governor(), "cpu_mhz": cpu_mhz(), "load_average": os.getloadavg()[0],
+        "host": host(), "platform": platform.platform(), "cpu": cpu_model(), "cores": physical_cores(),
+        "threads": threads, "governor": governor(), "cpu_mhz": cpu_mhz(), "load_average": os.getloadavg()[0],
         "memory_mib": psutil.virtual_memory().total >> 20, "gpu": gpu.facts(),
         "checkpoint": checkpoint, "image": {"name": Path(image).name, "xxh3_128": file_hash(image)},
         "seeds": {"weights": checkpoint.get("seed"), "decoding": "greedy: none"},

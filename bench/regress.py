@@ -1,7 +1,7 @@
 """This version against the stored baseline of the same machine and case: did a stage become slower?
 
-The two were measured at different times, so a yardstick of the device's own runs around every round (bench/yardstick.py):
-rounds count where the device was as fast as it was for the baseline.
+The two were measured at different times, so a yardstick of the device's own runs around every round
+(bench/yardstick.py): rounds count where the device was as fast as it was for the baseline.
 """
 
 import json
@@ -44,7 +44,7 @@ def measure(options, argv, best=None, specs=ARMS):
 
 
 def stored_baseline(options, arm, argv):
-    """(folder, rows) of the baseline that this run may be compared with; UserError, within seconds, where it may not."""
+    """(folder, rows) of the baseline that this run may be compared with; UserError, in seconds, where it may not."""
     if not any(Path(options.out).rglob(BASELINE)):
         raise UserError(f"no {BASELINE} below {options.out}: store one with UPDATE=1 on a version known to be good")
     _, _, ids = read_inputs(options)

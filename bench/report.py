@@ -329,8 +329,8 @@ def busy_notes(rows):
     cores = rows[0].provenance["cores"]
     others = [row.provenance.get("during", {}).get("others_cores") for row in rows]
     used = max((figures["median"] for figures in others if isinstance(figures, dict)), default=0)
-    return [f"Other programs used {used:.1f} of {plural(cores, 'core')} while this was measured: measure again on an idle "
-            "machine before trusting differences."] if used > OTHERS * cores else []
+    return [f"Other programs used {used:.1f} of {plural(cores, 'core')} while this was measured: measure again on an "
+            "idle machine before trusting differences."] if used > OTHERS * cores else []
 
 
 def limit_notes(ceilings):

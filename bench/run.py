@@ -154,9 +154,9 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
                         session.spawn(contest, [entry for entry in group if entry.status == "ok"])
                     if quiet:
                         session.prepare_yardstick(contest, case, config)
+                    budget = limits.budget and limits.budget / len(groups) / launches
                     measure_group(contest, session, case, [] if launch else others, judge,
-                                  memory if sequential else None, config,
-                                  Stopping(limits.rounds, limits.budget and limits.budget / len(groups) / launches, narrow))
+                                  memory if sequential else None, config, Stopping(limits.rounds, budget, narrow))
                     contest.end_launch()
                     if sequential and store:
                         store(options.out, *results_of(contest, case, conditions, options, judge, config))

@@ -1,7 +1,7 @@
-"""Known steps: changes of a stage that somebody has looked at and accepts, with the reason, in a file beside the results.
+"""Known steps: changes of a stage that somebody has looked at and accepts, with the reason, in a file of the results.
 
-steps.json is a list of {"date", "sha", "arm", "stage", "change", "reason"}; `change` is relative, 0.05: takes 5 % longer.
-A baseline that is older than a step is compared as if it had taken it, and the history says why the step is there.
+steps.json is a list of {"date", "sha", "arm", "stage", "change", "reason"}; `change` is relative, 0.05: 5 % longer. A
+baseline that is older than a step is compared as if it had taken it, and the history says why the step is there.
 """
 
 import json

@@ -1,8 +1,9 @@
 """Verdicts on one version against another, stage by stage, from several launches of each.
 
-A round's figure is the log of a stage's time, of a decode's the log of its fastest step; a launch's the lower quartile of
-its rounds, or the median of their differences where both versions ran in the same rounds; a version's the trimmed mean of
-its launches. Intervals come from launches drawn anew, each with its rounds drawn anew. docs/statistics.md has the data.
+A round's figure is the log of a stage's time, of a decode's the log of its fastest step; a launch's the lower quartile
+of its rounds, or the median of their differences where both versions ran in the same rounds; a version's the trimmed
+mean of its launches. Intervals come from launches drawn anew, each with its rounds drawn anew. docs/statistics.md has
+the data.
 """
 
 import math
@@ -53,7 +54,7 @@ def rows_of(rows, arm):
 
 
 def rounds_of(rows, arm):
-    """Per launch the logs of the parts' times in its rounds, [rounds, PARTS]; NaN in the column of a part without any."""
+    """Per launch the logs of the parts' times in its rounds, [rounds, PARTS]; NaN where a part has none."""
     stages, launches = rows_of(rows, arm), []
     for i, passes in enumerate(stages["end_to_end"].by_launch):
         columns = []
@@ -122,8 +123,8 @@ def located(launches, figure, seed):
 def judged_stages(change, level, sides, floor, rounds, plan, known=None):
     """A Verdict per stage that was measured: of changes [STAGES] of a `level`, the base's times, both in logs.
 
-    sides: (draws [RESAMPLES, STAGES], launches) of the one or two that the changes are the difference of; floor: likewise
-    of what the same code may differ by.
+    sides: (draws [RESAMPLES, STAGES], launches) of the one or two that the changes are the difference of; floor:
+    likewise of what the same code may differ by.
     """
     def width(of, stage, confidence=CONFIDENCE):
         return half_width(*((draws[:, stage], launches) for draws, launches in of), confidence=confidence)
@@ -241,7 +242,8 @@ def verdict_table(verdicts):
 
     frame = pd.DataFrame([{
         "verdict": verdict.verdict, "change": percent(verdict.change),
-        "95 % interval, all stages": "-" if verdict.low is None else f"{percent(verdict.low)} .. {percent(verdict.high)}",
+        "95 % interval, all stages":
+            "-" if verdict.low is None else f"{percent(verdict.low)} .. {percent(verdict.high)}",
         "noise floor": percent(verdict.floor), "launches": verdict.launches, "rounds": verdict.rounds,
         "remark": verdict.reason} for verdict in verdicts], index=[verdict.stage for verdict in verdicts])
     return markdown_table(frame, "stage")

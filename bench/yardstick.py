@@ -1,8 +1,8 @@
 """The device itself, timed beside an arm: how long it takes to read memory and to multiply matrices.
 
 A baseline is older than what is compared with it, and the machine may have changed in between; a neighbour on the same
-host may slow it for seconds. These two times say so; nothing of this repository's operators is in them. CpuYardstick and
-GpuYardstick are targets of a worker (bench/worker.py).
+host may slow it for seconds. These two times say so; nothing of this repository's operators is in them. CpuYardstick
+and GpuYardstick are targets of a worker (bench/worker.py).
 """
 
 import time

@@ -1,6 +1,7 @@
-"""Launches that were really made, as rows: rows of a virtual machine with 2 cores that ran nothing else, preset small, as
-`make regress UPDATE=1 LAUNCHES=…` stores them, less what no verdict reads (of steps and of the yardstick the least of a
-round is kept). CALM: the neighbours on its host left it alone most of the time; NOISY: they took a core half of the time.
+"""Launches that were really made, as rows: of a virtual machine with 2 cores that ran nothing else, preset small, as
+`make regress UPDATE=1 LAUNCHES=…` stores them, less what no verdict reads (of steps and of the yardstick the least of
+a round is kept). CALM: its host's other machines left it alone most of the time, NOISY: half of the time. CALM was made
+by an earlier form of the loop, which did not wait for a quiet device and looked at the other programs by passes.
 
     python -m tests.bench_launches RECORDING BEFORE NOW SHARE     # a baseline of BEFORE launches, a check of NOW
 
@@ -53,8 +54,8 @@ def planted(share):
 
 
 def pairs(rows, count, before, now, shares=(0.0,), seed=0):
-    """Verdicts of `count` comparisons of the recording with itself: `now` launches, decode slowed by each share in turn,
-    against `before` other ones, drawn at random. Yields {share: {stage: verdict}}."""
+    """Verdicts of `count` comparisons of the recording with itself: `now` launches, decode slowed by each share in
+    turn, against `before` other ones, drawn at random. Yields {share: {stage: verdict}}."""
     rng, launches = np.random.default_rng(seed), launches_of(rows)
     for _ in range(count):
         drawn = rng.permutation(launches)[:before + now]
@@ -66,15 +67,16 @@ def pairs(rows, count, before, now, shares=(0.0,), seed=0):
 def shares_of(found):
     """(share of comparisons with a stage called slower or faster, share that cannot tell) of {stage: verdict}s."""
     called = [bool({"slower", "faster"} & set(verdicts.values())) for verdicts in found]
-    undecided = [not each and bool(UNDECIDED & set(verdicts.values())) for each, verdicts in zip(called, found, strict=True)]
+    undecided = [not each and bool(UNDECIDED & set(verdicts.values()))
+                 for each, verdicts in zip(called, found, strict=True)]
     return sum(called) / len(found), sum(undecided) / len(found)
 
 
 def main(path, before, now, share):
     found = list(pairs(recorded(path), 1000, int(before), int(now), (0.0, float(share))))
     called, undecided = shares_of([each[0.0] for each in found])
-    print(f"{launches_of(recorded(path))} launches; the same code: slower or faster in some stage {100 * called:.1f} %, "
-          f"cannot tell {100 * undecided:.1f} %")
+    print(f"{launches_of(recorded(path))} launches; the same code: slower or faster in some stage {100 * called:.1f} %,"
+          f" cannot tell {100 * undecided:.1f} %")
     for planted_share in (0.0, float(share)):
         for stage in found[0][0.0]:
             counts = Counter(each[planted_share][stage] for each in found)

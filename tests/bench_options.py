@@ -10,8 +10,8 @@ OF_SOURCES = ("python", "environment", "threads")
 
 
 def run_options(**options):
-    """RunOptions of these options, all others as they are by default, but one launch of every arm; interpreters are this
-    one.
+    """RunOptions of these options, all others as they are by default, but one launch of every arm; interpreters are
+    this one.
 
     `checkpoint`, `exported_fused` and whatever else an ArmSpec names as its source are folders.
     """

@@ -134,7 +134,8 @@ def compared(tmp_path, repository, monkeypatch):
     def run(**options):
         head.update(options)
         console = Console(record=True, width=200, quiet=False)
-        measuring = run_options(checkpoint=checkpoint, new_tokens=3, out=str(tmp_path / "results"), launches=4, rounds=5)
+        measuring = run_options(checkpoint=checkpoint, new_tokens=3, out=str(tmp_path / "results"), launches=4,
+                                rounds=5)
         status = compare(measuring, ("HEAD~1", "HEAD"), "fused", tmp_path / "build",
                          ["python", "-m", "bench", "compare"], console)
         stored, = (tmp_path / "results").rglob("*.jsonl")

@@ -118,7 +118,7 @@ def test_what_goes_wrong_is_never_a_regression(tmp_path, fault, line):
 
 @pytest.fixture
 def refused(machine, measurements):
-    """Call regress as `machine` does; it must end as "cannot tell: …" before anything is measured. Returns the line."""
+    """Call regress as `machine` does; it must end as "cannot tell: …" before anything is measured; returns the line."""
     def run(**conditions):
         before = len(measurements)
         status, line = machine(**conditions)
@@ -197,8 +197,8 @@ def without(name):
     (lambda path: changed(path, samples=lambda row: [0.0] * len(row["samples"])), "damaged"),
     (lambda path: changed(path, samples=lambda row: [float("nan")] * len(row["samples"])), "damaged"),
     (lambda path: changed(path, provenance=lambda row: []), "damaged"),
-    *((without(name), "damaged") for name in ("checkpoint", "image", "threads", "cpu", "host", "gpu", "versions", "time",
-                                              "git")),
+    *((without(name), "damaged") for name in ("checkpoint", "image", "threads", "cpu", "host", "gpu", "versions",
+                                              "time", "git")),
 ])
 def test_a_baseline_that_is_none_is_refused_before_anything_is_measured(machine, refused, tmp_path, damage, reason):
     machine(update=True)

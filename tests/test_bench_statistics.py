@@ -25,7 +25,8 @@ def test_ratio_interval_holds_the_true_ratio(rng):
 
 def test_ratio_without_an_interval():
     assert ratio_interval([], [[1.0]]) is None
-    assert ratio_interval([[4.0] * 50], [[2.0] * 50]) == (pytest.approx(2), None, None)   # one launch says nothing of launches
+    # one launch says nothing of how launches differ
+    assert ratio_interval([[4.0] * 50], [[2.0] * 50]) == (pytest.approx(2), None, None)
 
 
 def test_one_launch_is_compared_by_its_median():

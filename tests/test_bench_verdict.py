@@ -37,7 +37,7 @@ def test_small_change_is_not_called_however_sure():
 
 def test_launches_that_differ_make_it_uncertain():
     """Their rounds alone would call it: as many rounds, each launch with a speed of its own."""
-    found = verdicts(simulated(1, launches=5, rounds=40, between=0.05), simulated(2, launches=5, rounds=40, between=0.05))
+    found = verdicts(*(simulated(seed, launches=5, rounds=40, between=0.05) for seed in (1, 2)))
     assert found["decode"].verdict == "ambiguous" and found["decode"].high - found["decode"].low > 0.1
 
 
@@ -87,7 +87,8 @@ def test_arms_in_the_same_rounds_share_what_the_machine_does():
 
 
 def test_too_few_launches_are_insufficient():
-    assert {verdict.verdict for verdict in against_stored(ARM, simulated(1), simulated(2, launches=3))} == {"insufficient"}
+    few = against_stored(ARM, simulated(1), simulated(2, launches=3))
+    assert {verdict.verdict for verdict in few} == {"insufficient"}
     rows = [replace(row, samples=row.samples[:sum(row.launches[:3])], launches=row.launches[:3]) for row in beside(1)]
     assert {verdict.verdict for verdict in paired("base", "head", rows)} == {"insufficient"}
 

@@ -13,8 +13,8 @@ from bench.schema import Case, Row, read_rows
 CONDITIONS = {"cpu": "A CPU", "cores": 2, "time": "2026-01-01T00:00:00+00:00", "versions": {},
               "git": {"sha": "0" * 40, "dirty": False}}
 ROW = Row("torch-eager", "end_to_end", "ok", "", [5.0, 6.0], Case("tiny", "float32", "cpu", 1, 290, 8), CONDITIONS)
-LINE = dict(zip(FIELDS, (1, 2, "2026-01-01", "0" * 40, False, "a-cpu", "tiny", "torch-eager", "end_to_end", "ms", 5.0,
-                         3), strict=True))
+LINE = dict(zip(FIELDS, (2, 2, "2026-01-01", "0" * 40, False, "a-cpu", "01234567", "tiny", "torch-eager", "end_to_end",
+                         "ms", 5.0, 3), strict=True))
 TWO_LINES = (json.dumps(LINE) + "\n").encode() * 2
 
 
