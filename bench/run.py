@@ -108,7 +108,7 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
     """Measure; returns (rows, accuracy). Raises UserError before anything is started or written.
 
     A gate that fails, a worker that dies or a full memory is a row; so is an arm without weights. `memory` is a
-    DeviceMemory, `narrow` what bench.stopping.Stopping takes, `store` is called with (out, rows, accuracy) after every
+    DeviceMemory, `narrow` what bench.stopping.Stopping takes, for a verdict, `store` is called with (out, rows, accuracy) after every
     group of arms where there are several. With `quiet`, a bench.yardstick.Quiet, the device itself is timed around
     every round.
     """
@@ -136,14 +136,15 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
         session = Session(options, specs, image, ids, scratch, deadline)
         if case.device == "gpu":
             conditions["ceilings"] = session.ceilings(progress, case, config)
-        contest.quiet, judge = quiet, session.judge(progress, case)
+        contest.quiet, judge = quiet, session.judge(progress, case, for_verdict=narrow is not None)
         session.spawn(contest, contest.entries)
         started = [entry for entry in contest.entries if entry.worker]
         sequential = conditions["sequential"] = is_sequential(options, config, len(started), memory)
         groups = in_sequence(started, specs) if sequential else [started]
         try:
             for launch in range(launches):
-                if launch and deadline and time.monotonic() + longest(conditions["launched"]) > deadline:
+                late = deadline and time.monotonic() + longest(conditions["launched"]) > deadline
+                if launch and (late or all(entry.status != "ok" for entry in started)):
                     break
                 conditions["launched"].append(round(time.monotonic() - begin, 1))
                 for group in groups[::-1] if launch % 2 else groups:

@@ -130,11 +130,11 @@ class Session:
             progress.note(f"{entry.name}: {entry.status}: {entry.reason}")
         return outputs
 
-    def judge(self, progress, case):
-        """The gate; its float32 reference runs now unless it is among the arms, in half precision over the same rounded
-        weights."""
+    def judge(self, progress, case, for_verdict=False):
+        """The gate; in half precision its float32 reference runs now, over the same rounded weights, in float32 only for
+        a verdict, whose arms would else be held to each other alone."""
         dtype = self.case.dtype
-        if dtype == "float32" and (GATE_ARM in self.options.arms or GATE_ARM not in self.specs):
+        if dtype == "float32" and not (for_verdict and GATE_ARM in self.specs):
             return Judge(dtype, GATE_ARM)
         reference = self.gate_outputs(progress, case, dtype="float32", rounded_to=dtype)
         scale = None

@@ -69,7 +69,7 @@ def test_readme_is_generated_and_stays_the_same(results, tmp_path):
     assert list(publish(results, readme))[-1] == readme
     first = readme.read_text()
     assert "old figures" not in first and first.startswith("# Title\n") and first.endswith("\n\nMore.\n")
-    for text in ("2.00x [", "420.0", "paddle-native: failed: gate failed", "](results/a-cpu-2-cores/", "425.36"):
+    for text in ("2.00x", "without an interval", "420.0", "paddle-native: failed: gate failed", "](results/a-cpu-2-cores/", "425.36"):
         assert text in first
     list(publish(results, readme))
     assert readme.read_text() == first
