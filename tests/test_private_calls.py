@@ -154,3 +154,28 @@ def test_a_planted_one_is_found(source, text):
     "from ops import toolchain\npaddle = toolchain.paddle()\nprint(paddle.version, paddle.gpu)", "self._place = 1"])
 def test_what_computes_is_let_alone(source):
     assert Search(source).found == []
+
+
+def names_a_version(node):
+    """Whether a comparison or a lookup asks for Paddle's version."""
+    return (isinstance(node, ast.Compare | ast.Subscript | ast.Match)
+            and any(isinstance(part, ast.Attribute) and part.attr in ("__version__", "full_version")
+                    or isinstance(part, ast.Call) and ast.unparse(part.func).split(".")[-1] in ("wheel", "own")
+                    for part in ast.walk(node)))
+
+
+def asked(source):
+    return [node.lineno for node in ast.walk(ast.parse(source)) if names_a_version(node)]
+
+
+def test_nothing_else_asks_for_the_version():
+    assert [f"{path.relative_to(ROOT)}:{line}" for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))
+            if HERE not in path.parents for line in asked(path.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize("source, found", [
+    ("if paddle.__version__ >= '3': pass", True), ("x = {'2': 1}[paddle.__version__[0]]", True),
+    ("new = import_paddle().__version__.startswith('3') == True", True), ("if wheel() == 'paddlepaddle 3.3.1': pass", True),
+    ("if own() is paddle3: pass", True), ("print(paddle.__version__)", False), ("if version == '3': pass", False)])
+def test_a_question_for_the_version_is_found(source, found):
+    assert bool(asked(source)) == found
