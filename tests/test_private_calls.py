@@ -159,7 +159,7 @@ def test_what_computes_is_let_alone(source):
 def names_a_version(node):
     """Whether a comparison or a lookup asks for Paddle's version."""
     return (isinstance(node, ast.Compare | ast.Subscript | ast.Match)
-            and any(isinstance(part, ast.Attribute) and part.attr in ("__version__", "full_version")
+            and any(isinstance(part, ast.Attribute) and part.attr == "__version__" and "paddle" in ast.unparse(part.value)
                     or isinstance(part, ast.Call) and ast.unparse(part.func).split(".")[-1] in ("wheel", "own")
                     for part in ast.walk(node)))
 
@@ -175,7 +175,7 @@ def test_nothing_else_asks_for_the_version():
 
 @pytest.mark.parametrize("source, found", [
     ("if paddle.__version__ >= '3': pass", True), ("x = {'2': 1}[paddle.__version__[0]]", True),
-    ("new = import_paddle().__version__.startswith('3') == True", True), ("if wheel() == 'paddlepaddle 3.3.1': pass", True),
+    ("new = import_paddle().__version__.startswith('3') == True", True), ("if wheel() == 'x': pass", True),
     ("if own() is paddle3: pass", True), ("print(paddle.__version__)", False), ("if version == '3': pass", False)])
 def test_a_question_for_the_version_is_found(source, found):
     assert bool(asked(source)) == found
