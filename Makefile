@@ -25,13 +25,13 @@ PADDLE_PYTHON ?= .venv/bin/python
 TORCH_PYTHON ?= .venv/bin/python
 VARIABLES := PRESET CKPT DTYPE DEVICE IMPL IMAGE PROMPT ALLOW_URL FONT NEW_TOKENS TEMPERATURE TOP_P TOP_K \
   REPETITION_PENALTY MIN_NEW_TOKENS SEED STOP SYSTEM ARMS ROUNDS BATCH CASES BUDGET BATCHES LENGTHS VERDICT BASE \
-  UPDATE HASHES CUDA_ARCHS OUT BUILD PYTHON PADDLE_PYTHON TORCH_PYTHON
+  UPDATE HASHES CUDA_ARCHS OUT BUILD PYTHON PADDLE PADDLE_PYTHON TORCH_PYTHON
 
 # Where each came from: typed after make, or inherited from the environment. Names alone.
 from = $(foreach name,$1,$(if $(filter $2,$(firstword $(origin $(name)))),$(name)))
 TYPED := $(call from,$(.VARIABLES),command)
 INHERITED := $(call from,$(VARIABLES),environment)
-GIVEN := $(filter-out PYTHON PADDLE_PYTHON TORCH_PYTHON BUILD OUT,$(filter $(VARIABLES),$(TYPED)) $(INHERITED))
+GIVEN := $(filter-out PYTHON PADDLE PADDLE_PYTHON TORCH_PYTHON BUILD OUT,$(filter $(VARIABLES),$(TYPED)) $(INHERITED))
 
 # Values are texts, in which make expands nothing. Commands get them through the environment ("$$CKPT"), where no shell
 # reads them.
@@ -124,7 +124,8 @@ define HELP
   VERDICT=       file that regress writes its verdict to (JSON)
   OUT=           where the target writes to, if it is one that writes (export, bench, infer, …)
   BUILD=$(BUILD)    folder of everything that is built on the way
-  PYTHON=        interpreter (3.11 or 3.12) that .venv is made with
+  PYTHON=        interpreter (3.11, 3.12 or 3.13) that .venv is made with
+  PADDLE=        2.6 or 3, the Paddle of .venv (default: what it has; for a new one 2.6, with Python 3.13 3)
   PADDLE_PYTHON= TORCH_PYTHON=   interpreters that have the packages already; both given: no .venv
 endef
 help: export TEXT := $(HELP)
@@ -139,7 +140,7 @@ READY := .venv/.ready
 ENVIRONMENT := $(if $(filter .venv/%,$(PADDLE_PYTHON) $(TORCH_PYTHON)),$(READY))
 WHEELS := $(STAMPS)/wheels
 
-setup: $(ENVIRONMENT) $(WHEELS) ## make .venv from requirements.txt
+setup: $(ENVIRONMENT) $(WHEELS) ## make .venv from requirements.txt or requirements-3.txt
 
 $(READY): $(if $(STALE),FORCE)
 	scripts/setup.sh

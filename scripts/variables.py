@@ -28,7 +28,7 @@ READING = ASKING | {"convert", "export", "export-vision", "export-language", "ex
 CHOICES = {
     "PRESET": sorted(name[:-len(".json")] for name in os.listdir(os.path.join(ROOT, "export", "presets"))),
     "DTYPE": ["float32", "float16", "bfloat16"], "DEVICE": ["auto", "cpu", "gpu"],
-    "IMPL": ["fused", "native", "stock"],
+    "IMPL": ["fused", "native", "stock"], "PADDLE": ["", "2.6", "3"],
 }
 NEEDED = {  # goal -> what it cannot do without
     "check": {"CKPT": "the folder of the downloaded checkpoint"},
@@ -79,11 +79,13 @@ def fault(values, goals, inherited=(), root=ROOT, typed=()):
     for name, known in CHOICES.items():
         value = values.get(name, known[0])
         if value not in known and not (goals <= ANYWHERE and PLAIN.fullmatch(value)):
-            return f"{said(name)} is unknown, use one of: {' '.join(known)}"
+            return f"{said(name)} is unknown, use one of: {' '.join(filter(None, known))}"
     if goals <= ANYWHERE:
         return None
     if not PLAIN.fullmatch(root):
         return f"this repository lies in {ascii(root)[1:-1]}, a path that {PLAIN_ALONE}: move it to another folder"
+    if values.get("PADDLE") and not _uses_venv(values):
+        return f"{said('PADDLE')} chooses what .venv gets, PADDLE_PYTHON= has its own: leave one of them out"
     if goals & COMPUTING and (problem := _no_device(values.get("DEVICE", "auto"), values.get("DTYPE", "float32"))):
         return problem
     for goal in sorted(goals & set(NEEDED)):
@@ -197,11 +199,15 @@ def _has_gpu_wheel():
         return False
 
 
+def _uses_venv(values):
+    return any(values.get(name, "").startswith(".venv/") for name in ("PADDLE_PYTHON", "TORCH_PYTHON"))
+
+
 def _environment_is_stale(values):
     """Whether one of the interpreters is of .venv, and that has to be made or brought up to date."""
-    if not any(values[name].startswith(".venv/") for name in ("PADDLE_PYTHON", "TORCH_PYTHON")):
+    if not _uses_venv(values):
         return False
-    given = {name: values[name] for name in ("DEVICE", "PYTHON")}
+    given = {name: values.get(name, "") for name in ("DEVICE", "PYTHON", "PADDLE")}
     return bool(subprocess.run([os.path.join(ROOT, "scripts", "setup.sh"), "--check"], env={**os.environ, **given},
                                stdout=subprocess.PIPE).stdout)
 

@@ -95,6 +95,13 @@ def test_inherited_out_is_named():
     assert message.startswith("OUT=/ci (from the environment) says where one target writes to: leave it out")
 
 
+def test_paddle_is_chosen_for_venv_alone():
+    assert fault({"PADDLE": "3", "PADDLE_PYTHON": ".venv/bin/python"}, ["setup"]) is None
+    message = fault({"PADDLE": "3", "PADDLE_PYTHON": sys.executable, "TORCH_PYTHON": sys.executable}, ["setup"])
+    assert message == "PADDLE=3 chooses what .venv gets, PADDLE_PYTHON= has its own: leave one of them out"
+    assert fault({"PADDLE": "2"}, ["setup"]) == "PADDLE=2 is unknown, use one of: 2.6 3"
+
+
 @pytest.mark.parametrize("root, allowed", [("/home/u/qwen-vl_2.0", True), ("/home/ü", True), ("/tmp/R&D", False),
                                            ("/tmp/a b", False), ("/tmp/a'b", False), ("/tmp/a$b", False),
                                            ("/a:b", False)])
@@ -174,9 +181,10 @@ def test_device_and_packages(monkeypatch):
 def test_the_environment_is_asked_for_only_where_it_is_used(monkeypatch):
     asked = []
     monkeypatch.setattr(variables.subprocess, "run", lambda command, env, stdout: asked.append(
-        (env["DEVICE"], env["PYTHON"])) or subprocess.CompletedProcess(command, 0, b".venv/.ready is missing or old\n"))
-    venv = VALUES | {"PADDLE_PYTHON": ".venv/bin/python", "DEVICE": "gpu", "PYTHON": "python3.12"}
-    assert decide(venv, ["bench"]).environment == "stale" and asked == [("gpu", "python3.12")]
+        (env["DEVICE"], env["PYTHON"], env["PADDLE"]))
+        or subprocess.CompletedProcess(command, 0, b".venv/.ready is missing or old\n"))
+    venv = VALUES | {"PADDLE_PYTHON": ".venv/bin/python", "DEVICE": "gpu", "PYTHON": "python3.12", "PADDLE": "3"}
+    assert decide(venv, ["bench"]).environment == "stale" and asked == [("gpu", "python3.12", "3")]
     assert decide(venv, ["doctor"]).environment == decide(VALUES, ["bench"]).environment == "ready" and len(asked) == 1
 
 
