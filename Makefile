@@ -25,7 +25,7 @@ PADDLE_PYTHON ?= .venv/bin/python
 TORCH_PYTHON ?= .venv/bin/python
 VARIABLES := PRESET CKPT DTYPE DEVICE IMPL IMAGE PROMPT ALLOW_URL FONT NEW_TOKENS TEMPERATURE TOP_P TOP_K \
   REPETITION_PENALTY MIN_NEW_TOKENS SEED STOP SYSTEM ARMS ROUNDS BATCH CASES BUDGET BATCHES LENGTHS VERDICT BASE \
-  UPDATE HASHES CUDA_ARCHS OUT BUILD PYTHON PADDLE PADDLE_PYTHON TORCH_PYTHON
+  UPDATE HASHES TESTS CUDA_ARCHS OUT BUILD PYTHON PADDLE PADDLE_PYTHON TORCH_PYTHON
 
 # Where each came from: typed after make, or inherited from the environment. Names alone.
 from = $(foreach name,$1,$(if $(filter $2,$(firstword $(origin $(name)))),$(name)))
@@ -120,6 +120,7 @@ define HELP
   BASE=          git reference that compare measures HEAD against
   HASHES=1       check compares large files with their published hashes as well
   UPDATE=1       regress stores a new baseline
+  TESTS=         files of tests to run, instead of all
   CASES=         folder of the reference cases that replay runs
   VERDICT=       file that regress writes its verdict to (JSON)
   OUT=           where the target writes to, if it is one that writes (export, bench, infer, …)
@@ -319,8 +320,8 @@ doctor: ## say what this machine has and what will work
 
 # Tests run makes of their own, which must not see these values.
 test: $(OPS_LIBRARY) $(STOCK_PACKAGES) | $(ENVIRONMENT) ## run the tests
-	unset $(filter-out %PYTHON CUDA_ARCHS,$(VARIABLES)) QWEN_VL_INHERITED; \
-	$(PADDLE_PYTHON) -m pytest -q -n 2 --dist loadfile tests
+	tests="$${TESTS:-tests}"; unset $(filter-out %PYTHON CUDA_ARCHS,$(VARIABLES)) QWEN_VL_INHERITED; \
+	$(PADDLE_PYTHON) -m pytest -q -n 2 --dist loadfile $$tests
 
 lint: | $(ENVIRONMENT) ## check the style of Python and shell files
 	$(PADDLE_PYTHON) -m scripts.lint
