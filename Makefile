@@ -211,7 +211,7 @@ $(CONVERTED)/model_state.pdparams:
 
 GRAPHS := vision language
 EXPORT_SOURCES := $(filter-out export/convert.py export/synthetic.py export/stock.py,$(wildcard export/*.py)) \
-  $(SHARED_SOURCES) $(addprefix ops/,weights.py functional.py framework/operators.py framework/programs.py)
+  $(SHARED_SOURCES) $(addprefix ops/,weights.py functional.py $(addprefix framework/,operators.py programs.py paddle2.py paddle3.py))
 CONVERTED_STAMP := $(call stamp_of,$(CONVERTED)/model_state.pdparams)
 SOURCES_fused := $(OPS_SOURCES) ops/library.py
 SOURCES_native := ops/native.py
