@@ -23,7 +23,7 @@ print("imported", QWenForQWenVLInferenceModel.__name__)
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
+def environment(tmp_path_factory, stock_paddle):
     """A new environment that sees the packages of this one but paddlenlp_ops; its interpreter."""
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
