@@ -153,7 +153,7 @@ $(WHEELS): FORCE | $(ENVIRONMENT)
 
 TOOLS := $(addprefix ops/,build.py compiler.py target.py toolchain.py)
 OPS_SOURCES := ops/paddle ops/kernels ops/formats $(TOOLS)
-STOCK_SOURCES := ops/stock ops/kernels/common/vector.cuh ops/paddle/checks.h $(TOOLS)
+STOCK_SOURCES := ops/stock $(addprefix ops/kernels/common/,arguments.h vector.cuh) ops/paddle/checks.h $(TOOLS)
 OPS_TARGET := $(dir $(OPS_LIBRARY))target.json
 STOCK_TARGET := $(STOCK)/target.json
 
@@ -323,7 +323,7 @@ test: $(OPS_LIBRARY) $(STOCK_PACKAGES) | $(ENVIRONMENT) ## run the tests
 	tests="$${TESTS:-tests}"; unset $(filter-out %PYTHON CUDA_ARCHS,$(VARIABLES)) QWEN_VL_INHERITED; \
 	$(PADDLE_PYTHON) -m pytest -q -n 2 --dist loadfile $$tests
 
-lint: | $(ENVIRONMENT) ## check the style of Python and shell files
+lint: | $(ENVIRONMENT) ## check the style of Python, shell, C++ and CUDA files
 	$(PADDLE_PYTHON) -m scripts.lint
 
 clean: ## remove what was built (.venv and results stay)

@@ -78,19 +78,20 @@ def options_of(args):
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     args = parse(argv)
-    console = Console()
+    plain = {"markup": False, "highlight": False}
+    console = Console(**plain)
     if not console.is_terminal:
-        console = Console(width=160)
+        console = Console(width=160, **plain)
     if args.command == "report":
         for folder, rows in report(args.results_dir):
             show(rows, console)
-            console.print(f"{folder}", markup=False, highlight=False)
+            console.print(f"{folder}")
         for written in publish(args.results_dir):
-            console.print(f"{written}", markup=False, highlight=False)
+            console.print(f"{written}")
         return 0
     if args.command == "history":
         text, written = write_history(args.results_dir)
-        console.print(text, *written, sep="\n", markup=False, highlight=False, soft_wrap=True)
+        console.print(text, *written, sep="\n", soft_wrap=True)
         return 0
     arguments = ["python", "-m", "bench", *argv]
     if args.command == "regress":
@@ -102,15 +103,15 @@ def main(argv=None):
         return baseline(options, args.attention, console)
     if args.command == "reproduce":
         folder, rows, text = reproduce(options, arguments)
-        console.print(text, f"results: {folder}", sep="\n", markup=False, highlight=False, soft_wrap=True)
+        console.print(text, f"results: {folder}", sep="\n", soft_wrap=True)
         return exit_status(rows)
     if args.command == "compare":
         return compare.compare(options, (args.base, args.head), args.impl, args.build, arguments, console)
     folder, rows = run(options, arguments)
     show(rows, console)
-    console.print(f"results: {folder}", markup=False, highlight=False)
+    console.print(f"results: {folder}")
     if fault := unreadable(args.out):
-        console.print(f"note: {fault}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"note: {fault}", soft_wrap=True)
     return exit_status(rows)
 
 

@@ -7,9 +7,10 @@ from bench.arms import ARMS
 from bench.contest import Contest
 from bench.progress import Progress
 from bench.schema import Case
-from bench.session import VOCABULARY, Session, read_inputs
+from bench.session import Session, read_inputs
 from bench.statistics import summary
 from core.errors import UserError
+from core.ranks import VOCABULARY
 from infer.options import visible
 from infer.tokenizer import Tokenizer
 
@@ -20,7 +21,7 @@ def baseline(options, attention, console):
     """Print the text and the stage times of one pass after one warm-up; UserError when the arm fails."""
     checkpoint, image, ids = read_inputs(options)
     if checkpoint.note:
-        console.print(checkpoint.note, markup=False, highlight=False, soft_wrap=True)
+        console.print(checkpoint.note, soft_wrap=True)
     config, case_options = checkpoint.config, options.case
     name = f"torch-{attention}"
     case = Case("", case_options.dtype, case_options.device, case_options.batch, len(ids), case_options.new_tokens)
@@ -36,12 +37,11 @@ def baseline(options, attention, console):
             if result is None:
                 raise UserError(f"{name}: {entry.reason}")
     tokenizer = Tokenizer(Path(options.sources.checkpoint) / VOCABULARY, config.image_start_id)
-    console.print(visible(tokenizer.decode(result["tokens"][0])), markup=False, highlight=False)
+    console.print(visible(tokenizer.decode(result["tokens"][0])))
     for stage in STAGES:
         figures = summary(result["stages"][stage])
         if figures:
-            console.print(f"{stage:12} {figures['median']:10.2f} ms", markup=False, highlight=False)
+            console.print(f"{stage:12} {figures['median']:10.2f} ms")
     console.print(f"{name}, {case.dtype}, {case.device}, {options.sources.cpu_threads} CPU threads, "
-                  f"{case.prompt_tokens} prompt + {case.new_tokens} new tokens, load {entry.samples['load'][0]:.0f} ms",
-                  markup=False, highlight=False)
+                  f"{case.prompt_tokens} prompt + {case.new_tokens} new tokens, load {entry.samples['load'][0]:.0f} ms")
     return 0

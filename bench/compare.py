@@ -5,10 +5,11 @@ from pathlib import Path
 
 from bench.arms import ARMS
 from bench.git import is_changed
-from bench.provenance import WRITTEN_BY_RUNS, machine_name
-from bench.report import conditions_line, device_name, markdown_text
-from bench.results import check_writable
+from bench.provenance import WRITTEN_BY_RUNS
+from bench.report import conditions_line, markdown_text
+from bench.results import check_writable, folder_of
 from bench.run import measured
+from bench.schema import write_rows
 from bench.statistics import location_half_width
 from bench.stopping import CHECK_EVERY, NARROW
 from bench.verdict import (
@@ -33,9 +34,11 @@ BUDGET = 600      # seconds of rounds: what a change of 5 % needs at the noise o
 ROUNDS = 2000
 
 
-def is_narrow(differences, width=NARROW):
-    """Whether the interval of every part's paired log ratio is narrow: one array of differences per part."""
-    return all(location_half_width(part) <= width for part in differences)
+def is_narrow(arm, differences_of, width=NARROW):
+    """Looks every CHECK_EVERY rounds of an arm's {stage: samples}: whether the interval of each part's paired log ratio
+    is narrow, differences_of(stage)."""
+    return not len(arm["end_to_end"]) % CHECK_EVERY and all(
+        location_half_width(differences_of(stage)) <= width for stage in PARTS if arm[stage])
 
 
 def narrow_pair(entries):
@@ -43,14 +46,11 @@ def narrow_pair(entries):
     arms = {entry.name: entry.samples for entry in entries}
     if set(arms) != {BASE, HEAD, AGAIN}:
         return True  # one has dropped out: there is nothing to wait for
-    if len(arms[HEAD]["end_to_end"]) % CHECK_EVERY:
-        return False
-    differences = []
-    for stage in PARTS:
-        if arms[HEAD][stage]:
-            base, head, again = paired_logs(arms[BASE][stage], arms[HEAD][stage], arms[AGAIN][stage])
-            differences.append(head - (base + again) / 2)
-    return is_narrow(differences)
+
+    def differences_of(stage):
+        base, head, again = paired_logs(*(arms[name][stage] for name in (BASE, HEAD, AGAIN)))
+        return head - (base + again) / 2
+    return is_narrow(arms[HEAD], differences_of)
 
 
 def judge_pair(rows):
@@ -84,11 +84,11 @@ def compare(options, names, impl, build_folder, argv, console):
     open_checkpoint(sources.checkpoint)
     versions = [check_out(name, build_folder) for name in names]
     if names[1] == "HEAD" and is_changed(".", *WRITTEN_BY_RUNS, untracked=False):
-        console.print("uncommitted changes are not in HEAD and are not measured", markup=False, highlight=False)
+        console.print("uncommitted changes are not in HEAD and are not measured")
     folders = dict(sources.folders)
     checkpoint = linked(sources.checkpoint, Path(build_folder) / "versions" / "checkpoints")
     for name, version in zip((BASE, HEAD), versions):
-        console.print(f"building {version.name} ({version.sha[:12]})", markup=False, highlight=False)
+        console.print(f"building {version.name} ({version.sha[:12]})")
         folders[name] = str(build(version, checkpoint, case.dtype, case.device, impl, sources.python,
                                   version.tree.with_suffix(".log")))
     options = replace(options, arms=(BASE, HEAD, AGAIN), sources=replace(sources, folders=folders))
@@ -100,24 +100,22 @@ def compare(options, names, impl, build_folder, argv, console):
 
     verdicts, runs = decided(measure, judge_pair)
     rows = runs[0]
-    folder = Path(options.out) / machine_name(rows[0].provenance, device_name(rows)) / rows[0].case.slug / "compare"
+    folder = folder_of(options.out, rows) / "compare"
     stem = f"{versions[0].sha[:12]}-{versions[1].sha[:12]}"
-    with atomic_file(folder / f"{stem}.jsonl", "w") as f:
-        for number, run in enumerate(runs, 1):
-            for row in run:
-                marked = {**row.provenance, "compared": {**compared, "run": number}}
-                f.write(replace(row, provenance=marked).to_json() + "\n")
+    write_rows(folder / f"{stem}.jsonl", (
+        replace(row, provenance={**row.provenance, "compared": {**compared, "run": number}})
+        for number, run in enumerate(runs, 1) for row in run))
     title = f"{versions[1].name} ({versions[1].sha[:12]}) against {versions[0].name} ({versions[0].sha[:12]})"
     text = "\n\n".join([markdown_text(title), markdown_text(conditions_line(rows)), verdict_table(verdicts),
                         stopped_line(runs)])
     with atomic_file(folder / f"{stem}.md", "w") as f:
         f.write(text + "\n")
-    console.print(text, f"results: {folder / stem}.*", sep="\n", markup=False, highlight=False, soft_wrap=True)
+    console.print(text, f"results: {folder / stem}.*", sep="\n", soft_wrap=True)
     if any(map(interrupted, runs)):
         return 130
     reason = next((verdict.reason for verdict in verdicts if verdict.verdict == "invalid"), "")
     if reason:
-        console.print(f"no verdict: {reason}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"no verdict: {reason}", soft_wrap=True)
     return 2 if reason else 0
 
 

@@ -133,7 +133,7 @@ class Sampler(contextlib.AbstractContextManager):
         self.thread = threading.Thread(target=self._sample, daemon=True)
 
     def __enter__(self):
-        self.began = self.last = (time.monotonic(), *busy_seconds())
+        self.last = (time.monotonic(), *busy_seconds())
         self._look()
         self.thread.start()
         return self

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.process import ROOT, Worker, WorkerFailed
+from bench.git import ROOT
+from bench.process import Worker, WorkerFailed
 from bench.stopping import is_warm
 
-ROUNDS_AT_LEAST = 3   # that a run whose time is over still makes
+ROUNDS_WHEN_LATE = 3   # that a run whose time is over still makes
 OUT_OF_TIME = "the time given by --deadline was over"
 OUT_OF_CASE_TIME = "the time given by --case-budget was over"
 
@@ -209,7 +210,7 @@ class Contest:
         rounds = 0
         try:
             while self.running and not stopping.enough(rounds, self.running):
-                if self.late and rounds >= ROUNDS_AT_LEAST:
+                if self.late and rounds >= ROUNDS_WHEN_LATE:
                     stopping.stopped = "deadline"
                     break
                 for entry in self.running if rounds % 2 == 0 else self.running[::-1]:

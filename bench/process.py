@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 
+from bench.git import ROOT
 from bench.worker import PROTOCOL
 from core.text import escaped
 
-ROOT = Path(__file__).parents[1]
 FIRST_PROTOCOL = 1  # spoken by a worker that states none
 LAST_CALL_SECONDS = 20  # a call has at least these, so that arms can make their last rounds after the deadline
 ENDING_SECONDS = 5  # from SIGTERM to SIGKILL

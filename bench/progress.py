@@ -7,7 +7,7 @@ from rich.console import Console
 
 class Progress(contextlib.AbstractContextManager):
     def __init__(self, console=None):
-        self.console = console or Console(stderr=True)
+        self.console = console or Console(stderr=True, markup=False, highlight=False)
         self.live = self.console.status("", spinner="line") if self.console.is_terminal else None  # in any encoding
 
     def __enter__(self):
@@ -28,4 +28,4 @@ class Progress(contextlib.AbstractContextManager):
 
     def note(self, text):
         """A line that stays."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)

@@ -17,14 +17,13 @@ from bench import card
 from bench.arms import ARMS
 from bench.compare import AGAIN, is_narrow, stopped_line
 from bench.provenance import machine_name
-from bench.report import conditions_line, device_name
-from bench.results import check_writable
+from bench.report import conditions_line
+from bench.results import check_writable, folder_of
 from bench.run import measured
-from bench.schema import BENCHMARK, SCHEMA, read_rows
+from bench.schema import BENCHMARK, SCHEMA, read_rows, write_rows
 from bench.session import missing_source
-from bench.stopping import CHECK_EVERY, NARROW
+from bench.stopping import NARROW
 from bench.verdict import (
-    PARTS,
     STAGES,
     against_stored,
     decided,
@@ -71,14 +70,11 @@ def narrow_to_ruler(entries):
     name = next((name for name in arms if name not in (RULER, AGAIN)), None)
     if name is None or RULER not in arms:
         return True
-    if len(arms[name]["end_to_end"]) % CHECK_EVERY:
-        return False
-    differences = []
-    for stage in PARTS:
-        if arms[name][stage]:
-            ours, ruler = paired_logs(arms[name][stage], arms[RULER][ruler_stage(stage)])
-            differences.append(ours - ruler)
-    return is_narrow(differences, NARROW / 2 ** 0.5)
+
+    def differences_of(stage):
+        ours, ruler = paired_logs(arms[name][stage], arms[RULER][ruler_stage(stage)])
+        return ours - ruler
+    return is_narrow(arms[name], differences_of, NARROW / 2 ** 0.5)
 
 
 def judge_stored(arm, baseline, rows):
@@ -152,7 +148,8 @@ def comparable_baseline(options, arm, case, conditions):
     """Rows of the stored baseline of this machine and case, looked at before anything is measured; UserError."""
     # takes seconds: asked last where it can be
     ruler = functools.cache(lambda: ruler_facts(options.sources, case.device))
-    path = _path(options, conditions, ruler()["device_name"] if case.device == "gpu" else None, case)
+    device = ruler()["device_name"] if case.device == "gpu" else None
+    path = Path(options.out) / machine_name(conditions, device) / case.slug / BASELINE
     rows = read_baseline(path)
     try:
         check_same_conditions(rows, arm, case, conditions)
@@ -160,10 +157,6 @@ def comparable_baseline(options, arm, case, conditions):
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise UserError(f"{path} is damaged ({type(e).__name__}: {e}): {RENEW_OR_RESTORE}") from None
     return rows
-
-
-def _path(options, conditions, device, case):
-    return Path(options.out) / machine_name(conditions, device) / case.slug / BASELINE
 
 
 def _since(baseline):
@@ -181,10 +174,9 @@ def update(options, arm, argv, console):
     reason = why_invalid(rows)
     if reason:
         raise UserError(f"no baseline stored: {reason}")
-    path = _path(options, rows[0].provenance, device_name(rows), rows[0].case)
-    with atomic_file(path, "w") as f:
-        f.writelines(row.to_json() + "\n" for row in rows)
-    console.print(conditions_line(rows), stopped_line([rows]), sep="\n", markup=False, highlight=False, soft_wrap=True)
+    path = folder_of(options.out, rows) / BASELINE
+    write_rows(path, rows)
+    console.print(conditions_line(rows), stopped_line([rows]), sep="\n", soft_wrap=True)
     return 0, f"baseline stored: {path}", []
 
 
@@ -227,7 +219,7 @@ def regress(options, impl, renew, argv, console):
 
     verdicts, runs = decided(measure, lambda rows: judge_stored(arm, baseline, rows))
     console.print(conditions_line(runs[0]), verdict_table(verdicts), stopped_line(runs),
-                  _since(baseline), sep="\n", markup=False, highlight=False, soft_wrap=True)
+                  _since(baseline), sep="\n", soft_wrap=True)
     if any(map(interrupted, runs)):
         return INTERRUPTED, "interrupted: cannot tell", verdicts
     return *outcome(verdicts), verdicts
@@ -250,5 +242,5 @@ def report_outcome(judge, console, path=""):
             json.dump({"schema": VERDICT_SCHEMA, "status": status, "line": line,
                        "verdicts": [asdict(verdict) for verdict in verdicts]}, f, indent=1)
             f.write("\n")
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(line, soft_wrap=True)
     return status

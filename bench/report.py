@@ -391,4 +391,4 @@ def show(rows, console):
         table.add_row(name, *map(Text, line))
     console.print(table)
     for line in [conditions_line(rows), *notes(rows)]:
-        console.print(line, markup=False, highlight=False)
+        console.print(line)

@@ -18,25 +18,25 @@ from bench.arms import ARMS
 from bench.conditions import Sampler
 from bench.process import Worker, WorkerFailed
 from bench.progress import Progress
-from bench.provenance import machine_name, without_paths
+from bench.provenance import without_paths
 from bench.report import (
     busy_notes,
     by_arm,
     conditions_line,
-    device_name,
     during_text,
     markdown_table,
     markdown_text,
     of_first_case,
     provenance_markdown,
 )
-from bench.results import check_writable
+from bench.results import check_writable, folder_of
 from bench.run import run
-from bench.schema import Row
-from bench.session import VOCABULARY, Session, read_inputs, watched_gpu
+from bench.schema import Row, write_rows
+from bench.session import Session, read_inputs, watched_gpu
 from bench.statistics import ratio_interval, summary
 from core.errors import UserError
 from core.files import atomic_file
+from core.ranks import VOCABULARY
 
 PAIR = ("torch-eager", "paddle-fused")
 WARM_UP, PASSES = 2, 10
@@ -102,10 +102,6 @@ def _passes(session, options, config, arm, case):
     return passes[WARM_UP:]
 
 
-def _line(values, ratio):
-    return [*("-" if value is None else f"{value:.2f}" for value in values), ratio]
-
-
 def table(rows):
     """Frame of texts: a line per protocol and machine, columns for the two arms and their ratio."""
     arms = by_arm(of_first_case(rows))
@@ -121,7 +117,7 @@ def table(rows):
         interval = ratio_interval(*samples[stage]) if stage == "end_to_end" and ratio != "-" else None
         if interval and interval[1] is not None:
             ratio += f" [{interval[1]:.3f}..{interval[2]:.3f}]"
-        lines[name] = _line(values, ratio)
+        lines[name] = [*("-" if value is None else f"{value:.2f}" for value in values), ratio]
     return pd.DataFrame.from_dict(lines, orient="index", columns=[f"{PAIR[0]} (ms)", f"{PAIR[1]} (ms)", "ratio"])
 
 
@@ -160,9 +156,8 @@ def reproduce(options, argv):
     with tempfile.TemporaryDirectory(prefix="bench-") as aside:  # the full comparison's rows stay where they are
         _, rows = run(replace(options, out=aside), argv)
     rows = [*of_first_case(rows), *published_rows(options, rows)]
-    folder = Path(options.out) / machine_name(rows[0].provenance, device_name(rows)) / rows[0].case.slug
-    with atomic_file(folder / FILE, "w") as f:
-        f.writelines(row.to_json() + "\n" for row in rows)
+    folder = folder_of(options.out, rows)
+    write_rows(folder / FILE, rows)
     text = markdown(rows)
     with atomic_file(folder / "reproduce.md", "w") as f:
         f.write(text)

@@ -12,7 +12,7 @@ from bench.exports import to_action_benchmark, to_bencher, to_frame
 from bench.plots import limit_figure, speed_up_figure, stage_figure
 from bench.provenance import machine_name
 from bench.report import device_name, markdown, of_first_case, summary_frame
-from bench.schema import read_rows
+from bench.schema import read_rows, write_rows
 from core.errors import UserError
 from core.files import atomic_file
 from core.text import escaped_texts
@@ -44,16 +44,18 @@ def _write_json(path, value):
         f.write("\n")
 
 
+def folder_of(out, rows):
+    """The folder of the rows' machine and case."""
+    return Path(out) / machine_name(rows[0].provenance, device_name(rows)) / rows[0].case.slug
+
+
 def store_rows(out, rows, accuracy):
     """Write everything of a run that is no report; returns its folder."""
-    conditions = rows[0].provenance
-    device = device_name(rows)
-    folder = Path(out) / machine_name(conditions, device) / rows[0].case.slug
-    with atomic_file(folder / "rows.jsonl", "w") as f:
-        f.writelines(row.to_json() + "\n" for row in rows)
+    conditions, folder = rows[0].provenance, folder_of(out, rows)
+    write_rows(folder / "rows.jsonl", rows)
     _write_json(folder / "machine.json", {**{name: conditions[name] for name in MACHINE_FIELDS},
                                           **{name: conditions.get(name) for name in MACHINE_OPTIONAL},
-                                          "device": device})
+                                          "device": device_name(rows)})
     _write_json(folder / "accuracy.json", escaped_texts(accuracy))
     return folder
 

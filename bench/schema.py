@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from core import json_lines
 from core.errors import UserError
+from core.files import atomic_file
 from core.text import escaped, escaped_texts
 
 SCHEMA = 3              # of a row's fields and stages
@@ -117,6 +118,12 @@ def check_comparable(rows, others):
     if len(versions) > 1:
         raise UserError(f"rows of benchmark versions {' and '.join(map(str, versions))} cannot be compared: "
                         "measure both again with this version")
+
+
+def write_rows(path, rows):
+    """Write a rows.jsonl file."""
+    with atomic_file(path, "w") as f:
+        f.writelines(row.to_json() + "\n" for row in rows)
 
 
 def read_rows(path, again="measure again with make bench"):

@@ -14,14 +14,14 @@ from bench.gate import Judge, half_errors
 from bench.process import Worker, WorkerFailed
 from bench.work import matrix_shapes
 from core.errors import UserError
+from core.ranks import VOCABULARY
 from export.checkpoint import open_checkpoint
 from infer.image import load_image
 from infer.prompt import with_image
 from infer.tokenizer import Tokenizer
+from ops.build import KERNELS_NAME
 
-VOCABULARY = "qwen.tiktoken"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-KERNEL_LIBRARY = "libqwen_vl_kernels.so"
 CEILINGS = "bench.ceilings:Ceilings"
 
 
@@ -133,7 +133,7 @@ class Session:
         """The device's ceilings, see bench.ceilings; {"reason"} if they cannot be measured."""
         progress.doing("ceilings of the device")
         operators = self.sources.environment.get("paddle", {}).get("QWEN_VL_OPS") or os.environ.get("QWEN_VL_OPS")
-        library = (Path(operators).parent if operators else provenance.ROOT / "build" / "ops" / "gpu") / KERNEL_LIBRARY
+        library = (Path(operators).parent if operators else provenance.ROOT / "build" / "ops" / "gpu") / KERNELS_NAME
         python, env = self.start("torch")
         try:
             with Worker(CEILINGS, python, self.scratch / "ceilings.log", env, deadline=self.deadline) as worker:

@@ -10,7 +10,6 @@ CHECK_EVERY = 8        # rounds between two looks at a verdict's intervals
 STABLE = 0.05          # a pass that beats the fastest before it by less is warm
 # On a GPU work is recorded when the same memory comes up again, and two passes may take turns at the memory.
 LEAST_PASSES = {"cpu": 2, "gpu": 4}
-STOPPED = ("narrow", "budget", "rounds", "deadline", "interrupted")
 
 
 def is_warm(passes, device="cpu"):

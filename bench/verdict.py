@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from bench.report import markdown_table
+from bench.report import OTHERS, markdown_table
 from bench.statistics import location, location_interval, mann_whitney, shift_interval
 from core.text import plural
 
@@ -19,8 +19,6 @@ PARTS = STAGES[:4]         # add up to end_to_end; the others are sums of them
 LEAST_EFFECT = 0.02        # no smaller change is called, however narrow its interval
 EXCLUDED = 0.05            # "same" means that a change of this size is excluded
 PAIRS_AT_LEAST = 8
-OTHER_LOAD = 0.1           # share of the cores that other programs may use while arms are measured
-VERDICTS = ("faster", "slower", "same", "ambiguous", "insufficient", "invalid")
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Verdict:
     """One stage. `change`, `low` and `high` are relative (0.05: takes 5 % longer); None where nothing was measured."""
 
     stage: str
-    verdict: str
+    verdict: str            # "faster" | "slower" | "same" | "ambiguous" | "insufficient" | "invalid"
     change: float | None = None
     low: float | None = None
     high: float | None = None
@@ -119,7 +117,7 @@ def why_invalid(rows):
     conditions = rows[0].provenance
     during = conditions.get("during") or {}
     others, gpu = during.get("others_cores"), during.get("gpu")
-    if isinstance(others, dict) and others["median"] > OTHER_LOAD * conditions["cores"]:
+    if isinstance(others, dict) and others["median"] > OTHERS * conditions["cores"]:
         return (f"other programs kept {others['median']:.1f} of {plural(conditions['cores'], 'core')} busy while arms "
                 "were measured: use an idle machine")
     if rows[0].case.device == "gpu" and isinstance(gpu, dict) and gpu["throttled"]:

@@ -12,6 +12,7 @@ from bench.worker import PROTOCOL
 from core.errors import UserError
 from core.files import atomic_dir
 from core.identity import checkpoint_files, hashes, identity
+from ops.build import NAME
 
 # What a make inherits and a version's own make must not: of make, of Python, and this repository's.
 MAKE_VARIABLES = set("""
@@ -106,4 +107,4 @@ def build(version, checkpoint, dtype, device, impl, python, log):
 
 def operators(version, device):
     """Environment of a worker that runs this version's operators."""
-    return {"QWEN_VL_OPS": str(version.tree / "build" / "ops" / device / "libqwen_vl_ops.so")}
+    return {"QWEN_VL_OPS": str(version.tree / "build" / "ops" / device / NAME)}

@@ -48,7 +48,7 @@ def installed_versions():
 
 
 class Server:
-    """The calls that a parent may make, on one arm or on what measures the ceilings."""
+    """The calls that a parent may make, on one arm or on what measures the ceilings; what is not here is its own."""
 
     def __init__(self, target):
         module, _, name = target.partition(":")
@@ -58,22 +58,13 @@ class Server:
         loaded = self.arm.load(**args)
         return {**loaded, "versions": {**installed_versions(), **self.arm.versions(), "loaded": loaded_libraries()}}
 
-    def prepare(self, **args):
-        return self.arm.prepare(**args)
-
-    def release(self):
-        self.arm.release()
-
-    def ceilings(self, **args):
-        return self.arm.ceilings(**args)
+    def __getattr__(self, name):
+        return getattr(self.arm, name)
 
     def outputs(self, path):
         """Write what the gate compares to a new .npz file; frameworks load some libraries only when they are used."""
         np.savez(path, **self.arm.outputs())
         return {"loaded": loaded_libraries()}
-
-    def measure(self, **args):
-        return self.arm.measure(**args)
 
     def published(self, image, vocabulary, image_start_id, passes):
         """Milliseconds of `passes` passes by the published protocol, one after the other, warm-up included."""

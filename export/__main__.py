@@ -7,13 +7,14 @@ from pathlib import Path
 from core.errors import run_cli
 from core.files import atomic_dir
 from core.ranks import VOCABULARY
-from export.checkpoint import open_checkpoint
+from export.checkpoint import open_whole
 from export.dtypes import STORAGE
 from export.manifest import MANIFEST, write_manifest
 from export.params import parameter_bytes, write_parameters
 from export.places import output_folder
 from export.progress import progress
 from export.stack import stacked
+from ops import library
 from ops.framework import import_paddle, programs
 from ops.weights import parameter_shapes
 
@@ -27,15 +28,11 @@ def export(graphs, source, out, dtype="float32", impl="fused"):
     qwen.tiktoken. Each folder is whole or as it was before. Raises UserError.
     """
     folders = {graph: output_folder(Path(out) / graph, [MANIFEST]) for graph in graphs}
-    checkpoint = open_checkpoint(source)
-    checkpoint.check_contents()
-    if checkpoint.note:
-        print(checkpoint.note, flush=True)
+    checkpoint = open_whole(source)
     identity = {"hash": checkpoint.hash(), "synthetic": checkpoint.synthetic}
     paddle = import_paddle()  # only now: a checkpoint's faults show at once
-
     from export.graphs import build_program
-    from ops import library
+
     operators = library.version() if impl == "fused" else ""
     for graph, target in folders.items():
         with atomic_dir(target) as folder:

@@ -111,6 +111,15 @@ def open_checkpoint(path):
     return Checkpoint(path, config, tensors, files, prefix)
 
 
+def open_whole(path):
+    """`open_checkpoint`, its contents checked as well; prints the checkpoint's note."""
+    checkpoint = open_checkpoint(path)
+    checkpoint.check_contents()
+    if checkpoint.note:
+        print(checkpoint.note, flush=True)
+    return checkpoint
+
+
 def prefix_note(folder, prefix):
     """What is said of a `prefix` that every tensor's name has."""
     return f"{folder}: {ascii(prefix[:100])} before every tensor's name, left by a training program, is left out"

@@ -7,7 +7,7 @@ import shutil
 from core.errors import run_cli
 from core.files import atomic_dir, file_hash
 from export import names
-from export.checkpoint import CONVERSION, TOKENIZER_FILES, WEIGHTS, open_checkpoint
+from export.checkpoint import CONVERSION, TOKENIZER_FILES, WEIGHTS, open_whole
 from export.pdparams_writer import Writer
 from export.places import output_folder
 from export.progress import progress
@@ -20,10 +20,7 @@ def convert(source, out):
     memory at a time. Raises UserError; then `out` is as it was before.
     """
     out = output_folder(out, [CONVERSION], source)
-    checkpoint = open_checkpoint(source)
-    checkpoint.check_contents()
-    if checkpoint.note:
-        print(checkpoint.note, flush=True)
+    checkpoint = open_whole(source)
     with atomic_dir(out) as folder:
         with open(folder / WEIGHTS, "wb") as file:
             _write(checkpoint, file)

@@ -5,18 +5,14 @@ import numpy as np
 from core.errors import UserError
 from ops import formats
 
-STORAGE = {name: kept.storage for name, kept in formats.plain().items()}  # in NumPy
-
-
-def to_float32(array, dtype):
-    """Values of `array`, stored as `dtype`, as float32 (no copy when they are float32 already)."""
-    return formats.get(dtype).unpack(array)
+STORAGE = {name: format.storage for name, format in formats.plain().items()}  # in NumPy
 
 
 def out_of_range(name, largest, target):
     """UserError that tensor `name` holds `largest`, which dtype name `target` cannot."""
-    kept = formats.get(target)
-    return UserError(f"{name} holds {largest:.6g}, beyond the range of {target} ({kept.limit}): use DTYPE={kept.wider}")
+    format = formats.get(target)
+    return UserError(f"{name} holds {largest:.6g}, beyond the range of {target} ({format.limit}): "
+                     f"use DTYPE={format.wider}")
 
 
 def cast(array, source, target, name):
@@ -26,7 +22,7 @@ def cast(array, source, target, name):
     """
     if source == target:
         return array
-    values = np.ascontiguousarray(to_float32(array, source))
+    values = np.ascontiguousarray(formats.get(source).unpack(array))
     result = formats.get(target).pack(values)
     if result is values:
         return values

@@ -1,6 +1,6 @@
 """The two static graphs as Paddle programs: `vision` (pixels -> image features) and `language` (tokens -> logits).
 
-Inputs, state and outputs are listed in docs/formats.md; the names of parameters in ops/weights.py.
+Inputs, state and outputs are listed in docs/file_formats.md; the names of parameters in ops/weights.py.
 """
 
 from core.config import QUERIES

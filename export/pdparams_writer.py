@@ -8,7 +8,7 @@ import struct
 
 from ops import formats
 
-NUMPY_CODES = {name: kept.storage.str[1:] for name, kept in formats.plain().items()}  # Paddle keeps the same
+NUMPY_CODES = {name: format.storage.str[1:] for name, format in formats.plain().items()}  # Paddle keeps the same
 RECONSTRUCT, ARRAY, FIRST_TYPE = 0, 1, 2  # slots of the pickle's memory
 
 

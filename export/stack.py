@@ -6,8 +6,9 @@ At most one tensor of one layer is in memory, whatever the size of the stacked o
 import numpy as np
 
 from export import fold
-from export.dtypes import cast, to_float32
+from export.dtypes import cast
 from export.names import KV_PROJ
+from ops import formats
 from ops.weights import padded_patch_values, stacked_layers
 
 POOL = "transformer.visual.attn_pool."
@@ -66,7 +67,7 @@ def _blocks(checkpoint, parameter):
         yield np.asarray(array, np.float32), "float32", name
 
     def read(name):
-        return to_float32(tensors[name].read(), tensors[name].dtype)
+        return formats.get(tensors[name].dtype).unpack(tensors[name].read())
 
     if parameter in COPIED:
         yield from copied(COPIED[parameter])
@@ -106,7 +107,7 @@ def _resampler(config, role, tensors, copied, computed, read):
     weight, bias = POOL + "attn.in_proj_weight", POOL + "attn.in_proj_bias"
 
     def rows(name, first, last):
-        return to_float32(tensors[name].rows(first, last), tensors[name].dtype)
+        return formats.get(tensors[name].dtype).unpack(tensors[name].rows(first, last))
 
     if role == "kv_proj_weight":
         yield from copied(KV_PROJ) if KV_PROJ in tensors else computed(np.eye(e), KV_PROJ)

@@ -14,9 +14,9 @@ import numpy as np
 
 from core.errors import UserError, run_cli
 from core.files import atomic_dir
+from core.ranks import VOCABULARY
 from export import names
-from export.__main__ import VOCABULARY
-from export.checkpoint import open_checkpoint
+from export.checkpoint import open_whole
 from export.dtypes import STORAGE, cast
 from export.manifest import MANIFEST, write_manifest
 from export.places import output_folder
@@ -82,10 +82,7 @@ def export(source, out, dtype="float16"):
     The whole model is in memory, and once more while it is written. Raises UserError.
     """
     target = output_folder(Path(out) / "language", [MANIFEST])
-    checkpoint = open_checkpoint(source)
-    checkpoint.check_contents()
-    if checkpoint.note:
-        print(checkpoint.note, flush=True)
+    checkpoint = open_whole(source)
     identity = {"hash": checkpoint.hash(), "synthetic": checkpoint.synthetic}
     warnings.simplefilter("ignore")  # paddlenlp and Paddle's tracer warn of what they do to their own code
     kind = import_packages()

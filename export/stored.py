@@ -21,10 +21,11 @@ MAX_DIMENSIONS = 8
 MAX_SHARING = 2      # how often a file's bytes may be used on average: two tensors that are tied share theirs
 MAX_VALUES = 1 << 48  # far above any tensor; NumPy refuses larger shapes even where they hold nothing
 NUMPY_TYPES = {
-    "float32": "<f4", "float16": "<f2", "bfloat16": "<u2", "float64": "<f8", "int64": "<i8", "int32": "<i4",
-    "int16": "<i2", "int8": "|i1", "uint8": "|u1", "uint16": "<u2", "uint32": "<u4", "uint64": "<u8", "bool": "|b1",
+    **{name: kept.storage.str for name, kept in formats.plain().items()}, "float64": "<f8", "int64": "<i8",
+    "int32": "<i4", "int16": "<i2", "int8": "|i1", "uint8": "|u1", "uint16": "<u2", "uint32": "<u4", "uint64": "<u8",
+    "bool": "|b1",
 }
-INFINITY = {name: kept.infinity for name, kept in formats.plain().items()}  # its bits; those of a NaN are larger
+INFINITY = {name: format.infinity for name, format in formats.plain().items()}  # its bits; those of a NaN are larger
 
 
 class Source:
@@ -126,9 +127,9 @@ class StoredTensor:
             raise UserError(f"{where} has the unknown type {str(dtype)[:40]!r}")
         if strides is None:
             strides = contiguous_strides(shape[::-1])[::-1] if columns_first else contiguous_strides(shape)
-        item = np.dtype(NUMPY_TYPES[dtype]).itemsize
         tensor = cls(name, source, offset, tuple(shape), tuple(strides), dtype)
-        if max(tensor.values, tensor._extent) * item > available or offset < 0 or offset + available > source.size:
+        used = max(tensor.values, tensor._extent) * tensor.item_bytes
+        if used > available or offset < 0 or offset + available > source.size:
             raise UserError(f"{where} lies outside its file: the file is truncated or damaged")
         return tensor
 

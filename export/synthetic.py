@@ -20,6 +20,7 @@ import numpy as np
 from core.config import QUERIES, ModelConfig
 from core.errors import UserError, run_cli
 from core.files import atomic_dir
+from core.ranks import VOCABULARY
 from export import names
 from export.dtypes import STORAGE, cast
 from export.places import output_folder
@@ -50,7 +51,7 @@ def write_checkpoint(preset, out, seed=0, dtype=None):
                synthetic={"preset": preset, "seed": seed})
     with atomic_dir(out) as folder:
         (folder / "config.json").write_text(json.dumps(raw, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        write_vocabulary(folder / "qwen.tiktoken", config.image_start_id)
+        write_vocabulary(folder / VOCABULARY, config.image_start_id)
         write_weights(folder / "model.safetensors", config, seed, dtype)
     return out
 

@@ -8,7 +8,7 @@ from infer.image import default_image
 from infer.model import QwenVL
 from infer.options import add_options, in_words, loaded, sampling_of, show
 from infer.prompt import BENCHMARK_PROMPT, images_of
-from infer.sampling import Sampling
+from infer.sampling_parameters import Sampling
 
 
 def question(prompt, files):

@@ -14,7 +14,7 @@ from infer.image import load_image
 from infer.model import QwenVL
 from infer.options import add_options, in_words, loaded, sampling_of, show
 from infer.prompt import MAX_WINDOW, SYSTEM
-from infer.sampling import Sampling
+from infer.sampling_parameters import Sampling
 
 MAX_LINE = 1 << 20  # characters of a line of input that is no terminal's
 UTF_16 = ("\udcff\udcfe", "\udcfe\udcff")  # the marks that it begins with, as bytes that are no UTF-8

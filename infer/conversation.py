@@ -4,7 +4,7 @@ import re
 
 from infer.cache import KvCache
 from infer.prompt import check_prompt, from_list_format, image_spans, images_of, make_context
-from infer.sampling import Sampling
+from infer.sampling_parameters import Sampling
 
 MAX_NEW_TOKENS = 512  # of an answer; the published chat default
 

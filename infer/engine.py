@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from core.config import QUERIES
-from core.errors import UserError
 from infer.generation import Generation
-from infer.graph import Graph, Manifest
+from infer.graph import Graph, Manifest, check_pair
 from infer.image import NORMALISED, resize_table, resizes_columns_first, to_pixels, to_rgb
 from infer.inputs import DeviceInputs
-from ops import cuda_libraries, formats
+from ops import cuda_libraries, formats, library
 from ops.framework import devices, import_paddle
 from ops.weights import decode_bytes, weights_bytes
 
@@ -39,23 +38,22 @@ class Engine:
         devices.use(placement)
         self.inputs = DeviceInputs(placement)
         if placement.on_gpu:
-            from ops import selfcheck, tuning  # import Paddle, which must have its settings first
+            from ops import product_timing, selfcheck  # import Paddle, which must have its settings first
 
             if Manifest(Path(exported) / "language").impl == "native":
                 selfcheck.check_paddle(placement)
         self.vision_graph = Graph(Path(exported) / "vision", placement)
         self.language_graph = Graph(Path(exported) / "language", placement, pack)
         vision, language = self.vision_graph.manifest, self.language_graph.manifest
-        if (vision.config, vision.dtype, vision.checkpoint) != (language.config, language.dtype, language.checkpoint):
-            raise UserError(f"the two graphs in {exported} come from different exports: run `make export` again")
+        check_pair(vision, language, exported, "export")
         self.config, self.dtype, self.impl = language.config, language.dtype, language.impl
         self.weights = self.language_graph.weights
         self.weights_bytes = weights_bytes(self.config, self.weights)
         self.step_bytes = decode_bytes(self.config, self.weights)
         if placement.on_gpu and self.impl == "fused":
             selfcheck.check_operators(placement, self.dtype)
-            tuning.tune(self.config, self.vision_graph.operator_weights() | self.language_graph.operator_weights(),
-                        self.dtype, placement, self.weights)
+            weights = self.vision_graph.operator_weights() | self.language_graph.operator_weights()
+            product_timing.time_products(self.config, weights, self.dtype, placement, self.weights)
         self._caches = {}
         self.running = None
         # The fused operators never read what was not written; zeroing would need a kernel of Paddle's.
@@ -77,8 +75,6 @@ class Engine:
     def check_waits(self):
         """Raise UserError if a kernel that has ended gave up a wait; after the device was waited for."""
         if self.placement.on_gpu and self.impl == "fused":
-            from ops import library  # imports Paddle
-
             library.check_waits()
 
     def read(self, *names):
@@ -164,5 +160,5 @@ class Engine:
 def to_float32(tensor):
     """A tensor on any device, also in bfloat16, as a float32 numpy array. The cast is done on the host."""
     array = tensor.numpy()
-    (kept,) = (kept for kept in formats.plain().values() if kept.storage == array.dtype)
-    return kept.unpack(array)
+    (format,) = (format for format in formats.plain().values() if format.storage == array.dtype)
+    return format.unpack(array)

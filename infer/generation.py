@@ -5,7 +5,7 @@ import numpy as np
 from core.errors import UserError
 from infer.prompt import image_spans
 from infer.rope import inverse_frequencies
-from infer.sampling import Sampling, records, refuse_drawing
+from infer.sampling_parameters import Sampling, records, refuse_drawing
 
 SLOT_ROUNDING = 64  # cache sizes are rounded up to this, so that runs of similar length share one cache
 NO_STOP = -1        # matches no token

@@ -12,7 +12,7 @@ from core.config import ModelConfig
 from core.errors import UserError
 from core.files import file_hash
 from infer.parameters import load_packed, load_parameters, weights_as_inputs
-from ops import formats
+from ops import formats, library
 from ops.framework import programs, wheel
 from ops.framework.predictor import Predictor
 from ops.weights import MATRICES, STAGES, parameter_shapes, tensor_names
@@ -79,11 +79,18 @@ class Manifest:
                             "programs: run `make export` again")
 
 
+def check_pair(vision, language, exported, target):
+    """Raise UserError unless two graphs' manifests are of one export, which `target` of make writes to `exported`."""
+    if any(getattr(vision, name) != getattr(language, name) for name in ("config", "dtype", "checkpoint")):
+        raise UserError(f"the two graphs in {exported} come from different exports: run `make {target}` again")
+
+
 class Graph:
     """A loaded graph. Inputs are bound to Paddle tensors without a copy; state tensors keep the graph's writes.
 
     Attributes: manifest (Manifest), inputs (names), load_seconds (float), weights (str: the format of its
-    matrices, of ops.formats).
+    matrices, of ops.formats), run (launches the graph once on what is bound), output (gives the last run's output as a
+    numpy array).
     """
 
     def __init__(self, folder, placement, pack=True):
@@ -104,8 +111,6 @@ class Graph:
         self.manifest.check_version()
         self.manifest.check_files()
         if self.manifest.impl == "fused":
-            from ops import library
-
             built = library.load(placement)
             if built != self.manifest.operators:
                 raise UserError(f"{folder} was exported for operators {self.manifest.operators}, the library built "
@@ -120,6 +125,7 @@ class Graph:
         else:
             self._predictor = Predictor(model, parameters, placement, threads)
         self.inputs = frozenset(self._predictor.inputs) - frozenset(weights)
+        self.run, self.output = self._predictor.run, self._predictor.output
         self.bind(**tensors)
         self.load_seconds = time.perf_counter() - start
 
@@ -127,10 +133,10 @@ class Graph:
         """The weights as tensors by name; says in `weights` how they are kept."""
         config, graph = self.manifest.config, self.manifest.graph
         names = sorted(parameter_shapes(config, graph))
-        for kept in formats.packed(self.manifest.dtype) if pack and graph == "language" else ():
-            tensors = kept.is_usable(config, placement) and load_packed(path, names, placement, kept)
+        for format in formats.packed(self.manifest.dtype) if pack and graph == "language" else ():
+            tensors = format.is_usable(config, placement) and load_packed(path, names, placement, format)
             if tensors:
-                self.weights = kept.name
+                self.weights = format.name
                 return tensors
         return load_parameters(path, names, placement)
 
@@ -141,20 +147,12 @@ class Graph:
 
     def operator_weights(self):
         """The weights of a fused graph as they are bound: {operator: weights as ops.functional takes them}."""
-        kept = formats.get(self.weights)
+        format = formats.get(self.weights)
 
         def bound(name):
-            packed = name in MATRICES and kept.name != self.manifest.dtype
-            tensors = [self._predictor.bound(part) for part in (tensor_names(name, kept) if packed else [name])]
+            packed = name in MATRICES and format.name != self.manifest.dtype
+            tensors = [self._predictor.bound[part] for part in (tensor_names(name, format) if packed else [name])]
             return tensors if packed else tensors[0]
 
         return {operator: {role: bound(f"{operator}.{role}") for role in roles(self.manifest.config)}
                 for operator, roles in STAGES[self.manifest.graph].items()}
-
-    def run(self):
-        """Launch the graph once on what is bound."""
-        self._predictor.run()
-
-    def output(self):
-        """The output of the last run as a numpy array."""
-        return self._predictor.output()

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import UserError
+from core.ranks import VOCABULARY
 from infer.conversation import Conversation
 from infer.engine import Engine
 from infer.graph import Manifest
 from infer.image import load_image, resolved_folders
 from infer.prompt import CHAT_LABEL, MAX_WINDOW, SYSTEM, check_prompt, images_of, with_image
-from infer.sampling import Sampling, refuse_drawing
+from infer.sampling_parameters import Sampling, refuse_drawing
 from infer.streaming import TextStream
 from infer.tokenizer import Tokenizer
 from ops.framework import devices
@@ -86,7 +87,7 @@ class QwenVL:
         self._exported, self._device, self._engine = Path(exported), device, None
         manifest = Manifest(language)
         self.config, self._impl = manifest.config, manifest.impl
-        self.tokenizer = Tokenizer(language / "qwen.tiktoken", self.config.image_start_id)
+        self.tokenizer = Tokenizer(language / VOCABULARY, self.config.image_start_id)
 
     def load(self) -> Engine:
         """Load the graphs, once, and return their engine."""
@@ -100,7 +101,7 @@ class QwenVL:
         """Continue a prompt, in the base model's format.
 
         prompt: text, in which `<img>path</img>` may name pictures; images: picture files put before it instead.
-        temperature to seed: see infer.sampling.Sampling; greedy unless temperature is set.
+        temperature to seed: see infer.sampling_parameters.Sampling; greedy unless temperature is set.
         stop: further tokens that end the answer, besides the end of text: ids, or texts of one token each.
         stream: called with each piece of text as it comes.
         """

@@ -5,26 +5,25 @@ from pathlib import Path
 
 from core.placement import CHOICES
 from core.terminal import require_reader
-from infer.sampling import Sampling
+from infer.sampling_parameters import Sampling
 
-DEFAULTS = Sampling()
+HELP = {  # field of Sampling -> what its option does
+    "temperature": "0 (default): the likeliest token; above: draw, the more evenly the higher",
+    "top_p": "draw from the likeliest tokens that have this probability together (default 1: all)",
+    "top_k": "draw from this many of the likeliest tokens (default 0: all)",
+    "repetition_penalty": "above 1: tokens that have been there become less likely (default 1)",
+    "min_new_tokens": "no stop token before this many new ones (default 0)",
+    "seed": "same seed, same answer (default 0)",
+}
 
 
 def add_options(parser):
     """Add the options of a model and of its answers to an argparse parser."""
     parser.add_argument("--exported", type=Path, required=True, help="folder with vision/ and language/")
     parser.add_argument("--device", choices=CHOICES, default="auto")
-    parser.add_argument("--temperature", type=float, default=DEFAULTS.temperature,
-                        help="0 (default): the likeliest token; above: draw, the more evenly the higher")
-    parser.add_argument("--top-p", type=float, default=DEFAULTS.top_p,
-                        help="draw from the likeliest tokens that have this probability together (default 1: all)")
-    parser.add_argument("--top-k", type=int, default=DEFAULTS.top_k,
-                        help="draw from this many of the likeliest tokens (default 0: all)")
-    parser.add_argument("--repetition-penalty", type=float, default=DEFAULTS.repetition_penalty,
-                        help="above 1: tokens that have been there become less likely (default 1)")
-    parser.add_argument("--min-new-tokens", type=int, default=DEFAULTS.min_new_tokens,
-                        help="no stop token before this many new ones (default 0)")
-    parser.add_argument("--seed", type=int, default=DEFAULTS.seed, help="same seed, same answer (default 0)")
+    for field in dataclasses.fields(Sampling):
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=field.type, default=field.default,
+                            help=HELP[field.name])
     parser.add_argument("--stop", nargs="+", default=[], help="further texts, of one token each, that end an answer")
 
 

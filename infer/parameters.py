@@ -13,24 +13,24 @@ from ops.framework.tensors import upload
 from ops.weights import EXTRA, FORMAT, MATRICES, tensor_names
 
 
-def weights_as_inputs(program, kept):
-    """Rewrite a serialized program: its parameters become inputs, with MATRICES in the Format `kept`. Returns it with
+def weights_as_inputs(program, format):
+    """Rewrite a serialized program: its parameters become inputs, with MATRICES in `format`, a Format. Returns it with
     the names of these inputs, sorted."""
-    added = [(matrix, tensor_names(matrix, kept)[1:]) for matrix in MATRICES if kept.extra]
-    return parameters_as_inputs(program, [(FORMAT, kept.name)], EXTRA, added)
+    added = [(matrix, tensor_names(matrix, format)[1:]) for matrix in MATRICES if format.extra]
+    return parameters_as_inputs(program, [(FORMAT, format.name)], EXTRA, added)
 
 
-def load_packed(path, names, placement, kept):
-    """What `load_parameters` gives, with MATRICES in the Packed format `kept`; None if one of them cannot be."""
-    with contextlib.closing(kept.packer(placement)) as packer:
-        return load_parameters(path, names, placement, kept, packer)
+def load_packed(path, names, placement, format):
+    """What `load_parameters` gives, with MATRICES in `format`, a Packed one; None if one of them cannot be."""
+    with contextlib.closing(format.packer(placement)) as packer:
+        return load_parameters(path, names, placement, format, packer)
 
 
-def load_parameters(path, names, placement, kept=None, packer=None):
+def load_parameters(path, names, placement, format=None, packer=None):
     """Tensors on a device from a .pdiparams file that holds `names` in this order: {name: tensor}.
 
-    packer: makes the tensors of MATRICES, in the format `kept`, from numpy arrays; as soon as it returns None for one,
-    so does this function. Raises UserError for a file that ends early or holds anything else.
+    packer: makes the tensors of MATRICES, in `format`, from numpy arrays; as soon as it returns None for one, so does
+    this function. Raises UserError for a file that ends early or holds anything else.
     """
     with open(path, "rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # closed with the last array over it
@@ -40,7 +40,7 @@ def load_parameters(path, names, placement, kept=None, packer=None):
             packed = packer.pack(values)
             if packed is None:
                 return None
-            tensors.update(zip(tensor_names(name, kept), packed, strict=True))
+            tensors.update(zip(tensor_names(name, format), packed, strict=True))
         else:
             tensors[name] = upload(values, placement)
     return tensors

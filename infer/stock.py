@@ -12,11 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from core.config import QUERIES
 from core.errors import ArgumentParser, NotHere, UserError, run_cli
 from core.placement import CHOICES
-from infer.graph import Graph, Manifest
+from core.ranks import VOCABULARY
+from infer.generation import NO_STOP
+from infer.graph import Graph, Manifest, check_pair
 from infer.image import default_image, load_image, to_pixels
-from infer.options import visible
+from infer.options import loaded, visible
 from infer.prompt import BENCHMARK_PROMPT, image_spans, with_image
 from infer.tokenizer import Tokenizer
 from ops import cuda_libraries, toolchain
@@ -26,7 +29,6 @@ from ops.stock import build
 
 TOKEN_FILES = "real_time_save.temp_ids_rank_0_step_{}"
 EMPTY = -100  # in the graph's list of tokens so far
-NO_END = -1   # matches no token
 
 
 def graph_inputs(config, prompts, features, max_new_tokens, end, dtype):
@@ -106,7 +108,9 @@ def usable_gpu(device):
 
 
 class StockEngine:
-    """The stock graphs, loaded. Attributes: config (ModelConfig), dtype (str), placement, load_seconds (float)."""
+    """The stock graphs, loaded. Attributes: config (ModelConfig), dtype and impl (str), placement, load_seconds."""
+
+    impl = "stock"
 
     def __init__(self, exported, device="auto"):
         """Load `exported`; raises NotHere where the stock graph cannot run, UserError for what cannot be trusted."""
@@ -124,25 +128,23 @@ class StockEngine:
         language.check_files()
         devices.use(self.placement)
         self._vision = Graph(exported / "vision", self.placement)
-        vision = self._vision.manifest
-        if (vision.config, vision.dtype, vision.checkpoint) != (language.config, language.dtype, language.checkpoint):
-            raise UserError(f"the two graphs in {exported} come from different exports: run `make export-stock` again")
-        if vision.impl == "fused":
-            from ops import tuning  # imports Paddle, which must have its settings first
+        check_pair(self._vision.manifest, language, exported, "export-stock")
+        if self._vision.manifest.impl == "fused":
+            from ops import product_timing  # imports Paddle, which must have its settings first
 
-            tuning.tune(self.config, self._vision.operator_weights(), self.dtype, self.placement)
+            product_timing.time_products(self.config, self._vision.operator_weights(), self.dtype, self.placement)
         files = (exported / "language" / name for name in ("model.pdmodel", "model.pdiparams"))
         self._language = Predictor(*files, self.placement, reserve_mib=100, reuse_memory=False)
         self.load_seconds = time.perf_counter() - start
 
     def vision(self, pixels):
         """Image features [N, 256, H] of normalised pixels, f32 [N, 3, S, S], as a tensor on the GPU."""
-        features = self._paddle.empty([len(pixels), 256, self.config.hidden_size], self.dtype)
+        features = self._paddle.empty([len(pixels), QUERIES, self.config.hidden_size], self.dtype)
         self._vision.bind(pixels=self._paddle.to_tensor(pixels), image_features=features)
         self._vision.run()
         return features
 
-    def generate(self, prompts, features, max_new_tokens=32, end=NO_END):
+    def generate(self, prompts, features, max_new_tokens=32, end=NO_STOP):
         """Greedy: (tokens int64 [B, steps], when the host knew each step, time.perf_counter() seconds).
 
         The KV caches are made anew, as published. The times are those of files, as fine as the file system's clock.
@@ -168,7 +170,7 @@ class StockEngine:
 
 def main():
     parser = ArgumentParser(prog="python -m infer.stock", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+                            formatter_class=argparse.RawDescriptionHelpFormatter)
     task = parser.add_mutually_exclusive_group(required=True)
     task.add_argument("--exported", type=Path, help="folder with vision/ and language/")
     task.add_argument("--check", action="store_true", help="only say whether this machine can run the stock graph")
@@ -184,10 +186,10 @@ def main():
         return
     files = args.image or [default_image()]
     engine = StockEngine(args.exported, args.device)
-    tokenizer = Tokenizer(args.exported / "language" / "qwen.tiktoken", engine.config.image_start_id)
+    tokenizer = Tokenizer(args.exported / "language" / VOCABULARY, engine.config.image_start_id)
     ids = tokenizer.encode(with_image(args.prompt, len(files)))
     pixels = to_pixels([load_image(file) for file in files], engine.config.visual.image_size)
-    print(f"loaded in {engine.load_seconds:.2f} s (stock, {engine.dtype}, gpu)", flush=True)
+    print(loaded(engine), flush=True)
     start = time.perf_counter()
     tokens, times = engine.generate([ids], engine.vision(pixels), args.max_new_tokens, tokenizer.end_of_text)
     (row,) = until_end(tokens, tokenizer.end_of_text)

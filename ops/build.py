@@ -36,10 +36,10 @@ def sources(folder, *suffixes):
 
 def digest(files=(), text=""):
     """A short hash of a text and of files, their names included."""
-    made = hashlib.sha256(text.encode())
+    hasher = hashlib.sha256(text.encode())
     for path in files:
-        made.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
-    return made.hexdigest()[:12]
+        hasher.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
+    return hasher.hexdigest()[:12]
 
 
 def source_version():

@@ -64,22 +64,22 @@ def parse(text):
 
 def find(text=None):
     """The Compiler that is used: `text`, by default CXX. Raises UserError if it is missing, too old or broken."""
-    made = parse(os.environ.get("CXX", "") if text is None else text)
-    if shutil.which(made.program) is None:
-        raise UserError(f"no C++ compiler ({made.program}): apt install g++")
-    for launcher in made.launchers:
+    parsed = parse(os.environ.get("CXX", "") if text is None else text)
+    if shutil.which(parsed.program) is None:
+        raise UserError(f"no C++ compiler ({parsed.program}): apt install g++")
+    for launcher in parsed.launchers:
         if shutil.which(launcher) is None:
-            raise UserError(f"CXX={made}: there is no {launcher}: install it, or set CXX={made.program}")
-    version = _output(*made.words, "-dumpversion").strip().split(".")[0]
-    if re.match(r"(.*-)?g\+\+", Path(made.program).name) and version.isdigit() and int(version) < OLDEST_GCC:
-        raise UserError(f"{made} {version} is too old for Paddle's headers: apt install g++-12 and set CXX=g++-12")
-    probe = subprocess.run([*made.words, "-std=c++17", "-fsyntax-only", "-x", "c++", "-"],
+            raise UserError(f"CXX={parsed}: there is no {launcher}: install it, or set CXX={parsed.program}")
+    version = _output(*parsed.words, "-dumpversion").strip().split(".")[0]
+    if re.match(r"(.*-)?g\+\+", Path(parsed.program).name) and version.isdigit() and int(version) < OLDEST_GCC:
+        raise UserError(f"{parsed} {version} is too old for Paddle's headers: apt install g++-12 and set CXX=g++-12")
+    probe = subprocess.run([*parsed.words, "-std=c++17", "-fsyntax-only", "-x", "c++", "-"],
                            input="#include <filesystem>\n", capture_output=True, text=True)
     if probe.returncode:
-        remedy = "apt install g++" if made.words == (made.program,) else "set CXX=g++"
-        raise UserError(f"{made} does not compile C++17 with its standard headers: {remedy}")
-    return Compiler(made.launchers, made.program, made.flags,
-                    _output(*made.words, "--version").partition("\n")[0].strip())
+        remedy = "apt install g++" if parsed.words == (parsed.program,) else "set CXX=g++"
+        raise UserError(f"{parsed} does not compile C++17 with its standard headers: {remedy}")
+    return Compiler(parsed.launchers, parsed.program, parsed.flags,
+                    _output(*parsed.words, "--version").partition("\n")[0].strip())
 
 
 def _output(*command):
@@ -87,8 +87,8 @@ def _output(*command):
 
 
 def main():
-    found = find()
-    print(f"{found}: {found.version}")
+    compiler = find()
+    print(f"{compiler}: {compiler.version}")
 
 
 if __name__ == "__main__":

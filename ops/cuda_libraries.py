@@ -72,8 +72,8 @@ def driver_cuda():
 
 def pinned_cuda():
     """The CUDA of requirements-gpu.txt, as (major, minor)."""
-    found = re.search(r"^nvidia-cuda-runtime==(\d+)\.(\d+)", PINS.read_text(encoding="utf-8"), re.MULTILINE)
-    return tuple(map(int, found.groups()))
+    pin = re.search(r"^nvidia-cuda-runtime==(\d+)\.(\d+)", PINS.read_text(encoding="utf-8"), re.MULTILINE)
+    return tuple(map(int, pin.groups()))
 
 
 def check_driver():

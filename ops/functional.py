@@ -4,7 +4,7 @@
 Both work on eager tensors and on the variables of a static program. `weights` maps the roles of ops/weights.py to
 tensors, in the roles' order; for native a stacked role may also be a list of its layers. T is the weights' dtype. The
 fused decoder and lm_head also take their matrices (ops.weights.MATRICES) in a packed format of ops/formats, which
-`kept` names then: as lists of tensors, as its packer makes them.
+`format` names then: as lists of tensors, as its packer makes them.
 State arguments are updated in place.
 """
 
@@ -61,7 +61,7 @@ def embedding(tokens, image_features, image_starts, weights, *, impl="fused"):
     return _fused("embedding", inputs, {}, {"out": weights["token_embedding"].dtype})["out"]
 
 
-def decoder(hidden, lengths, positions, inv_freq, weights, k_cache, v_cache, *, heads, seq_length, eps, kept=None,
+def decoder(hidden, lengths, positions, inv_freq, weights, k_cache, v_cache, *, heads, seq_length, eps, format=None,
             impl="fused"):
     """All decoder layers over the valid tokens of a right-padded batch; serves prefill (S > 1) and decode (S = 1).
 
@@ -75,20 +75,20 @@ def decoder(hidden, lengths, positions, inv_freq, weights, k_cache, v_cache, *, 
         return native.decoder(hidden, lengths, positions, inv_freq, weights, k_cache, v_cache, heads, seq_length, eps)
     inputs = {"hidden": hidden, "lengths": lengths, "positions": positions, "inv_freq": inv_freq, **_inputs_of(weights),
               "k_cache": k_cache, "v_cache": v_cache}
-    attributes = {"heads": heads, "seq_length": seq_length, "eps": eps, FORMAT: kept or _type_name(hidden)}
+    attributes = {"heads": heads, "seq_length": seq_length, "eps": eps, FORMAT: format or _type_name(hidden)}
     return _fused("decoder", inputs, attributes, {"out": hidden.dtype}, state=("k_cache", "v_cache"))["out"]
 
 
 def lm_head(hidden, lengths, logit_columns, stop_tokens, weights, positions, next_tokens, generated, counts, finished,
-            sampling=None, *, eps, kept=None, impl="fused"):
+            sampling=None, *, eps, format=None, impl="fused"):
     """Final norm, logits of the wanted columns, choice of a token from the last of them, and the generation's state.
 
     hidden: T [B, S, H]; lengths: i32 [B]; logit_columns: i32 [B, P]; stop_tokens: i64 [K].
     State, for rows not finished: next_tokens i64 [B, 1] = the choice (lowest index on ties); generated i64 [B, G] and
     counts i32 [B] = the tokens chosen so far; finished i32 [B] = 1 after a stop token; positions i32 [B] += lengths.
-    sampling: i32 [B, 7 + ceil(V / 32)], state, as infer.sampling.records makes it: how each row is drawn, and a bit for
-    each token that it has seen. None or [1, 1]: every row takes its likeliest token. The native implementation always
-    does and has no such input.
+    sampling: i32 [B, 7 + ceil(V / 32)], state, as infer.sampling_parameters.records makes it: how each row is drawn,
+    and a bit for each token that it has seen. None or [1, 1]: every row takes its likeliest token. The native
+    implementation always does and has no such input.
     Returns f32 [B, P, V].
     """
     if impl == "native":
@@ -98,7 +98,7 @@ def lm_head(hidden, lengths, logit_columns, stop_tokens, weights, positions, nex
              "finished": finished, f"sampling{OPTIONAL}": sampling}
     inputs = {"hidden": hidden, "lengths": lengths, "logit_columns": logit_columns, "stop_tokens": stop_tokens,
               **_inputs_of(weights)}
-    attributes = {"eps": eps, FORMAT: kept or _type_name(hidden)}
+    attributes = {"eps": eps, FORMAT: format or _type_name(hidden)}
     return _fused("lm_head", {**inputs, **state}, attributes, {"logits": "float32"}, state=tuple(state))["logits"]
 
 

@@ -34,9 +34,9 @@ def built_for(placement=CPU):
 
 def load(placement=CPU):
     """Register the operators with Paddle, once per process, and return the library's version; see `built_for`."""
-    made = version(placement)
+    loaded = version(placement)
     _register()
-    return made
+    return loaded
 
 
 @functools.cache
@@ -53,21 +53,17 @@ def version(placement=CPU):
 
 
 @functools.cache
-def _waits():
-    """The library's functions about waits inside kernels, None where it has no kernels."""
-    library = ctypes.CDLL(str(path()))
-    if not hasattr(library, "qwen_vl_gave_up"):
-        return None
-    library.qwen_vl_status_text.restype = ctypes.c_char_p
-    return library
+def kernels():
+    """The library's C functions; those of CUDA kernels are not there if it was built for the CPU."""
+    return ctypes.CDLL(str(path()))
 
 
 def check_waits():
     """Raise UserError if a kernel that has ended since the last call gave up a wait (docs/waits.md): its results are
     wrong. What follows is not concerned. Costs a look at memory."""
-    library = _waits()
-    status = library.qwen_vl_gave_up() if library else 0
-    if status:
+    library = kernels()
+    if hasattr(library, "qwen_vl_gave_up") and (status := library.qwen_vl_gave_up()):
+        library.qwen_vl_status_text.restype = ctypes.c_char_p
         text = library.qwen_vl_status_text(status).decode()
         raise UserError(f"a kernel gave up, and what it computed is lost: {text}; this is a defect, please report it "
                         "with this line; the next call begins anew")

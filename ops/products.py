@@ -24,31 +24,32 @@ def relative_error(ours, reference, where=slice(None)):
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
 
-def tile_errors(rng, placement, dtype, kept):
+def tile_errors(rng, placement, dtype, format):
     """Yield (name, relative error) of each tile shape with each epilogue that it has on a GPU, in `dtype`.
 
-    kept: name of the weights' format. Where the card or the build has no such kernels, there is nothing.
+    format: name of the weights' format. Where the card or the build has no such kernels, there is nothing.
     """
-    kernels = ctypes.CDLL(str(library.path()))
+    kernels = library.kernels()
     kernels.qwen_vl_gemm_tile.argtypes = [*[ctypes.c_void_p] * 5, *[ctypes.c_longlong] * 3, *[ctypes.c_int] * 5,
                                           ctypes.c_void_p]
-    made = {"weight": rng.standard_normal([ROWS, DEPTH]) / np.sqrt(DEPTH), "x": rng.standard_normal([TOKENS, DEPTH]),
-            "bias": rng.standard_normal([ROWS]), "addend": rng.standard_normal([TOKENS, ROWS])}
+    operands = {"weight": rng.standard_normal([ROWS, DEPTH]) / np.sqrt(DEPTH),
+                "x": rng.standard_normal([TOKENS, DEPTH]), "bias": rng.standard_normal([ROWS]),
+                "addend": rng.standard_normal([TOKENS, ROWS])}
     # As bfloat16, then as `dtype`: no value of either is rounded again.
     exact = {name: upload(array.astype(np.float32), CPU, "bfloat16").astype("float32")
-             for name, array in made.items()}
-    given = {name: upload(tensor.numpy(), placement, dtype) for name, tensor in exact.items()}
-    if kept != dtype:
-        given["weight"] = formats.packed_tensors(kept, given["weight"].numpy(), placement)[0]
+             for name, array in operands.items()}
+    uploaded = {name: upload(tensor.numpy(), placement, dtype) for name, tensor in exact.items()}
+    if format != dtype:
+        uploaded["weight"] = formats.packed_tensors(format, uploaded["weight"].numpy(), placement)[0]
     for shape in range(kernels.qwen_vl_gemm_tiles()):
         for activation, float_output in ((0, 0), (1, 0), (2, 0), (0, 1)):
             bias, addend = activation < 2 and not float_output, activation == 0 and not float_output
             y = np.zeros([TOKENS, ROWS // (1 + (activation == 2))], np.float32)
             y = upload(exact["addend"].numpy() if addend else y, placement, "float32" if float_output else dtype)
             status = kernels.qwen_vl_gemm_tile(
-                given["weight"].data_ptr(), given["x"].data_ptr(), y.data_ptr(),
-                given["bias"].data_ptr() if bias else None, y.data_ptr() if addend else None, TOKENS, DEPTH, ROWS,
-                int(dtype == "bfloat16"), float_output, activation, formats.NAMES.index(kept), shape, None)
+                uploaded["weight"].data_ptr(), uploaded["x"].data_ptr(), y.data_ptr(),
+                uploaded["bias"].data_ptr() if bias else None, y.data_ptr() if addend else None, TOKENS, DEPTH, ROWS,
+                int(dtype == "bfloat16"), float_output, activation, formats.NAMES.index(format), shape, None)
             if status == UNSUPPORTED:
                 continue
             # CUDA's default stream, on which Paddle copies: the kernel comes after the one copy and before the other.

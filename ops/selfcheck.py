@@ -71,37 +71,30 @@ def _operator_errors(placement, dtype):
     rng = np.random.default_rng(0)
     weights = {name: _weights(rng, roles(GEOMETRY), dtype)
                for stage in STAGES.values() for name, roles in stage.items()}
-    vision = GEOMETRY.visual
-
-    def compare(function, *inputs, **options):
-        """Error of fused on the device in `dtype` against native on the CPU in fp32."""
-        ours = getattr(functional, function)(*_move(inputs, placement, dtype), **options, impl="fused")
-        reference = getattr(functional, function)(*_move(inputs, CPU, "float32"), **options, impl="native")
-        return relative_error(ours, reference)
-
+    vision, places = GEOMETRY.visual, _places(placement, dtype)
     if placement.on_gpu:  # on the CPU Pillow does it
         yield "resize", _resize_error(rng, placement)
     pixels = rng.standard_normal([2, 3, vision.image_size, vision.image_size]).astype(np.float32)
-    ours = functional.vision_encoder(upload(pixels, placement), _move(weights["vision_encoder"], placement, dtype),
-                                     heads=vision.heads, impl="fused")
-    reference = functional.vision_encoder(upload(pixels, CPU), _move(weights["vision_encoder"], CPU, "float32"),
-                                          heads=vision.heads, impl="native")
-    yield "vision_encoder", relative_error(ours, reference)
+    encoded = [functional.vision_encoder(upload(pixels, place), _move(weights["vision_encoder"], place, kind),
+                                         heads=vision.heads, impl=impl) for place, kind, impl in places]
+    yield "vision_encoder", relative_error(*encoded)
     features = [upload(np.zeros([2, QUERIES, GEOMETRY.hidden_size], np.float32), place, kind)
-                for place, kind, _ in _places(placement, dtype)]
-    for (place, kind, impl), written in zip(_places(placement, dtype), features):
-        functional.resampler(upload(reference.numpy(), place, kind), _move(weights["resampler"], place, kind),
+                for place, kind, _ in places]
+    for (place, kind, impl), written in zip(places, features):
+        functional.resampler(upload(encoded[1].numpy(), place, kind), _move(weights["resampler"], place, kind),
                              written, heads=vision.resampler_heads, impl=impl)
     yield "resampler", relative_error(*features)
     tokens = rng.integers(0, GEOMETRY.vocab_size, [2, 300])
     starts = np.array([[1, 7], [0, 40]], np.int32)
-    yield "embedding", compare("embedding", tokens, features[1].numpy(), starts, weights["embedding"])
-    for kept in (dtype, *(kept.name for kept in formats.packed(dtype) if kept.is_usable(GEOMETRY, placement))):
-        checks = _language_errors(rng, weights, placement, dtype, kept)
+    inputs = tokens, features[1].numpy(), starts, weights["embedding"]
+    yield "embedding", relative_error(*(functional.embedding(*_move(inputs, place, kind), impl=impl)
+                                        for place, kind, impl in places))
+    for format in (dtype, *(format.name for format in formats.packed(dtype) if format.is_usable(GEOMETRY, placement))):
+        checks = _language_errors(rng, weights, placement, dtype, format)
         if placement.on_gpu:
-            checks = itertools.chain(checks, tile_errors(rng, placement, dtype, kept))
+            checks = itertools.chain(checks, tile_errors(rng, placement, dtype, format))
         for name, error in checks:
-            yield name if kept == dtype else f"{name} with weights in {kept}", error
+            yield name if format == dtype else f"{name} with weights in {format}", error
 
 
 def _resize_error(rng, placement):
@@ -110,7 +103,7 @@ def _resize_error(rng, placement):
     image, values = rng.integers(0, 256, [height, width, 3], np.uint8), rng.random([3, 256]).astype(np.float32)
     tables = [np.concatenate([rng.integers(0, count - taps, [size, 1]), rng.integers(-1 << 21, 1 << 21, [size, taps])],
                              axis=1).astype(np.int32) for count in (width, height)]
-    made = []
+    errors = []
     for columns_first in (False, True):
         reference = image.astype(np.int64)
         for axis in (0, 1) if columns_first else (1, 0):
@@ -123,8 +116,8 @@ def _resize_error(rng, placement):
         pixels = upload(np.zeros([1, 3, size, size], np.float32), placement)
         functional.resize(*(upload(a, placement) for a in (image, *tables, values)), pixels, index=0,
                           columns_first=columns_first)
-        made.append(0.0 if np.array_equal(pixels.numpy(), expected) else np.inf)
-    return max(made)
+        errors.append(0.0 if np.array_equal(pixels.numpy(), expected) else np.inf)
+    return max(errors)
 
 
 def _places(placement, dtype):
@@ -132,23 +125,23 @@ def _places(placement, dtype):
     return (placement, dtype, "fused"), (CPU, "float32", "native")
 
 
-def _language_errors(rng, weights, placement, dtype, kept):
+def _language_errors(rng, weights, placement, dtype, format):
     """The decoder over a prompt and a decode step, then the head, each with its state, for each of BATCHES.
 
-    kept: the format of the matrices of what is under test.
+    format: the format of the matrices of what is under test.
     """
     places = _places(placement, dtype)
     weights = [{operator: _move(weights[operator], place, kind) for operator in ("decoder", "lm_head")}
                for place, kind, _ in places]
-    if kept != dtype:
+    if format != dtype:
         for operator, role in (name.split(".") for name in MATRICES):
-            weights[0][operator][role] = formats.packed_tensors(kept, weights[0][operator][role].numpy(), placement)
+            weights[0][operator][role] = formats.packed_tensors(format, weights[0][operator][role].numpy(), placement)
     for batch in BATCHES:
         for checks in (_decoder_errors, _head_errors):
-            yield from checks(rng, places, weights, kept, batch)
+            yield from checks(rng, places, weights, format, batch)
 
 
-def _decoder_errors(rng, places, weights, kept, batch):
+def _decoder_errors(rng, places, weights, format, batch):
     """A prompt in each row, then a decode step."""
     heads, width = GEOMETRY.num_attention_heads, GEOMETRY.kv_channels
     cache = np.zeros([GEOMETRY.num_hidden_layers, batch, heads, SLOTS, width], np.float32)
@@ -159,25 +152,25 @@ def _decoder_errors(rng, places, weights, kept, batch):
         lengths = lengths.astype(np.int32)
         hidden = rng.standard_normal([batch, max(lengths), GEOMETRY.hidden_size]).astype(np.float32)
         results = [functional.decoder(
-            *_move([hidden], place, kind), *_move([lengths, positions, inv_freq], place, "float32"), held["decoder"],
-            *cache, heads=heads, seq_length=GEOMETRY.seq_length, eps=1e-6, kept=kept, impl=impl)
-            for (place, kind, impl), held, cache in zip(places, weights, caches)]
+            *_move([hidden], place, kind), *_move([lengths, positions, inv_freq], place, "float32"), tensors["decoder"],
+            *cache, heads=heads, seq_length=GEOMETRY.seq_length, eps=1e-6, format=format, impl=impl)
+            for (place, kind, impl), tensors, cache in zip(places, weights, caches)]
         yield f"decoder ({step}, batch {batch})", relative_error(*results, np.arange(max(lengths)) < lengths[:, None])
         positions = positions + lengths
 
 
-def _head_errors(rng, places, weights, kept, batch):
+def _head_errors(rng, places, weights, format, batch):
     """The head after a prompt, for more columns than the last and for it alone, and after a decode step."""
     whole, ones = 9 - np.arange(batch, dtype=np.int32), np.ones([batch], np.int32)
     first, last = 0 * whole[:, None], whole[:, None] - 1
     for name, columns, lengths in (("all logits", np.concatenate([first, last], 1), whole), ("prefill", last, whole),
                                    ("decode", first, ones), ("sampled", first, ones)):
         hidden = rng.standard_normal([batch, max(lengths), GEOMETRY.hidden_size]).astype(np.float32)
-        yield f"lm_head ({name}, batch {batch})", _lm_head_error(places, weights, kept, hidden, columns,
+        yield f"lm_head ({name}, batch {batch})", _lm_head_error(places, weights, format, hidden, columns,
                                                                  lengths, name == "sampled")
 
 
-def _lm_head_error(places, weights, kept, hidden, columns, lengths, sampled):
+def _lm_head_error(places, weights, format, hidden, columns, lengths, sampled):
     """Error of the head's logits; infinite where the state that it leaves does not follow from them.
 
     sampled: the fused operator draws its token, but among the likeliest one alone.
@@ -186,7 +179,7 @@ def _lm_head_error(places, weights, kept, hidden, columns, lengths, sampled):
     record = np.array([(1.0, 0.5, 1, 1.0, 0, 0)], "<f4, <f4, <i4, <f4, <i4, <u8").view(np.int32)  # top_k = 1
     record = np.tile(np.pad(record, (0, -(-GEOMETRY.vocab_size // 32))), (batch, 1))
     results, states = [], []
-    for (place, kind, impl), held in zip(places, weights):
+    for (place, kind, impl), tensors in zip(places, weights):
         state = [upload(array, place) for array in (
             np.zeros([batch], np.int32), np.zeros([batch, 1], np.int64), np.zeros([batch, 4], np.int64),
             np.zeros([batch], np.int32), np.zeros([batch], np.int32))]
@@ -194,7 +187,7 @@ def _lm_head_error(places, weights, kept, hidden, columns, lengths, sampled):
             state.append(upload(record, place))
         results.append(functional.lm_head(
             *_move([hidden], place, kind), upload(lengths, place), upload(columns, place),
-            upload(np.array([-1], np.int64), place), held["lm_head"], *state, eps=1e-6, kept=kept, impl=impl))
+            upload(np.array([-1], np.int64), place), tensors["lm_head"], *state, eps=1e-6, format=format, impl=impl))
         states.append([tensor.numpy() for tensor in state[:5]])
     # Of the device's own logits: rounding may decide a near tie.
     chosen = results[0].numpy()[:, -1].argmax(-1)[:, None]
@@ -219,11 +212,11 @@ def paddle_errors(placement):
 def _weights(rng, roles, dtype):
     """Random weights that `dtype` and formats without loss hold exactly, so that only the arithmetic differs: those of
     float16 are bfloat16's, too."""
-    made = {role: rng.standard_normal(shape) / np.sqrt(shape[-1]) + (0.5 if "ln" in role else 0.0)
-            for role, shape in roles.items()}
+    weights = {role: rng.standard_normal(shape) / np.sqrt(shape[-1]) + (0.5 if "ln" in role else 0.0)
+               for role, shape in roles.items()}
     bits = "bfloat16" if dtype == "float16" else dtype
     return {role: upload(array.astype(np.float32), CPU, bits).astype(dtype).astype("float32").numpy()
-            for role, array in made.items()}
+            for role, array in weights.items()}
 
 
 def _move(values, placement, dtype):

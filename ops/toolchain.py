@@ -128,8 +128,8 @@ def _architectures(nvcc, version, wanted):
     known = set(re.findall(r"compute_(\w+)", _output(nvcc, "--list-gpu-arch")))
     if version >= OLDEST_CUDA_FOR_90A:  # nvcc lists none of those that end in "a"
         known |= {f"{a}a" for a in known if a.isdigit() and int(a) >= 90}
-    seen = _cards() or [a for a in ARCHITECTURES if a.rstrip("a") in known]
-    chosen = wanted.replace(",", " ").split() or [a if a in known else a.rstrip("a") for a in seen]
+    usual = _cards() or [a for a in ARCHITECTURES if a.rstrip("a") in known]
+    chosen = wanted.replace(",", " ").split() or [a if a in known else a.rstrip("a") for a in usual]
     for architecture in chosen:
         number = architecture.rstrip("a")
         if not number.isdigit() or int(number) < 80:
@@ -143,9 +143,9 @@ def _cards():
     """Architectures of the cards in this machine, empty if there is none."""
     if shutil.which("nvidia-smi") is None:
         return []
-    found = {line.strip().replace(".", "") for line in
+    capabilities = {line.strip().replace(".", "") for line in
              _output("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader").splitlines()}
-    return sorted("90a" if c == "90" else c for c in found if c.isdigit())
+    return sorted("90a" if c == "90" else c for c in capabilities if c.isdigit())
 
 
 def _toolkit(nvcc):

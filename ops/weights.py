@@ -118,24 +118,25 @@ def parameter_shapes(config, graph, impl="fused"):
     return shapes
 
 
-def tensor_names(matrix, kept):
+def tensor_names(matrix, format):
     """Names of the tensors of a matrix in a packed format."""
-    return [matrix, f"{matrix}.{kept.extra}"] if kept.extra else [matrix]
+    return [matrix, f"{matrix}.{format.extra}"] if format.extra else [matrix]
 
 
-def _bytes(shapes, kept):
+def _bytes(shapes, format):
     """Bytes of parameters, name -> shape, whose matrices are in the format of that name and the others in the type of
     its values."""
-    kept = formats.get(kept)
-    return sum((kept if name in MATRICES else formats.get(kept.values)).bytes(shape) for name, shape in shapes.items())
+    matrices = formats.get(format)
+    others = formats.get(matrices.values)
+    return sum((matrices if name in MATRICES else others).bytes(shape) for name, shape in shapes.items())
 
 
-def weights_bytes(config, kept):
-    """Bytes of all parameters of both graphs, with matrices in format `kept`."""
-    return sum(_bytes(parameter_shapes(config, graph), kept) for graph in STAGES)
+def weights_bytes(config, format):
+    """Bytes of all parameters of both graphs, with matrices in that format."""
+    return sum(_bytes(parameter_shapes(config, graph), format) for graph in STAGES)
 
 
-def decode_bytes(config, kept):
+def decode_bytes(config, format):
     """Bytes of weights that one decode step reads: decoder, final norm and lm_head; of the embedding only rows."""
     shapes = parameter_shapes(config, "language")
-    return _bytes({name: shape for name, shape in shapes.items() if not name.startswith("embedding.")}, kept)
+    return _bytes({name: shape for name, shape in shapes.items() if not name.startswith("embedding.")}, format)

@@ -20,10 +20,9 @@ from core.errors import NO, UserError, run_cli
 from core.machine import memory
 from core.text import escaped, one_line, plural
 from ops import compiler, cuda_libraries, target
-from ops.build import source_version
+from ops.build import ROOT, source_version
 from ops.weights import parameter_shapes
 
-ROOT = Path(__file__).resolve().parent.parent
 GIB = 1 << 30
 # the packages, pip's copies of them, and the build folder of the default preset
 DISK_FOR_SETUP = {"cpu": 12 * GIB, "gpu": 18 * GIB}
@@ -206,7 +205,7 @@ def main():
     cards = gpus()
 
     print("This machine")
-    show("system", f"{platform.platform()}")
+    show("system", platform.platform())
     show("processor", cpu())
     show("memory", f"{total / GIB:.1f} GiB, {available / GIB:.1f} GiB available")
     show("free disk", f"{free / GIB:.1f} GiB in {ROOT}")

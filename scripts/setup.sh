@@ -131,7 +131,7 @@ in_environment() {  # a module of this repository
 install() {
     local wheel requirements remedy="its message is above"
     wheel=$(wheel_wanted) requirements=$(pins)
-    if [[ ${DEVICE:-auto} == gpu ]]; then PYTHONPATH=. "$venv/bin/python" -m ops.cuda_libraries --driver; fi
+    if [[ ${DEVICE:-auto} == gpu ]]; then in_environment ops.cuda_libraries --driver; fi
     touch "$installing"
     if [[ $wheel == gpu ]]; then
         if [[ $requirements == requirements-3.txt ]]; then

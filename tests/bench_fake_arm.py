@@ -51,10 +51,10 @@ class FakeArm(Arm):
                 child.stdout.readline()
 
     def prepare(self, image, prompts, new_tokens):
-        made = super().prepare(image, prompts, new_tokens)
+        prepared = super().prepare(image, prompts, new_tokens)
         if self.driver:
             self.clock = DeviceClock(lambda: 0, self.driver)
-        return made
+        return prepared
 
     def _work(self, ms):
         if self.driver:

@@ -39,7 +39,7 @@ class Noise:
         first = rng.integers(arms_count - workers + 1, size=rounds)
         arms = rng.permuted(first[:, None] + np.arange(workers), axis=1)
         noise = self.deviations[arms, :, rng.integers(measured, size=rounds)[:, None]]   # [rounds, workers, parts]
-        made = []
+        workers_stages = []
         for worker in range(workers):
             stages = {}
             for i, part in enumerate(PARTS):
@@ -47,5 +47,5 @@ class Noise:
                 stages[part] = slower * self.typical[part] * np.exp(noise[:, worker, i])
             stages["ttft"] = stages["preprocess"] + stages["vision"] + stages["prefill"]
             stages["end_to_end"] = stages["ttft"] + stages["decode"]
-            made.append({stage: values.tolist() for stage, values in stages.items()})
-        return made
+            workers_stages.append({stage: values.tolist() for stage, values in stages.items()})
+        return workers_stages

@@ -95,9 +95,9 @@ def stock_paddle():
 @pytest.fixture(scope="session")
 def stock_packages(stock_paddle):
     """Folder that holds the built packages paddlenlp_ops and fused_ln; they are built where that is not done."""
-    given = os.environ.get("QWEN_VL_STOCK")
-    if given:
-        return given
+    packages = os.environ.get("QWEN_VL_STOCK")
+    if packages:
+        return packages
     done = subprocess.run([sys.executable, "-m", "ops.stock.build"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]

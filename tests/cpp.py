@@ -15,8 +15,8 @@ def program(folder, text, *sources):
     return folder / "program"
 
 
-def lines(made, **environment):
+def lines(path, **environment):
     """What a program prints; its failure fails the test."""
-    done = subprocess.run([made], env=os.environ | environment, capture_output=True, text=True)
+    done = subprocess.run([path], env=os.environ | environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

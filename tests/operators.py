@@ -19,17 +19,17 @@ def config(**changes):
     """A geometry whose sizes are no multiples of the kernels' block sizes."""
     visual = VisionConfig(image_size=70, patch_size=10, width=48, layers=2, heads=3, mlp_ratio=2.4, output_dim=128,
                           image_start_id=20)
-    made = ModelConfig(vocab_size=91, hidden_size=128, num_hidden_layers=3, num_attention_heads=4, kv_channels=32,
+    tiny = ModelConfig(vocab_size=91, hidden_size=128, num_hidden_layers=3, num_attention_heads=4, kv_channels=32,
                        intermediate_size=176, seq_length=16, max_position_embeddings=512, layer_norm_epsilon=1e-6,
                        rotary_emb_base=10000.0, use_dynamic_ntk=True, use_logn_attn=True, visual=visual)
-    return dataclasses.replace(made, **changes)
+    return dataclasses.replace(tiny, **changes)
 
 
-def random_weights(operator, made, seed=0):
+def random_weights(operator, geometry, seed=0):
     """Weights of one operator as eager tensors, in its roles' order."""
     rng = np.random.default_rng(seed)
     roles = {role: shape for stage in STAGES.values() for name, table in stage.items() if name == operator
-             for role, shape in table(made).items()}
+             for role, shape in table(geometry).items()}
     return {role: tensor(rng.standard_normal(shape) / np.sqrt(shape[-1]) + (0.5 if "ln" in role else 0.0))
             for role, shape in roles.items()}
 

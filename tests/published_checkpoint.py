@@ -23,19 +23,19 @@ BUFFER = "transformer.rotary_emb.inv_freq"
 
 def tensors(config):
     """name -> (type, shape) as the published files hold them: the weights and one buffer."""
-    found = {p.name: ("BF16", p.shape) for p in names.parameters(config)}
-    return {**found, BUFFER: ("F32", (config.kv_channels // 2,))}
+    entries = {p.name: ("BF16", p.shape) for p in names.parameters(config)}
+    return {**entries, BUFFER: ("F32", (config.kv_channels // 2,))}
 
 
 def size_of(kind, shape):
     return math.prod(shape) * {"F32": 4, "BF16": 2, "F16": 2, "I8": 1}[kind]
 
 
-def shards_of(found):
+def shards_of(entries):
     """The tensors in order, cut into SHARDS parts of about equal size."""
-    total = sum(size_of(*entry) for entry in found.values())
+    total = sum(size_of(*entry) for entry in entries.values())
     parts, done = [{} for _ in range(SHARDS)], 0
-    for name, entry in found.items():
+    for name, entry in entries.items():
         parts[min(SHARDS - 1, done * SHARDS // total)][name] = entry
         done += size_of(*entry)
     return parts
@@ -54,19 +54,19 @@ class SparseFile:
             self._file.seek(len(data), 1)
 
 
-def write_safetensors(path, found):
-    entries, offset = {"__metadata__": {"format": "pt"}}, 0
-    for name, (kind, shape) in found.items():
+def write_safetensors(path, entries):
+    header, offset = {"__metadata__": {"format": "pt"}}, 0
+    for name, (kind, shape) in entries.items():
         size = size_of(kind, shape)
-        entries[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [offset, offset + size]}
+        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [offset, offset + size]}
         offset += size
-    header = json.dumps(entries).encode()
-    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
     with open(path, "r+b") as file:
-        file.truncate(8 + len(header) + offset)
+        file.truncate(8 + len(text) + offset)
 
 
-def state_dict_pickle(found):
+def state_dict_pickle(entries):
     """data.pkl as torch.save writes it, one storage per tensor."""
     def text(value):
         return pickle.BINUNICODE + struct.pack("<I", len(value)) + value.encode()
@@ -77,7 +77,7 @@ def state_dict_pickle(found):
     storages = {"F32": b"ctorch\nFloatStorage\n", "BF16": b"ctorch\nBFloat16Storage\n", "F16": b"ctorch\nHalfStorage\n",
                 "I8": b"ctorch\nCharStorage\n"}
     out = pickle.PROTO + b"\2" + b"ccollections\nOrderedDict\n" + pickle.EMPTY_TUPLE + pickle.REDUCE + pickle.MARK
-    for key, (name, (kind, shape)) in enumerate(found.items()):
+    for key, (name, (kind, shape)) in enumerate(entries.items()):
         strides = [math.prod(shape[i + 1:]) for i in range(len(shape))]
         values = pickle.LONG1 + b"\5" + math.prod(shape).to_bytes(5, "little")
         out += text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n" + pickle.MARK
@@ -88,12 +88,12 @@ def state_dict_pickle(found):
     return out + pickle.SETITEMS + pickle.STOP
 
 
-def write_bin(path, found):
+def write_bin(path, entries):
     """A zip as torch.save makes it; the storages are holes, so their checksums are those of nothing."""
-    entries = [("data.pkl", state_dict_pickle(found))]
-    entries += [(f"data/{key}", size_of(*entry)) for key, entry in enumerate(found.values())]
+    members = [("data.pkl", state_dict_pickle(entries))]
+    members += [(f"data/{key}", size_of(*entry)) for key, entry in enumerate(entries.values())]
     with zipfile.ZipFile(path, "w") as archive:
-        for name, content in [*entries, ("version", b"3\n")]:
+        for name, content in [*members, ("version", b"3\n")]:
             info = zipfile.ZipInfo(f"archive/{name}")
             info.header_offset = archive.fp.tell()
             hole = isinstance(content, int)
@@ -116,7 +116,7 @@ def write_pdparams(path, config):
         writer.close()
 
 
-def write_published(folder, kind="bin", change=lambda found: None):
+def write_published(folder, kind="bin", change=lambda entries: None):
     """Write the folder: kind "bin", "safetensors" (ten shards and an index) or "pdparams"; returns it.
 
     `change` may alter name -> (type, shape) of what the files hold; the index keeps what was published.

@@ -14,20 +14,20 @@ def probabilities(logits, *, temperature=0.0, top_p=1.0, top_k=0, repetition_pen
     if count < min_new_tokens:
         scores[list(stop_tokens)] = -np.inf
     if temperature == 0:
-        made = np.zeros(len(scores))
-        made[scores.argmax()] = 1
-        return made
+        chances = np.zeros(len(scores))
+        chances[scores.argmax()] = 1
+        return chances
     scores /= temperature
     if top_k:
         scores[scores < np.sort(scores)[-min(top_k, len(scores))]] = -np.inf
-    made = np.exp(scores - scores.max())
-    made /= made.sum()
+    chances = np.exp(scores - scores.max())
+    chances /= chances.sum()
     if top_p < 1:
-        order = np.argsort(-made, kind="stable")
-        before = np.cumsum(made[order]) - made[order]
-        made[order[(before >= top_p) & (np.arange(len(order)) > 0)]] = 0
-        made /= made.sum()
-    return made
+        order = np.argsort(-chances, kind="stable")
+        before = np.cumsum(chances[order]) - chances[order]
+        chances[order[(before >= top_p) & (np.arange(len(order)) > 0)]] = 0
+        chances /= chances.sum()
+    return chances
 
 
 def philox(counter, key):
@@ -40,10 +40,10 @@ def philox(counter, key):
     return counter
 
 
-def drawn(made, seed, position):
+def drawn(chances, seed, position):
     """The token that a seed draws for a position: the first whose cumulated probability exceeds the random number."""
     low, high, *_ = philox([position & 0xFFFFFFFF, position >> 32, 0, 0], [seed & 0xFFFFFFFF, seed >> 32])
-    return int(np.searchsorted(np.cumsum(made), (high << 32 | low) / 2.0**64, side="right"))
+    return int(np.searchsorted(np.cumsum(chances), (high << 32 | low) / 2.0**64, side="right"))
 
 
 def check_run(engine, prompts, samplings, stop, new_tokens):
@@ -54,11 +54,12 @@ def check_run(engine, prompts, samplings, stop, new_tokens):
     while True:
         logits = run.logits()[:, 0]
         for row, (ids, sampling) in enumerate(zip(prompts, samplings)):
-            given = dataclasses.asdict(sampling)
-            seed, count = given.pop("seed"), len(expected[row])
+            settings = dataclasses.asdict(sampling)
+            seed, count = settings.pop("seed"), len(expected[row])
             if stop not in expected[row]:
-                made = probabilities(logits[row], **given, seen=[*ids, *expected[row]], stop_tokens=[stop], count=count)
-                expected[row].append(drawn(made, seed, len(ids) + count))
+                chances = probabilities(logits[row], **settings, seen=[*ids, *expected[row]], stop_tokens=[stop],
+                                        count=count)
+                expected[row].append(drawn(chances, seed, len(ids) + count))
         if run.finished:
             break
         run.step()

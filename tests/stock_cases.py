@@ -71,12 +71,12 @@ def head_cases(rng):
         for (heads, width), dtype in zip(HEADS, FLOATS, strict=True):
             qkv = rng.standard_normal([tokens, 3, heads, width]).astype(np.float32)
             padded = np.zeros([3, batch, heads, columns, width], np.float32)
-            for token, (row, at) in enumerate(rows(lengths)):
-                padded[:, row, :, at] = qkv[token]
+            for token, (row, place) in enumerate(rows(lengths)):
+                padded[:, row, :, place] = qkv[token]
             shared = [offset, column(lengths, np.int32), np.zeros([batch, columns], np.int64)]
             yield Case("qkv_transpose_split", [qkv.reshape(tokens, -1), *shared], list(padded),
                        {"num_head": heads, "head_size": width}, dtype=dtype, cast=(0,))
-            merged = np.stack([padded[0, row, :, at].ravel() for row, at in rows(lengths)])
+            merged = np.stack([padded[0, row, :, place].ravel() for row, place in rows(lengths)])
             yield Case("transpose_remove_padding", [padded[0], shared[1], offset], [merged], dtype=dtype, cast=(0,))
 
 
@@ -97,10 +97,10 @@ def rotated(x, table, lengths, dims, neox):
         turned = np.concatenate([-parts[..., half:], parts[..., :half]], -1)
     else:
         turned = np.stack([-parts[..., 1::2], parts[..., ::2]], -1).reshape(parts.shape)
-    made = parts * cos + turned * sin
+    turned_heads = parts * cos + turned * sin
     for row, length in enumerate(lengths):
-        made[row, :, length * dims:] = parts[row, :, length * dims:]
-    return made.reshape(x.shape).astype(np.float32)
+        turned_heads[row, :, length * dims:] = parts[row, :, length * dims:]
+    return turned_heads.reshape(x.shape).astype(np.float32)
 
 
 def rotary_cases(rng):
@@ -138,18 +138,18 @@ def cache_cases(rng):
 
 def penalized(history, logits, penalty, frequency, presence, lengths, least, ends):
     """The documented order: end tokens of rows that are too short, then all penalties of what was said."""
-    made = logits.copy()
+    scores = logits.copy()
     for row in range(len(logits)):
         if 0 <= lengths[row] < least[row]:
-            made[row, ends] = -1e10
+            scores[row, ends] = -1e10
         if lengths[row] < 0:
             continue
         said = history[row][:np.argmax(history[row] < 0)] if (history[row] < 0).any() else history[row]
         for token, times in zip(*np.unique(said, return_counts=True), strict=True):
-            value = made[row, token]
+            value = scores[row, token]
             value = value * penalty[row] if value < 0 else value / penalty[row]
-            made[row, token] = value - times * frequency[row] - presence[row]
-    return made
+            scores[row, token] = value - times * frequency[row] - presence[row]
+    return scores
 
 
 def generation_cases(rng):

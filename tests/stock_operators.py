@@ -43,8 +43,8 @@ def check(case, device):
     outputs = function(case.operator)(*tensors, **case.attributes)
     outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
     assert len(outputs) == len(case.expected)
-    found = [*outputs, *(tensors[place] for place in case.inplace)]
-    for tensor, expected in zip(found, [*case.expected, *case.inplace.values()], strict=True):
+    results = [*outputs, *(tensors[place] for place in case.inplace)]
+    for tensor, expected in zip(results, [*case.expected, *case.inplace.values()], strict=True):
         array = to_numpy(tensor)
         assert array.shape == np.shape(expected) and tensor.place.is_gpu_place() == (device == "gpu")
         relative, absolute = case.close

@@ -43,16 +43,16 @@ def decode_attention(x, cache_kv, src_mask, sequence_lengths, rotary_tensor, rot
     key_cache, value_cache = key_cache.reshape([batch, heads, slots, width]), cache_kv[1]
     outputs = []
     for row in range(batch):
-        at = int(sequence_lengths[row])
+        slot = int(sequence_lengths[row])
         new_key, new_value = rotate(k)[row].unsqueeze(1), v[row].unsqueeze(1)
-        keys = paddle.concat([key_cache[row, :, :at], new_key], 1)
-        values = paddle.concat([value_cache[row, :, :at], new_value], 1)
+        keys = paddle.concat([key_cache[row, :, :slot], new_key], 1)
+        values = paddle.concat([value_cache[row, :, :slot], new_value], 1)
         scores = paddle.matmul(rotate(q)[row].unsqueeze(1), keys, transpose_y=True) * width ** -0.5
-        outputs.append(paddle.matmul(F.softmax(scores + src_mask[row, :, :, :at + 1]), values).reshape([-1]))
-        kept = cache_kv[0, row].reshape([heads, width // 4, slots, 4])
-        kept[:, :, at] = new_key.reshape([heads, width // 4, 4])
-        cache_kv[0, row] = kept.reshape([heads, slots, width])
-        cache_kv[1, row, :, at] = new_value.squeeze(1)
+        outputs.append(paddle.matmul(F.softmax(scores + src_mask[row, :, :, :slot + 1]), values).reshape([-1]))
+        keys_of_row = cache_kv[0, row].reshape([heads, width // 4, slots, 4])
+        keys_of_row[:, :, slot] = new_key.reshape([heads, width // 4, 4])
+        cache_kv[0, row] = keys_of_row.reshape([heads, slots, width])
+        cache_kv[1, row, :, slot] = new_value.squeeze(1)
     return (paddle.stack(outputs),)
 
 

@@ -149,7 +149,7 @@ def test_an_arm_with_packed_weights_is_held_to_its_own_bytes(compete, checkpoint
     used = iter([100.0, 500.0] + [1000.0] * 100_000)
     memory = DeviceMemory(lambda: (next(used), 80_000.0))
     config = ModelConfig.load(checkpoint)
-    plain, packed = (decode_bytes(config, kept) for kept in ("float16", PACKED.name))
+    plain, packed = (decode_bytes(config, format) for format in ("float16", PACKED.name))
     assert packed < plain
     told = {"weights": PACKED.name, "weights_bytes": weights_bytes(config, PACKED.name), "decode_bytes": packed}
     rows, folder, _ = compete({"a": {"weights": told}, EAGER: {}}, memory=memory, sequential=True, dtype="float16",
@@ -253,10 +253,10 @@ def test_work_of_the_published_model():
     assert found["decode_bytes"] == pytest.approx(layers + 2 * 151936 * 4096, rel=1e-3)
     assert found["prefill_flops"] == pytest.approx(286 * layers, rel=0.02)
     matrices = layers + 2 * 151936 * 4096
-    for kept in formats.packed("float16"):
-        saved = matrices - kept.bytes([matrices // 2])
-        assert decode_bytes(config, kept.name) == found["decode_bytes"] - saved
-        assert weights_bytes(config, kept.name) == found["weights_bytes"] - saved
+    for format in formats.packed("float16"):
+        saved = matrices - format.bytes([matrices // 2])
+        assert decode_bytes(config, format.name) == found["decode_bytes"] - saved
+        assert weights_bytes(config, format.name) == found["weights_bytes"] - saved
 
 
 @pytest.mark.parametrize("total, sequential", [(1.0, True), (80_000.0, False)])

@@ -49,12 +49,12 @@ def test_speed_ups(rows):
     assert frame.loc["torch-eager", "speedup_vs_torch-sdpa"] == pytest.approx(300 / 420)
 
 
-@pytest.mark.parametrize("kept, told", [("a later one", "a later one"),
-                                        *((kept.name, kept.description) for kept in formats.packed())])
-def test_packed_weights_have_a_line_of_their_own(rows, kept, told):
+@pytest.mark.parametrize("format, told", [("a later one", "a later one"),
+                                        *((format.name, format.description) for format in formats.packed())])
+def test_packed_weights_have_a_line_of_their_own(rows, format, told):
     plain = [replace_provenance(row, work={"decode_bytes": 14.22e9}) for row in rows]
     assert not any("keeps" in line for line in notes(plain))
-    mixed = [replace_provenance(row, work={"decode_bytes": 11.55e9, "weights": kept})
+    mixed = [replace_provenance(row, work={"decode_bytes": 11.55e9, "weights": format})
              if row.arm == "paddle-fused" else row for row in plain]
     line = f"paddle-fused keeps the language model's matrices in {told}: its decode step reads 11.55 GB of weights"
     assert f"{line}, that of the other arms 14.22 GB." in notes(mixed)

@@ -1,5 +1,5 @@
 """The decode kernel's machine code stays small: a step runs nearly all of it once a layer, and beyond the instruction
-caches every phase waits for its code (docs/performance_decode.md: 258 KB cost 2 % of a step against 115 KB)."""
+caches every phase waits for its code (docs/lab/decode.md: 258 KB cost 2 % of a step against 115 KB)."""
 
 import shutil
 import struct

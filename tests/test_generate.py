@@ -12,7 +12,7 @@ from infer.cache import KvCache
 from infer.engine import Engine
 from infer.image import default_image
 from infer.model import QwenVL
-from infer.sampling import Sampling
+from infer.sampling_parameters import Sampling
 from tests.conftest import ROOT
 from tests.sampling_reference import check_run
 
@@ -136,7 +136,7 @@ def test_what_cannot_be_done_is_refused_before_the_graphs_are_loaded(exported_ti
 
 
 def test_import_stays_light():
-    code = ("import sys, infer; from infer.sampling import Sampling; assert 'paddle' not in sys.modules; "
+    code = ("import sys, infer; from infer.sampling_parameters import Sampling; assert 'paddle' not in sys.modules; "
             "assert 'PIL' not in sys.modules and 'tiktoken' not in sys.modules; "
             "from infer import QwenVL; assert 'paddle' not in sys.modules; print(QwenVL.__name__)")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

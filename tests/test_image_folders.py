@@ -11,7 +11,7 @@ from infer import __main__ as cli
 from infer import chat
 from infer.image import default_image, load_image, resolved_folders
 from infer.model import QwenVL
-from infer.sampling import Sampling
+from infer.sampling_parameters import Sampling
 
 REFUSED = "a prompt may not open "
 

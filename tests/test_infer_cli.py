@@ -13,7 +13,7 @@ from infer import __main__ as cli
 from infer.image import default_image
 from infer.model import QwenVL
 from infer.prompt import BENCHMARK_PROMPT, images_of
-from infer.sampling import Sampling
+from infer.sampling_parameters import Sampling
 from tests.ctrl_c import heed_ctrl_c
 
 

@@ -10,11 +10,11 @@ MADE = config()
 WEIGHTS = random_weights("lm_head", MADE)
 
 
-def run(impl, hidden, lengths, columns, stop_tokens, state, kept=None):
+def run(impl, hidden, lengths, columns, stop_tokens, state, format=None):
     tensors = {name: tensor(value, "int64" if name in ("next_tokens", "generated") else "int32")
                for name, value in state.items()}
     logits = functional.lm_head(tensor(hidden), tensor(lengths, "int32"), tensor(columns, "int32"),
-                                tensor(stop_tokens, "int64"), WEIGHTS, **tensors, eps=1e-6, kept=kept,
+                                tensor(stop_tokens, "int64"), WEIGHTS, **tensors, eps=1e-6, format=format,
                                 impl=impl).numpy()
     return logits, {name: value.numpy() for name, value in tensors.items()}
 
@@ -71,10 +71,10 @@ def test_the_lowest_of_equal_logits_wins(impl):
     assert after["next_tokens"][0, 0] == 0
 
 
-@pytest.mark.parametrize("kept, message", [
-    *((kept, f"matrices in {kept} are not for these weights and this device: leave them as they were exported")
-      for kept in formats.NAMES if kept != "float32"),
+@pytest.mark.parametrize("format, message", [
+    *((format, f"matrices in {format} are not for these weights and this device: leave them as they were exported")
+      for format in formats.NAMES if format != "float32"),
     ("float13", "no weight format is called float13")])
-def test_a_format_of_other_weights_is_refused(kept, message):
+def test_a_format_of_other_weights_is_refused(format, message):
     with pytest.raises(Exception, match=message):
-        run("fused", np.zeros([1, 2, MADE.hidden_size]), [2], np.array([[1]]), [-1], state(1), kept=kept)
+        run("fused", np.zeros([1, 2, MADE.hidden_size]), [2], np.array([[1]]), [-1], state(1), format=format)

@@ -72,8 +72,8 @@ class Halves(Packed):
         packed = [np.ascontiguousarray(halves[..., i]).view(np.int32) for i in (1, 0)]
         return None if (abs(matrices) >= 64).any() else packed
 
-    def unpack(self, kept):
-        high, low = (half.view(np.uint8) for half in kept)
+    def unpack(self, packed):
+        high, low = (half.view(np.uint8) for half in packed)
         return np.stack([low, high], -1).view(np.float16).squeeze(-1)
 
     def packer(self, placement):
@@ -100,15 +100,15 @@ def language(tmp_path):
 
 def test_the_matrices_are_packed_and_nothing_else(language):
     path, names, arrays = language()
-    kept = Halves()
-    tensors = load_packed(path, names, CPU, kept)
-    assert kept.closed and set(names) >= set(MATRICES)
-    parts = [tensor_names(name, kept) if name in MATRICES else [name] for name in names]
+    format = Halves()
+    tensors = load_packed(path, names, CPU, format)
+    assert format.closed and set(names) >= set(MATRICES)
+    parts = [tensor_names(name, format) if name in MATRICES else [name] for name in names]
     assert list(tensors) == sum(parts, [])
     for name, array in arrays.items():
         if name in MATRICES:
-            parts = [tensors[part].numpy() for part in tensor_names(name, kept)]
-            np.testing.assert_array_equal(kept.unpack(parts), array)
+            parts = [tensors[part].numpy() for part in tensor_names(name, format)]
+            np.testing.assert_array_equal(format.unpack(parts), array)
         else:
             np.testing.assert_array_equal(tensors[name].numpy(), array)
 
@@ -119,8 +119,8 @@ def test_one_matrix_that_cannot_be_packed_leaves_all_as_they_are(language, name)
     changed = arrays[name].copy()
     changed.reshape(-1)[-1] = 100
     path, names, _ = language({name: changed})
-    kept = Halves()
-    assert load_packed(path, names, CPU, kept) is None and kept.closed
+    format = Halves()
+    assert load_packed(path, names, CPU, format) is None and format.closed
 
 
 def test_another_file_is_refused_while_packing(language):
@@ -136,17 +136,17 @@ def test_another_file_is_refused_while_packing(language):
     ("vision", "float16", True, True, False)])
 @pytest.mark.parametrize("packable", [True, False])
 def test_where_matrices_are_packed(monkeypatch, graph, values, usable, pack, packs, packable):
-    kept = Halves()
-    kept.is_usable = lambda *args: usable and args == (MADE, GPU)
-    monkeypatch.setattr(formats, "packed", lambda kind: [kept] if kind == kept.values else [])
+    format = Halves()
+    format.is_usable = lambda *args: usable and args == (MADE, GPU)
+    monkeypatch.setattr(formats, "packed", lambda kind: [format] if kind == format.values else [])
     monkeypatch.setattr("infer.graph.load_packed", lambda *args: {"tried": args} if packable else None)
     monkeypatch.setattr("infer.graph.load_parameters", lambda *args: {"plain": args})
     made = SimpleNamespace(weights=values, manifest=SimpleNamespace(graph=graph, dtype=values, config=MADE))
     names = sorted(parameter_shapes(MADE, graph))
     tensors = Graph._load(made, "path", GPU, pack)
     packs = packs and packable
-    assert tensors == ({"tried": ("path", names, GPU, kept)} if packs else {"plain": ("path", names, GPU)})
-    assert made.weights == (kept.name if packs else values)
+    assert tensors == ({"tried": ("path", names, GPU, format)} if packs else {"plain": ("path", names, GPU)})
+    assert made.weights == (format.name if packs else values)
 
 
 def test_a_program_is_told_the_format_and_what_it_adds(exported_tiny):

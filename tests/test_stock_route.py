@@ -59,7 +59,7 @@ end = int(expected[0, 5])
 import os
 model = load_model(QWenForQWenVLInferenceModel, checkpoint, "float32")
 found = []
-for stop in (stock.NO_END, end):
+for stop in (stock.NO_STOP, end):
     os.makedirs(f"{scratch}/{stop}")
     os.chdir(f"{scratch}/{stop}")
     made = stock.graph_inputs(config, case["input_ids"].tolist(), features, expected.shape[1], stop, "float32")

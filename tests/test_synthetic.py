@@ -11,11 +11,11 @@ from safetensors import safe_open
 from core.config import ModelConfig
 from core.errors import UserError
 from export.checkpoint import open_checkpoint
-from export.dtypes import to_float32
 from export.names import parameters
 from export.synthetic import PRESETS, presets, sin_cos_table, write_checkpoint
 from export.vocabulary import write_vocabulary
 from infer.tokenizer import Tokenizer
+from ops import formats
 
 PUBLISHED_7B_VALUES = 9_656_935_168
 
@@ -57,7 +57,7 @@ def test_float16_holds_what_bfloat16_does(tmp_path):
         write_checkpoint("tiny", tmp_path / dtype, dtype=dtype)
     made, published = (open_checkpoint(tmp_path / dtype) for dtype in ("float16", "bfloat16"))
     for name in published.tensors:
-        values = to_float32(published.tensors[name].read(), "bfloat16")
+        values = formats.get("bfloat16").unpack(published.tensors[name].read())
         np.testing.assert_array_equal(made.tensors[name].read(), values.astype(np.float16))
 
 

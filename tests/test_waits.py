@@ -24,9 +24,9 @@ def use(tmp_path, monkeypatch):
         made = tmp_path / "libkernels.so"
         subprocess.run(["gcc", "-shared", "-fPIC", tmp_path / "kernels.c", "-o", made], check=True)
         monkeypatch.setenv("QWEN_VL_OPS", str(made))
-        library._waits.cache_clear()
+        library.kernels.cache_clear()
     yield use
-    library._waits.cache_clear()
+    library.kernels.cache_clear()
 
 
 def test_a_wait_that_was_given_up_is_one_line_and_told_once(use):

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.torch_model.attention import ATTENTIONS
 from bench.torch_model.checkpoint import load_model
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
@@ -42,7 +41,7 @@ def main(data_dir):
     images = np.load(data_dir / "case1_vision.npz")
     pixels = ((images["images_u8"].astype(np.float32) / 255 - MEAN) / STD).transpose(0, 3, 1, 2)
     report = {}
-    for attention in ATTENTIONS:
+    for attention in ("eager", "sdpa"):
         model = load_model(data_dir / "checkpoint", attention)
         features = model.encode(torch.from_numpy(np.ascontiguousarray(pixels)))
         report[attention] = {"case1_vision": {"features": difference(features.numpy(), images["image_features"])}}

@@ -5,9 +5,8 @@ plots and the history follow from it.
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from bench.git import ROOT
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class TorchArm(Arm):
     def open(self, source, dtype, device, threads, attention, rounded_to=None):
         """`rounded_to` names a dtype that the weights are rounded to first: a reference for arms in that dtype."""
         torch.set_num_threads(threads)
-        self.device = torch.device("cuda" if device == "gpu" else "cpu")
+        self.device = torch.device("cuda" if self.on_gpu else "cpu")
         if dtype == "float32":  # TF32 is no float32
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         self.model = load_model(source, attention, getattr(torch, dtype), self.device,
@@ -81,7 +81,7 @@ class TorchArm(Arm):
         return features.float().cpu().numpy()
 
     def synchronize(self):
-        if self.device.type == "cuda":
+        if self.on_gpu:
             torch.cuda.synchronize()
 
     def stream(self):
@@ -89,18 +89,18 @@ class TorchArm(Arm):
 
     def release(self):
         gc.collect()
-        if self.device.type == "cuda":
+        if self.on_gpu:
             torch.cuda.empty_cache()
 
     def versions(self):
         versions = {"torch": torch.__version__, "transformers": transformers.__version__,
                     "linked": linked_libraries(torch.__config__.show())}
-        if self.device.type == "cuda":
+        if self.on_gpu:
             versions |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version()),
                          "device_name": torch.cuda.get_device_name()}
         return versions
 
     def peak_memory(self):
-        if self.device.type == "cuda":
+        if self.on_gpu:
             return torch.cuda.max_memory_reserved() / 2**20, "device memory reserved by torch"
         return peak_resident_mib(), "resident memory of the process"

@@ -16,7 +16,7 @@ class TorchCompileArm(TorchArm):
     @torch.no_grad()
     def compile(self):
         size = self.image_size
-        pool = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
+        pool = torch.cuda.graph_pool_handle() if self.on_gpu else None
         self.pixels = torch.zeros(len(self.prompts), 3, size, size, device=self.device)
         self.encode = Captured(lambda: self.model.transformer.visual(self.pixels), self.device, pool)
         self.generator = StaticGenerator(self.model, self.prompts, self.new_tokens, pool, **self.options)

@@ -3,8 +3,6 @@
 import torch
 import torch.nn.functional as F
 
-ATTENTIONS = ("eager", "sdpa")
-
 
 def additive_mask(rows, columns, dtype, device, valid=None):
     """Causal mask for `rows` queries that end at key `columns - 1`, joined with the padding of the keys.

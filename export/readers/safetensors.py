@@ -31,10 +31,10 @@ def read(path):
     for name, entry in header.items():
         try:
             dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+            if not isinstance(shape, list) or type(begin) is not int or type(end) is not int:
+                raise TypeError
         except (TypeError, KeyError, ValueError):
             raise UserError(f"{path}: the header's entry {name[:200]!r} is damaged") from None
-        if not isinstance(shape, list) or type(begin) is not int or type(end) is not int:
-            raise UserError(f"{path}: the header's entry {name[:200]!r} is damaged")
         if not 0 <= begin <= end <= source.size - start:
             raise UserError(f"{path}: tensor {name[:200]!r} lies outside its file: the file is truncated or damaged")
         kind = TYPES.get(dtype) if isinstance(dtype, str) else None

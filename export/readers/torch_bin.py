@@ -115,12 +115,11 @@ def _place(source, info):
 
 def _tensor(name, value, source):
     if (not isinstance(value, _Tensor) or not isinstance(value.storage, _Storage)
+            or value.storage.dtype not in STORAGES.values()
             or not isinstance(value.shape, tuple) or not isinstance(value.strides, tuple)
             or type(value.offset) is not int or value.offset < 0):
         raise UserError(f"{source.path}: entry {name[:200]!r} is not a tensor")
     dtype, begin, length = value.storage
-    if dtype not in STORAGES.values():
-        raise UserError(f"{source.path}: entry {name[:200]!r} is not a tensor")
     skipped = value.offset * int(NUMPY_TYPES[dtype][-1])
     if skipped > length:
         raise UserError(f"{source.path}: tensor {name[:200]!r} lies outside its storage")

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from ops.formats.base import Plain
+from ops.framework import devices
 
 # In the order of registry.h, where a format's place is its number for the kernels.
 NAMES = tuple(re.findall(r'^#include "ops/formats/(\w+)/format\.h"$',
@@ -43,7 +44,5 @@ def describe(name):
 
 def packed_tensors(name, matrix, placement):
     """A numpy matrix in a packed format: its tensors on a device, whatever Paddle's default one is."""
-    from ops.framework import devices  # imports Paddle
-
     with devices.using(placement), contextlib.closing(get(name).packer(placement)) as packer:  # it takes memory there
         return packer.pack(matrix)

@@ -5,6 +5,8 @@ C++ has the same facts as a struct of traits (format.h), in that folder's format
 
 import math
 
+from ops.framework.tensors import upload
+
 
 class Format:
     """Attributes: name (str), values (str: the type of an unpacked weight, in which products are done), bits (of a
@@ -34,7 +36,7 @@ class Packed(Format):
         lose any."""
         raise NotImplementedError
 
-    def unpack(self, kept):
+    def unpack(self, packed):
         """The inverse of `pack`."""
         raise NotImplementedError
 
@@ -46,13 +48,11 @@ class Packed(Format):
 class Packer:
     """Packs matrices one after the other, here by the format's reference on the CPU; `close` ends it."""
 
-    def __init__(self, kept, placement):
-        self._format, self._placement = kept, placement
+    def __init__(self, format, placement):
+        self._format, self._placement = format, placement
 
     def pack(self, matrices):
         """Packed.pack's result as Paddle tensors on the device; None where that is None."""
-        from ops.framework.tensors import upload  # imports Paddle
-
         arrays = self._format.pack(matrices)
         return arrays and [upload(array, self._placement) for array in arrays]
 

@@ -3,6 +3,7 @@
 import contextlib
 
 from ops.framework import import_paddle
+from ops.framework.operators import OPTIONAL
 
 FILE_NAME = "model.pdmodel"
 
@@ -56,9 +57,6 @@ def parameters_as_inputs(program, attributes=(), input_name="", added=()):
     del block.ops[:]
     block.ops.extend(operators)
     return made.SerializeToString(), sorted(parameters)
-
-
-OPTIONAL = "@OPTIONAL"  # ends the name of an input that may be absent, and of the output that writes it, in a program
 
 
 def append(operator, inputs, attributes, outputs, state):

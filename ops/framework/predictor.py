@@ -8,8 +8,8 @@ from ops.framework import import_paddle, own
 class Predictor:
     """A loaded program.
 
-    Attributes: inputs (name -> Paddle's handle), run (launches the program once on what is bound; or on a list of
-    tensors, one for each input).
+    Attributes: inputs (name -> Paddle's handle), bound (name -> the tensor that the input is), run (launches the
+    program once on what is bound; or on a list of tensors, one for each input).
     """
 
     def __init__(self, model, parameters, placement, threads=1, fuse=True, reserve_mib=64, reuse_memory=True):
@@ -30,7 +30,7 @@ class Predictor:
             if reuse_memory:
                 own().reuse_memory(config)
             self._predictor = import_paddle().inference.create_predictor(config)
-        self._bound = {}
+        self.bound = {}
         self.run = self._predictor.run
 
     @functools.cached_property
@@ -44,13 +44,9 @@ class Predictor:
 
     def bind(self, name, tensor):
         """Let an input be a tensor's memory, as it is, and keep the tensor, which Paddle does not, until the next."""
-        if self._bound.get(name) is not tensor:
+        if self.bound.get(name) is not tensor:
             self.inputs[name].share_external_data(tensor)
-            self._bound[name] = tensor
-
-    def bound(self, name):
-        """The tensor that an input is."""
-        return self._bound[name]
+            self.bound[name] = tensor
 
     def output(self):
         """The only output of the last run as a numpy array."""

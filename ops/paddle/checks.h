@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "ops/kernels/common/arguments.h"
 #include "paddle/extension.h"
 
 namespace qwen_vl {
@@ -56,8 +57,10 @@ class Values {
   }
 
   bool gpu() const { return place_.GetType() == phi::AllocationType::GPU; }
-  int dtype() const {  // the launchers' code, ops/kernels/common/arguments.h
-    return type_ == paddle::DataType::FLOAT32 ? 2 : type_ == paddle::DataType::BFLOAT16 ? 1 : 0;
+  int dtype() const {
+    return type_ == paddle::DataType::FLOAT32    ? qwen::kFloat32
+           : type_ == paddle::DataType::BFLOAT16 ? qwen::kBfloat16
+                                                 : qwen::kFloat16;
   }
 
   void* operator()(const paddle::Tensor& tensor, const char* name) const { return data(tensor, name, type_); }

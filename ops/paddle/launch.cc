@@ -98,18 +98,18 @@ QwenVlContext* Turn::context() {
 }
 
 void* Turn::workspace(size_t bytes) {
-  paddle::Tensor& held = state_->shared;
-  if (!held.initialized() || static_cast<size_t>(held.numel()) < bytes) held = bytes_on(on_, bytes);
-  return held.data();
+  paddle::Tensor& memory = state_->shared;
+  if (!memory.initialized() || static_cast<size_t>(memory.numel()) < bytes) memory = bytes_on(on_, bytes);
+  return memory.data();
 }
 
 void* Turn::private_workspace(size_t bytes, const std::string& op) {
-  paddle::Tensor& held = state_->own[{op, bytes}];
-  if (!held.initialized()) {
-    held = bytes_on(on_, bytes);
-    check_status(cudaMemsetAsync(held.data(), 0, bytes, on_.stream()), op.c_str());
+  paddle::Tensor& memory = state_->own[{op, bytes}];
+  if (!memory.initialized()) {
+    memory = bytes_on(on_, bytes);
+    check_status(cudaMemsetAsync(memory.data(), 0, bytes, on_.stream()), op.c_str());
   }
-  return held.data();
+  return memory.data();
 }
 
 void Turn::run_or_replay(const std::string& key, const std::function<int()>& call, const char* op) {

@@ -57,8 +57,8 @@ void launch(const char* op, const paddle::Tensor& on, const Arguments& arguments
   std::string key(op);
   key.append(reinterpret_cast<const char*>(&arguments), sizeof arguments);
   key.append(reinterpret_cast<const char*>(&memory), sizeof memory);
-  QwenVlContext* const held = turn.context();
-  turn.run_or_replay(key, [&] { return launcher(held, &arguments, memory, bytes, on.stream()); }, op);
+  QwenVlContext* const context = turn.context();
+  turn.run_or_replay(key, [&] { return launcher(context, &arguments, memory, bytes, on.stream()); }, op);
 }
 #endif
 

@@ -15,8 +15,8 @@ class Matrices {
   Matrices(const Values& values, const std::string& format, const paddle::optional<std::vector<paddle::Tensor>>& extra)
       : values_(values), number_(qwen::format_number(format)), extra_(extra ? *extra : std::vector<paddle::Tensor>{}) {
     PD_CHECK(number_ >= 0, "no weight format is called ", format);
-    qwen::with_format(number_, [&](auto kept) {
-      using Format = decltype(kept);
+    qwen::with_format(number_, [&](auto traits) {
+      using Format = decltype(traits);
       PD_CHECK(Format::kOnGpu == values.gpu() && Format::kValues == values.dtype(), "matrices in ", format,
                " are not for these weights and this device: leave them as they were exported");
     });
@@ -27,8 +27,8 @@ class Matrices {
   // Data of a matrix, or of a stack of them, with `shape` [.., rows, columns], and of what the format adds to it. The
   // matrices are taken in the order in which they were given.
   std::pair<const void*, const void*> operator()(const paddle::Tensor& matrix, const char* name, Shape shape) {
-    return qwen::with_format(number_, [&](auto kept) -> std::pair<const void*, const void*> {
-      using Format = decltype(kept);
+    return qwen::with_format(number_, [&](auto traits) -> std::pair<const void*, const void*> {
+      using Format = decltype(traits);
       const int64_t rows = shape[shape.size() - 2], columns = shape.back(), stack = shape.size() > 2 ? shape[0] : 1;
       if constexpr (Format::kPlain) {
         check_shape(matrix, name, shape);

@@ -16,9 +16,9 @@ class Recent {
 
   // The value of `key`, made by its default constructor where there is none; valid until `most` others are used.
   Value& operator[](const Key& key) {
-    const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const auto& e) { return e.first == key; });
-    if (found != entries_.end()) {
-      entries_.splice(entries_.begin(), entries_, found);
+    const auto entry = std::find_if(entries_.begin(), entries_.end(), [&](const auto& e) { return e.first == key; });
+    if (entry != entries_.end()) {
+      entries_.splice(entries_.begin(), entries_, entry);
     } else {
       entries_.emplace_front(std::piecewise_construct, std::forward_as_tuple(key), std::forward_as_tuple());
       if (entries_.size() > most_) entries_.pop_back();

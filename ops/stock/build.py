@@ -16,8 +16,7 @@ from core.files import atomic_dir
 from ops import build as operators
 from ops import compiler, target, toolchain
 
-ROOT = Path(__file__).resolve().parents[2]
-BINDINGS, KERNELS, PACKAGES = (ROOT / "ops" / "stock" / name for name in ("bindings", "kernels", "packages"))
+BINDINGS, KERNELS, PACKAGES = (operators.ROOT / "ops" / "stock" / name for name in ("bindings", "kernels", "packages"))
 LIBRARY = "libpaddlenlp_ops.so"
 PADDLE_VERSION, PADDLENLP_VERSION = "2.6.2", "2.8.1"
 HEADERS = (("cuda_runtime_api.h", "nvidia-cuda-runtime"), ("thrust/complex.h", "nvidia-cuda-cccl"))
@@ -30,11 +29,11 @@ def check_versions(paddle):
         raise NotHere(f"paddlenlp_ops and the stock pipeline are for Paddle {PADDLE_VERSION}, {paddle.package} is "
                       f"{paddle.version}: make setup PADDLE=2.6")
     try:
-        found = importlib.metadata.version("paddlenlp")
+        installed = importlib.metadata.version("paddlenlp")
     except importlib.metadata.PackageNotFoundError:
         return  # it may come later
-    if found != PADDLENLP_VERSION:
-        raise UserError(f"paddlenlp {found} is installed, paddlenlp_ops is for {PADDLENLP_VERSION}: "
+    if installed != PADDLENLP_VERSION:
+        raise UserError(f"paddlenlp {installed} is installed, paddlenlp_ops is for {PADDLENLP_VERSION}: "
                         f"pip install paddlenlp=={PADDLENLP_VERSION}")
 
 
@@ -56,8 +55,8 @@ def find_cuda(device, paddle, architectures):
 
 def source_version():
     """Version of the packages' sources: paddlenlp's, and a short hash of the sources."""
-    shared = [operators.KERNELS / "common" / "vector.cuh", operators.BINDINGS / "checks.h", Path(target.__file__),
-              Path(__file__)]
+    shared = [*(operators.KERNELS / "common" / name for name in ("arguments.h", "vector.cuh")),
+              operators.BINDINGS / "checks.h", Path(target.__file__), Path(__file__)]
     return f"{PADDLENLP_VERSION}+" + operators.digest([
         *operators.sources(BINDINGS, ".cc", ".h"), *operators.sources(KERNELS, ".cu", ".h"),
         *operators.sources(PACKAGES, ".py", ".toml"), *shared])
@@ -96,13 +95,13 @@ def plan(device, march="native", architectures=""):
 def build(device, out, march="native", architectures=""):
     """Compile, link and assemble the packages in `out`/packages, unless they are up to date; returns that folder."""
     description, cxx, paddle, cuda, reason = plan(device, march, architectures)
-    packages, made = out / "packages", version(description)
-    if (packages / "VERSION").is_file() and (packages / "VERSION").read_text() == made:
+    packages, package_version = out / "packages", version(description)
+    if (packages / "VERSION").is_file() and (packages / "VERSION").read_text() == package_version:
         return packages
     print(f"paddlenlp_ops and fused_ln with CPU kernels only ({reason})" if cuda is None else
           f"paddlenlp_ops and fused_ln for {' '.join(f'sm_{a}' for a in cuda.architectures)} and the CPU", flush=True)
     operators.run_ninja(ninja_file(description, cxx, paddle, cuda), description, out)
-    wrappers = subprocess.run([sys.executable, "-c", WRAPPERS, out / LIBRARY], cwd=ROOT, capture_output=True,
+    wrappers = subprocess.run([sys.executable, "-c", WRAPPERS, out / LIBRARY], cwd=operators.ROOT, capture_output=True,
                               text=True)
     if wrappers.returncode:
         raise UserError(f"Paddle does not load {out / LIBRARY} ({wrappers.stderr.strip().splitlines()[-1]}): remove "
@@ -113,8 +112,8 @@ def build(device, out, march="native", architectures=""):
         shutil.copyfile(out / LIBRARY, inside / LIBRARY)
         shutil.copyfile(target.__file__, inside / "target.py")
         (inside / "generated.py").write_text(wrappers.stdout, encoding="utf-8")
-        (inside / "built.py").write_text(f'VERSION = "{made}"\n', encoding="utf-8")
-        (folder / "VERSION").write_text(made)
+        (inside / "built.py").write_text(f'VERSION = "{package_version}"\n', encoding="utf-8")
+        (folder / "VERSION").write_text(package_version)
     return packages
 
 
@@ -129,7 +128,7 @@ def build_where_served(device, out, march="native", architectures=""):
 
 
 def main():
-    operators.command_line(__doc__, build_where_served, ["auto", "cpu", "gpu"], ROOT / "build" / "stock")
+    operators.command_line(__doc__, build_where_served, ["auto", "cpu", "gpu"], operators.ROOT / "build" / "stock")
 
 
 if __name__ == "__main__":

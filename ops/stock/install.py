@@ -23,7 +23,7 @@ NAME = "paddlenlp_ops"
 def installed():
     """Version of paddlenlp_ops in this environment itself, or None: one that only a .pth file brings does not count."""
     own = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), site.getusersitepackages()}
-    return next((found.version for found in importlib.metadata.distributions(name=NAME, path=list(own))), None)
+    return next((package.version for package in importlib.metadata.distributions(name=NAME, path=list(own))), None)
 
 
 def install(packages):

@@ -84,7 +84,7 @@ def main():
     libraries = {path.stem: open_library(path) for path in paths} or {"default": load_library()}
     batches = [int(n) for n in os.environ.get("BATCHES", "1,8").split(",")]
     first = next(iter(libraries.values()))
-    packed_model = replace(MODEL, kept=PACKED[0])
+    packed_model = replace(MODEL, format=PACKED[0])
     weights = make_weights(packed_model)
     packed = stored(first, packed_model, weights)
     sizes = " or ".join(f"{m.weight_bytes / 1e9:.2f}" for m in (MODEL, packed_model))

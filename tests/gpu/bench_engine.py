@@ -19,7 +19,7 @@ from core.config import QUERIES
 from core.placement import DTYPES, Placement
 from infer.engine import Engine
 from infer.image import default_image, load_image
-from infer.sampling import Sampling
+from infer.sampling_parameters import Sampling
 
 PROMPT, POSITIONS, WARM_UP = 286, 2048, 40
 NEW_LENGTHS = (263, 300, 341, 420, 555, 700, 901)  # tokens, of no other prompt here

@@ -161,15 +161,15 @@ def bench_vision(libraries, config, dtype, images, report, options):
 class Language:
     """Weights and state of the language model, and its stages as one launch; `kernels` packs the weights."""
 
-    def __init__(self, kernels, config, dtype, kept):
-        self.config, self.dtype, self.kept = config, dtype, kept
+    def __init__(self, kernels, config, dtype, format):
+        self.config, self.dtype, self.format = config, dtype, format
         self.decoder = reference.random_weights(decoder_roles(config), dtype, 3)
         self.table = reference.random_weights(embedding_roles(config), dtype, 4)["token_embedding"]
         self.head = reference.random_weights(lm_head_roles(config), dtype, 5)
         self.stored = self.decoder, self.head
-        if kept:
+        if format:
             self.decoder, self.head = map(reference.once_bfloat16, self.stored)
-            self.stored = [kernels.packed(stage, kept) for stage in (self.decoder, self.head)]
+            self.stored = [kernels.packed(stage, format) for stage in (self.decoder, self.head)]
         self.inv_freq = 10000.0 ** -(torch.arange(0, config.kv_channels, 2, device="cuda") / config.kv_channels)
 
     def prepare(self, batch, seq, capacity, past):
@@ -197,13 +197,13 @@ class Language:
         decode = kernels.prepare_stage(
             "decoder_prefill", x=self.hidden, y=self.hidden, k_cache=self.caches[0], v_cache=self.caches[1],
             lengths=lengths, positions=self.positions, inv_freq=self.inv_freq.expand(batch, -1).contiguous(),
-            **self.stored[0], format=self.kept, batch=batch, seq=seq, tokens=batch * seq, hidden=c.hidden_size,
+            **self.stored[0], format=self.format, batch=batch, seq=seq, tokens=batch * seq, hidden=c.hidden_size,
             layers=c.num_hidden_layers, heads=c.num_attention_heads, mlp_width=c.mlp_width, capacity=capacity,
             logn_length=c.seq_length, epsilon=EPSILON, dtype=code)
         head = kernels.prepare_stage(
             "lm_head", x=self.hidden, logit_columns=torch.full((batch, 1), seq - 1, **ints),
             lengths=torch.zeros(batch, **ints),  # positions stay, so that every replay is the same call
-            stop_tokens=torch.full((1,), -1, **longs), **self.stored[1], format=self.kept, logits=self.logits,
+            stop_tokens=torch.full((1,), -1, **longs), **self.stored[1], format=self.format, logits=self.logits,
             positions=self.positions, next_tokens=torch.zeros(batch, 1, **longs),
             generated=torch.zeros(batch, 4, **longs), counts=torch.zeros(batch, **ints),
             finished=torch.zeros(batch, **ints), batch=batch, seq=seq, columns=1, hidden=c.hidden_size,
@@ -251,7 +251,7 @@ def main():
     dtype = getattr(torch, options.dtype)
     if options.weights and options.dtype != "float16":
         parser.error("--weights goes with --dtype float16")
-    kept = (options.weights or PACKED[0]) if options.dtype == "float16" and options.weights != "float16" else ""
+    format = (options.weights or PACKED[0]) if options.dtype == "float16" and options.weights != "float16" else ""
     published = {**PUBLISHED, "visual": dict(PUBLISHED["visual"])}
     if options.small:
         published["num_hidden_layers"], published["visual"]["layers"] = 8, 12
@@ -259,7 +259,7 @@ def main():
     device = torch.cuda.get_device_properties(0)
     paths = dict(text.split("=", 1) for text in options.library) or {"": library_path()}
     print(f"{device.name}, {device.multi_processor_count} SMs, torch {torch.__version__}, {options.dtype}"
-          f"{f' with weights in {kept}' * bool(kept)}, {', '.join(map(os.path.basename, paths.values()))}, "
+          f"{f' with weights in {format}' * bool(format)}, {', '.join(map(os.path.basename, paths.values()))}, "
           "random weights")
     torch.manual_seed(0)
     libraries, report = {name: Library(path) for name, path in paths.items()}, Report()
@@ -269,8 +269,8 @@ def main():
             bench_vision(libraries, config, dtype, 4, report, options)
         if options.only == "vision":
             return report.finish()
-        language = Language(next(iter(libraries.values())), config, dtype, kept)
-        # The most rows of a rung first: it is timed with those (ops/tuning.py), and fewer take what they chose.
+        language = Language(next(iter(libraries.values())), config, dtype, format)
+        # The most rows of a rung first: it is timed with those (ops/product_timing.py), and fewer take what they chose.
         for batch, seq, past in ((16, 1, 300), (1, 286, 0), (1, 1024, 0), (4, 286, 0)):
             language.prepare(batch, seq, 2048, past)
             runs = {name: language.launch(kernels) for name, kernels in libraries.items()}

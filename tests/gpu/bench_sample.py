@@ -7,7 +7,7 @@ import statistics
 
 import torch
 
-from infer.sampling import Sampling, records
+from infer.sampling_parameters import Sampling, records
 from tests.gpu.prefill_library import Library
 
 VOCABULARY, CALLS, REPEATS = 151936, 64, 7

@@ -31,7 +31,7 @@ class DecodeArgs(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Geometry:
-    """One model and the sizes of one run's state; dtype is torch.float16 or bfloat16, kept: the packed
+    """One model and the sizes of one run's state; dtype is torch.float16 or bfloat16, format: the packed
     format of its matrices, "" for none."""
 
     hidden: int
@@ -45,7 +45,7 @@ class Geometry:
     seq_length: int = 0
     generated: int = 16
     epsilon: float = 1e-6
-    kept: str = ""
+    format: str = ""
 
     @property
     def head_dim(self):
@@ -60,12 +60,12 @@ class Geometry:
     @property
     def bits(self):
         """Of a weight of its matrices."""
-        return formats.get(self.kept or "float16").bits
+        return formats.get(self.format or "float16").bits
 
     @property
-    def format(self):
+    def format_number(self):
         """The kernels' number of their format."""
-        return formats.NAMES.index(self.kept or str(self.dtype).removeprefix("torch."))
+        return formats.NAMES.index(self.format or str(self.dtype).removeprefix("torch."))
 
 
 def load_library():
@@ -91,7 +91,7 @@ def make_weights(g, seed=0):
 
     def matrix(*shape):
         values = uniform(*shape, spread=math.sqrt(3 / shape[-1]))
-        return values.bfloat16().half() if g.kept else values
+        return values.bfloat16().half() if g.format else values
 
     h, n, m, v = g.hidden, g.layers, g.mlp, g.vocab
     return {
@@ -105,7 +105,7 @@ def make_weights(g, seed=0):
 
 def stored(library, g, weights):
     """The weights as the kernel takes them: matrices in the format that `g` names."""
-    packed = {name: pack_on_device(library, weights[name], g.kept) for name in MATRICES} if g.kept else {}
+    packed = {name: pack_on_device(library, weights[name], g.format) for name in MATRICES} if g.format else {}
     return {**weights, **packed}
 
 
@@ -143,7 +143,7 @@ class Decoder:
                   "heads": g.heads, "head_dim": g.head_dim, "mlp_width": g.mlp, "vocab": g.vocab,
                   "cache_batch": g.batch, "cache_slots": g.slots, "generated_slots": g.generated,
                   "stop_count": len(state["stop_tokens"]), "seq_length": g.seq_length, "epsilon": g.epsilon,
-                  "leave_choice": int(leave_choice), "format": g.format, **(tuning or {})}
+                  "leave_choice": int(leave_choice), "format": g.format_number, **(tuning or {})}
         pointers = {name: tensor.data_ptr() for name, tensor in {**weights, **state, **halves}.items()}
         self.args = DecodeArgs(**values, **pointers)
         size = library.qwen_vl_decode_workspace_bytes(ctypes.byref(self.args))

@@ -13,7 +13,7 @@ from ops import formats
 ROOT = Path(__file__).resolve().parents[2]
 
 
-PACKED = [kept.name for kept in formats.packed("float16")]  # the formats to test
+PACKED = [format.name for format in formats.packed("float16")]  # the formats to test
 
 
 def has_gpu():
@@ -51,14 +51,14 @@ def _built(variable, folder, **environment):
     return Path(path)
 
 
-def pack_on_device(library, weight, kept):
-    """A contiguous fp16 torch tensor [.., rows, columns] in the packed format `kept`, u8 [.., rows, bytes of a row]."""
+def pack_on_device(library, weight, format):
+    """A contiguous fp16 torch tensor [.., rows, columns] in a packed format, u8 [.., rows, bytes of a row]."""
     import torch
 
     *rows, columns = weight.shape
-    packed = torch.empty(*rows, formats.get(kept).bytes([columns]), dtype=torch.uint8, device="cuda")
+    packed = torch.empty(*rows, formats.get(format).bytes([columns]), dtype=torch.uint8, device="cuda")
     failed = torch.zeros(1, dtype=torch.int32, device="cuda")
-    formats.get(kept).pack_on_device(library, weight.data_ptr(), packed.data_ptr(), weight.numel() // columns, columns,
-                                     failed.data_ptr(), torch.cuda.current_stream().cuda_stream)
+    formats.get(format).pack_on_device(library, weight.data_ptr(), packed.data_ptr(), weight.numel() // columns,
+                                       columns, failed.data_ptr(), torch.cuda.current_stream().cuda_stream)
     assert not failed.item()
     return packed

@@ -37,8 +37,8 @@ def find_cupti():
         done = subprocess.run([torch_python, "-c", "import sys; print(*sys.path, sep='\\n')"], capture_output=True,
                               text=True)
         folders += [Path(folder) for folder in done.stdout.splitlines()]
-    found = [path for folder in folders for path in folder.glob("nvidia/*/lib/libcupti.so.1[123]*")]
-    for name in [*map(str, found), "libcupti.so.13", "libcupti.so.12"]:
+    libraries = [path for folder in folders for path in folder.glob("nvidia/*/lib/libcupti.so.1[123]*")]
+    for name in [*map(str, libraries), "libcupti.so.13", "libcupti.so.12"]:
         with contextlib.suppress(OSError):
             return ctypes.CDLL(name)
     return None
@@ -65,11 +65,11 @@ def launches(cupti):
         cupti.cuptiUnsubscribe(subscriber)
 
 
-def run_model(layers, kept):
+def run_model(layers, format):
     """What an engine does: on loading, with a picture, prompts of several lengths, steps of few and many rows."""
     from tests.gpu.published import Model
 
-    model = Model(layers, kept)
+    model = Model(layers, format)
     model.tune()
     model.image()
     for batch, columns in ((1, 5), (1, 40), (1, 286), (1, 1000), (3, 100)):
@@ -80,7 +80,7 @@ def run_model(layers, kept):
 
 
 def main():
-    kept = sys.argv[1]
+    format = sys.argv[1]
     cupti = find_cupti()
     if cupti is None:
         sys.exit(NO_CUPTI)
@@ -92,10 +92,10 @@ def main():
     devices.use(gpu)
     library.load()
     with launches(cupti) as checked:
-        for _ in selfcheck.operator_errors(gpu, formats.get(kept).values):
+        for _ in selfcheck.operator_errors(gpu, formats.get(format).values):
             pass
     with launches(cupti) as used:
-        run_model(2, kept)
+        run_model(2, format)
     print(json.dumps({"checked": sorted(checked), "used": sorted(used)}))
 
 

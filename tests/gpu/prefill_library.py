@@ -94,13 +94,13 @@ class Library:
         arguments = self.struct("gemm", **values)
         self.check(self.so.qwen_vl_gemm_hopper(ctypes.byref(arguments), shape, self.stream()))
 
-    def pack(self, weight, kept):
-        """fp16 matrices [..., rows, columns] in the packed format `kept`, as bytes."""
-        return pack_on_device(self.so, weight, kept)
+    def pack(self, weight, format):
+        """fp16 matrices [..., rows, columns] in a packed format, as bytes."""
+        return pack_on_device(self.so, weight, format)
 
-    def packed(self, weights, kept):
-        """The weights of a stage with its matrices in the format `kept`."""
-        return {k: self.pack(v, kept) if k.endswith("_weight") and not k.startswith("ln_") else v
+    def packed(self, weights, format):
+        """The weights of a stage with its matrices in a packed format."""
+        return {k: self.pack(v, format) if k.endswith("_weight") and not k.startswith("ln_") else v
                 for k, v in weights.items()}
 
     def prepare_stage(self, launcher, **values):

@@ -10,7 +10,7 @@ from core.config import QUERIES, ModelConfig
 from core.placement import Placement
 from export.synthetic import PRESETS
 from infer.image import NORMALISED, resize_table, resizes_columns_first
-from ops import formats, functional, library, tuning
+from ops import formats, functional, library, product_timing
 from ops.framework import devices, import_paddle
 from ops.framework.tensors import upload
 from ops.weights import MATRICES, STAGES
@@ -24,17 +24,18 @@ SLOTS = 1088
 def geometry(layers):
     """The preset 7b with so many layers in encoder and decoder."""
     raw = json.loads((PRESETS / "7b.json").read_text(encoding="utf-8"))
-    made = ModelConfig.from_dict(raw, "preset 7b")
-    return dataclasses.replace(made, num_hidden_layers=layers, visual=dataclasses.replace(made.visual, layers=layers))
+    preset = ModelConfig.from_dict(raw, "preset 7b")
+    visual = dataclasses.replace(preset.visual, layers=layers)
+    return dataclasses.replace(preset, num_hidden_layers=layers, visual=visual)
 
 
 class Model:
-    """Weights and state on the GPU, with matrices in the format `kept`."""
+    """Weights and state on the GPU, with matrices in a format."""
 
-    def __init__(self, layers, kept):
+    def __init__(self, layers, format):
         library.load()
         devices.use(GPU)
-        self.config, self.kept, self.dtype = geometry(layers), kept, formats.get(kept).values
+        self.config, self.format, self.dtype = geometry(layers), format, formats.get(format).values
         self._rng = np.random.default_rng(0)
         self.weights = {operator: {role: self._weight(f"{operator}.{role}", shape)
                                    for role, shape in roles(self.config).items()}
@@ -48,12 +49,12 @@ class Model:
         if self.dtype == "float16":
             bits = (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float16)
         matrix = np.resize(bits, shape)
-        if self.kept != self.dtype and name in MATRICES:
-            return formats.packed_tensors(self.kept, matrix, GPU)
+        if self.format != self.dtype and name in MATRICES:
+            return formats.packed_tensors(self.format, matrix, GPU)
         return upload(matrix, GPU)
 
     def tune(self):
-        tuning.tune(self.config, self.weights, self.dtype, GPU, self.kept)
+        product_timing.time_products(self.config, self.weights, self.dtype, GPU, self.format)
 
     def image(self):
         """A photograph through resize, encoder and resampler: [1, 256, H]."""
@@ -95,11 +96,11 @@ class Model:
         hidden = functional.decoder(
             hidden, state["lengths"], state["positions"], state["inv_freq"], self.weights["decoder"],
             *self._cache(len(state["tokens"])), heads=config.num_attention_heads, seq_length=config.seq_length,
-            eps=1e-6, kept=self.kept)
+            eps=1e-6, format=self.format)
         head = [state[name] for name in ("lengths", "columns", "stops")]
         chosen = [state[name] for name in ("positions", "next", "generated", "counts", "finished")]
         return functional.lm_head(hidden, *head, self.weights["lm_head"], *chosen, state["sampling"], eps=1e-6,
-                                  kept=self.kept)
+                                  format=self.format)
 
     def _cache(self, batch):
         config = self.config
@@ -114,17 +115,17 @@ class Model:
         return self._states[which]
 
     def _make_state(self, batch, columns, past=0, sampled=False):
-        config, made = self.config, {}
-        made["tokens"] = self._rng.integers(0, config.vocab_size, [batch, columns])
-        made["starts"] = np.array([[-1, -1]], np.int32)
-        made["lengths"], made["positions"] = np.full([batch], columns, np.int32), np.full([batch], past, np.int32)
-        made["inv_freq"] = np.ones([batch, config.kv_channels // 2], np.float32)
-        made["columns"], made["stops"] = np.full([batch, 1], columns - 1, np.int32), np.array([-1], np.int64)
-        made["next"], made["generated"] = np.zeros([batch, 1], np.int64), np.zeros([batch, 4], np.int64)
-        made["counts"], made["finished"] = np.zeros([batch], np.int32), np.ones([batch], np.int32)  # nothing moves on
+        config, arrays = self.config, {}
+        arrays["tokens"] = self._rng.integers(0, config.vocab_size, [batch, columns])
+        arrays["starts"] = np.array([[-1, -1]], np.int32)
+        arrays["lengths"], arrays["positions"] = np.full([batch], columns, np.int32), np.full([batch], past, np.int32)
+        arrays["inv_freq"] = np.ones([batch, config.kv_channels // 2], np.float32)
+        arrays["columns"], arrays["stops"] = np.full([batch, 1], columns - 1, np.int32), np.array([-1], np.int64)
+        arrays["next"], arrays["generated"] = np.zeros([batch, 1], np.int64), np.zeros([batch, 4], np.int64)
+        arrays["counts"], arrays["finished"] = np.zeros([batch], np.int32), np.ones([batch], np.int32)  # none moves on
         record = np.array([(0.8, 0.9, 50, 1.1, 0, 5)], "<f4, <f4, <i4, <f4, <i4, <u8").view(np.int32)
         record = np.tile(np.pad(record, (0, -(-config.vocab_size // 32))), (batch, 1))
-        made["sampling"] = record if sampled else np.zeros([1, 1], np.int32)
-        state = {name: upload(array, GPU) for name, array in made.items()}
+        arrays["sampling"] = record if sampled else np.zeros([1, 1], np.int32)
+        state = {name: upload(array, GPU) for name, array in arrays.items()}
         state["features"] = paddle.empty([1, QUERIES, config.hidden_size], self.dtype)
         return state

@@ -40,7 +40,7 @@ def main():
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--steps", type=int, default=1000)
     args = parser.parse_args()
-    library, packed_model = load_library(), replace(MODEL, kept=PACKED[0])
+    library, packed_model = load_library(), replace(MODEL, format=PACKED[0])
     weights = make_weights(packed_model)
     packed = stored(library, packed_model, weights)
     for batch in range(1, 9):

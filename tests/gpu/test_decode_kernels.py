@@ -68,8 +68,8 @@ PACKED_CASES = {  # of every packed format
     "wide, few heads, batch 2": (dict(hidden=2560, layers=2, heads=20, mlp=6912, vocab=30008, slots=310, batch=2),
                                  [300, 17]),
 }
-CASES |= {f"{kept}, {name}": (dict(sizes, kept=kept), positions)
-          for kept in PACKED for name, (sizes, positions) in PACKED_CASES.items()}
+CASES |= {f"{format}, {name}": (dict(sizes, format=format), positions)
+          for format in PACKED for name, (sizes, positions) in PACKED_CASES.items()}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -166,10 +166,10 @@ def test_ties_go_to_the_lowest_index(library):
     assert int(state["next_tokens"][0, 0]) == 0
 
 
-@pytest.mark.parametrize(("batch", "kept"), [(1, ""), (5, ""), *((1, kept) for kept in PACKED)])
-def test_a_thousand_steps_twice_give_the_same_tokens(library, batch, kept):
+@pytest.mark.parametrize(("batch", "format"), [(1, ""), (5, ""), *((1, format) for format in PACKED)])
+def test_a_thousand_steps_twice_give_the_same_tokens(library, batch, format):
     g = geometry(hidden=512, layers=4, heads=4, mlp=1408, vocab=3000, batch=batch, slots=1100, generated=1000,
-                 kept=kept)
+                 format=format)
     weights = stored(library, g, make_weights(g))
     runs = []
     for _ in range(2):

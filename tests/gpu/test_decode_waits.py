@@ -34,7 +34,7 @@ STEPS = 12
 # Blocks take 19 or 20 pairs of gate and up rows: whole groups of 16, then many stages of three or four rows, of which
 # some warps have none.
 TAILS = dict(hidden=2048, heads=16, mlp=2512, vocab=4003, slots=64, generated=STEPS)
-PACKED_TAILS = [dict(TAILS, mlp=2560, vocab=4000, kept=kept) for kept in PACKED]
+PACKED_TAILS = [dict(TAILS, mlp=2560, vocab=4000, format=format) for format in PACKED]
 DEPTHS = [(3, 8), (3, 16), (4, 4), (5, 40), (8, 64), (24, 8), (24, 52), (24, 192)]  # stages (or all there are), rows
 
 
@@ -79,17 +79,17 @@ def test_every_depth_of_the_ring_gives_the_same_tokens_with_warps_that_are_late(
 @pytest.mark.parametrize(("heads", "hidden"), [(40, 320), (5, 320), (8, 1024), (4, 1024)],
                          ids=["head of 8", "head of 64", "head of 128", "head of 256"])
 def test_every_head_width_through_32_layers_with_warps_that_are_late(library, delayed, heads, hidden):
-    for batch, (dtype, kept) in itertools.product((1, 8), ((torch.float16, ""), (torch.bfloat16, ""),
-                                                           *((torch.float16, kept) for kept in PACKED))):
-        if kept and (hidden % 128 or hidden // heads % 16):
+    for batch, (dtype, format) in itertools.product((1, 8), ((torch.float16, ""), (torch.bfloat16, ""),
+                                                             *((torch.float16, format) for format in PACKED))):
+        if format and (hidden % 128 or hidden // heads % 16):
             continue
         g = Geometry(hidden=hidden, layers=32, heads=heads, mlp=2560, vocab=504, batch=batch, slots=64, dtype=dtype,
-                     generated=STEPS, kept=kept)
+                     generated=STEPS, format=format)
         weights, positions = stored(library, g, make_weights(g)), [(7 * row) % 40 for row in range(batch)]
         expected = run(library, g, weights, positions)
         for depth in ((3, 8), (24, 192)):
             got = run(delayed, g, weights, positions, tuned(*depth))
-            assert all(map(torch.equal, expected, got)), (batch, dtype, kept, depth)
+            assert all(map(torch.equal, expected, got)), (batch, dtype, format, depth)
 
 
 def test_a_wait_without_end_is_given_up_named_and_the_process_goes_on(library):

@@ -11,7 +11,7 @@ import pytest
 
 from core.placement import Placement
 from infer.cache import KvCache
-from infer.sampling import Sampling
+from infer.sampling_parameters import Sampling
 from tests.gpu.kernels import ROOT, has_gpu
 from tests.sampling_reference import check_run
 
@@ -45,7 +45,7 @@ def packed_and_plain(tmp_path_factory):
 
     exported = export(tmp_path_factory.mktemp("small"), "small", "float16")
     engines = Engine(exported, PLACEMENT), Engine(exported, PLACEMENT, pack=False)
-    usable = [kept.name for kept in formats.packed("float16") if kept.is_usable(engines[0].config, PLACEMENT)]
+    usable = [format.name for format in formats.packed("float16") if format.is_usable(engines[0].config, PLACEMENT)]
     if not usable:
         pytest.skip("no kernels for packed weights on this card, or left out by CUDA_ARCHS")
     assert [engine.weights for engine in engines] == [usable[0], "float16"]

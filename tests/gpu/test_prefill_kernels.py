@@ -17,8 +17,8 @@ from tests.gpu.prefill_library import DTYPES, assert_as_good  # noqa: E402
 pytestmark = pytest.mark.gpu
 pytest_plugins = ["tests.gpu.prefill_fixtures"]
 BOTH = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
-WEIGHTS = pytest.mark.parametrize("dtype,kept", [(torch.float16, ""), (torch.bfloat16, ""),
-                                                 *((torch.float16, kept) for kept in PACKED)],
+WEIGHTS = pytest.mark.parametrize("dtype,format", [(torch.float16, ""), (torch.bfloat16, ""),
+                                                   *((torch.float16, format) for format in PACKED)],
                                   ids=["fp16", "bf16", *PACKED])
 
 
@@ -185,18 +185,18 @@ def test_embedding(kernels, dtype):
 class Decoder:
     """A small decoder with its caches in fp32, the type under test, and the library's hands."""
 
-    def __init__(self, kernels, dtype, batch, capacity, layers=2, heads=3, head_dim=128, mlp=360, logn=0, kept=""):
+    def __init__(self, kernels, dtype, batch, capacity, layers=2, heads=3, head_dim=128, mlp=360, logn=0, format=""):
         self.kernels, self.dtype, self.batch, self.capacity, self.logn = kernels, dtype, batch, capacity, logn
-        self.layers, self.heads, self.head_dim, self.mlp, self.kept = layers, heads, head_dim, mlp, kept
+        self.layers, self.heads, self.head_dim, self.mlp, self.format = layers, heads, head_dim, mlp, format
         self.hidden = hidden = heads * head_dim
         self.weights = reference.random_weights({
             "ln_1_weight": [layers, hidden], "qkv_weight": [layers, 3 * hidden, hidden],
             "qkv_bias": [layers, 3 * hidden], "out_weight": [layers, hidden, hidden], "ln_2_weight": [layers, hidden],
             "gate_up_weight": [layers, 2 * mlp, hidden], "down_weight": [layers, hidden, mlp]}, dtype, 3)
         self.given = self.weights
-        if kept:
+        if format:
             self.weights = reference.once_bfloat16(self.weights)
-            self.given = kernels.packed(self.weights, kept)
+            self.given = kernels.packed(self.weights, format)
         shape = (layers, batch, heads, capacity, head_dim)
         self.caches = [torch.full(shape, math.nan, device="cuda", dtype=dtype) for _ in "kv"]
         self.expected = {kind: [torch.zeros(shape, device="cuda", dtype=kind) for _ in "kv"]
@@ -214,7 +214,7 @@ class Decoder:
                            **self.given, batch=self.batch, seq=seq, tokens=tokens or sum(lengths),
                            hidden=self.hidden, layers=self.layers, heads=self.heads, mlp_width=self.mlp,
                            capacity=self.capacity, logn_length=self.logn, epsilon=1e-6, dtype=DTYPES[self.dtype],
-                           format=self.kept)
+                           format=self.format)
         results = {}
         for kind, (k, v) in self.expected.items():
             results[kind] = torch.cat([reference.decoder_row(
@@ -242,12 +242,12 @@ def test_decoder_one_row(kernels, dtype, head_dim):
 
 # The first is too small for the products of sm_90a, which take the second.
 @pytest.mark.parametrize("heads,mlp", [(3, 384), (8, 1408)])
-@pytest.mark.parametrize("kept", PACKED)
-def test_decoder_of_packed_weights(kernels, kept, heads, mlp):
-    decoder = Decoder(kernels, torch.float16, 1, 310, heads=heads, mlp=mlp, kept=kept)
+@pytest.mark.parametrize("format", PACKED)
+def test_decoder_of_packed_weights(kernels, format, heads, mlp):
+    decoder = Decoder(kernels, torch.float16, 1, 310, heads=heads, mlp=mlp, format=format)
     decoder.call([286], 286)
     decoder.call([1], 1)
-    decoder = Decoder(kernels, torch.float16, 17, 64, heads=heads, mlp=mlp, kept=kept)
+    decoder = Decoder(kernels, torch.float16, 17, 64, heads=heads, mlp=mlp, format=format)
     decoder.call(list(range(20, 37)), 36)
     decoder.call([1] * 17, 1)
 
@@ -289,12 +289,12 @@ def test_decoder_leaves_a_full_cache_alone(kernels):
 
 @WEIGHTS
 @pytest.mark.parametrize("hidden,vocab", [(256, 1003), (1024, 5000)])
-def test_lm_head(kernels, dtype, kept, hidden, vocab):
+def test_lm_head(kernels, dtype, format, hidden, vocab):
     batch, seq, columns = 3, 11, 2
-    vocab -= vocab % 8 if kept else 0  # rows that stand together
+    vocab -= vocab % 8 if format else 0  # rows that stand together
     x = normal(batch, seq, hidden, dtype=dtype)
     ln_f, weight = normal(hidden, dtype=dtype), normal(vocab, hidden, dtype=dtype, scale=hidden ** -0.5)
-    if kept:
+    if format:
         weight = weight.bfloat16().half()
     picked = [[0, 4], [3, 10], [6, 5]]
     rows = torch.stack([x[b, c] for b, c in enumerate(picked)])
@@ -306,9 +306,9 @@ def test_lm_head(kernels, dtype, kept, hidden, vocab):
                  finished=int_tensor([0, 0, 1]))
     kernels.stage("lm_head", x=x, logit_columns=int_tensor(picked), lengths=int_tensor([5, 11, 6]),
                   stop_tokens=int_tensor([-1, best[1]], torch.int64), ln_f_weight=ln_f,
-                  lm_head_weight=kernels.pack(weight, kept) if kept else weight, logits=logits, **state, batch=batch,
-                  seq=seq, columns=columns, hidden=hidden, vocab=vocab, stop_count=2, generated_slots=4, epsilon=1e-6,
-                  dtype=DTYPES[dtype], format=kept)
+                  lm_head_weight=kernels.pack(weight, format) if format else weight, logits=logits, **state,
+                  batch=batch, seq=seq, columns=columns, hidden=hidden, vocab=vocab, stop_count=2, generated_slots=4,
+                  epsilon=1e-6, dtype=DTYPES[dtype], format=format)
     assert_as_good(logits, reference.lm_head(rows, ln_f, weight, dtype), exact)
     assert {k: v.tolist() for k, v in state.items()} == {
         "positions": [12, 11, 5], "next_tokens": [[best[0]], [best[1]], [-5]],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from infer.sampling import Sampling, records
+from infer.sampling_parameters import Sampling, records
 from tests.gpu.kernels import ROOT, need_gpu
 from tests.sampling_reference import drawn, probabilities
 

@@ -32,21 +32,21 @@ def tuning(rows, exchange, ahead=0):
 def candidates(libraries):
     """{name: (library, tuning or None)}"""
     library = libraries[-1][1]
-    found = {name: (other, None) for name, other in libraries}
-    found["own choice again"] = (library, None)
+    tunings = {name: (other, None) for name, other in libraries}
+    tunings["own choice again"] = (library, None)
     for rows in ROWS:
         for exchange in EXCHANGE:
             if exchange <= rows:
-                found[f"{rows} / {exchange}"] = (library, tuning(rows, exchange))
-    found |= {f"own rows, {ahead} ahead": (library, tuning(0, 0, ahead)) for ahead in AHEAD}
-    return found
+                tunings[f"{rows} / {exchange}"] = (library, tuning(rows, exchange))
+    tunings |= {f"own rows, {ahead} ahead": (library, tuning(0, 0, ahead)) for ahead in AHEAD}
+    return tunings
 
 
-def medians(found, g, weights, rounds):
+def medians(tunings, g, weights, rounds):
     """{name: step times in ms, one a round}"""
     state, graphs, order = make_state(g, [FIRST_POSITION] * g.batch), {}, random.Random(0)
     workspace = None
-    for name, (library, chosen) in found.items():
+    for name, (library, chosen) in tunings.items():
         decoder = Decoder(library, g, weights, state, tuning=chosen)
         if workspace is None:
             workspace = torch.zeros(2 * decoder.workspace.numel(), dtype=torch.uint8, device="cuda")
@@ -58,9 +58,9 @@ def medians(found, g, weights, rounds):
             workspace.zero_()
             state["positions"].fill_(FIRST_POSITION)
             graphs[name].replay()
-            took = milliseconds_of(lambda graph=graphs[name]: [graph.replay() for _ in range(STEPS)]) / STEPS
+            milliseconds = milliseconds_of(lambda graph=graphs[name]: [graph.replay() for _ in range(STEPS)]) / STEPS
             if count:
-                times[name].append(took)
+                times[name].append(milliseconds)
     return times
 
 
@@ -73,22 +73,22 @@ def main():
     args = parser.parse_args()
     libraries = [(name, open_library(path)) for name, _, path in (text.partition("=") for text in args.library)]
     libraries = libraries or [("own choice", load_library())]
-    found = candidates(libraries)
+    tunings = candidates(libraries)
     if args.few:
-        found = {name: value for name, value in found.items() if value[1] is None}
-    packed_model = replace(MODEL, kept=PACKED[0])
+        tunings = {name: value for name, value in tunings.items() if value[1] is None}
+    packed_model = replace(MODEL, format=PACKED[0])
     weights = make_weights(packed_model)
     packed = stored(libraries[-1][1], packed_model, weights)
     best = max(read_rates(libraries[-1][1], weights["gate_up_weight"]).values())
     print(f"{torch.cuda.get_device_name()}, read rate {best / 1e12:.3f} TB/s", flush=True)
     for batch in map(int, args.batches.split(",")):
-        for model, given in ((packed_model, packed), (MODEL, weights)):
+        for model, stored_weights in ((packed_model, packed), (MODEL, weights)):
             g = replace(model, batch=batch)
-            times = medians(found, g, given, args.rounds)
-            for name, took in sorted(times.items(), key=lambda item: statistics.median(item[1]))[:14]:
-                middle = statistics.median(took)
-                print(f"batch {batch} {g.bits} bits {name:20s} {middle:.4f} [{min(took):.4f}.."
-                      f"{max(took):.4f}] {g.weight_bytes / middle * 1e3 / best:6.1%}", flush=True)
+            times = medians(tunings, g, stored_weights, args.rounds)
+            for name, milliseconds in sorted(times.items(), key=lambda item: statistics.median(item[1]))[:14]:
+                middle = statistics.median(milliseconds)
+                print(f"batch {batch} {g.bits} bits {name:20s} {middle:.4f} [{min(milliseconds):.4f}.."
+                      f"{max(milliseconds):.4f}] {g.weight_bytes / middle * 1e3 / best:6.1%}", flush=True)
             for name in (*dict(libraries), "own choice again"):
                 print(f"  {name:24s} {statistics.median(times[name]):.4f}", flush=True)
 

@@ -23,8 +23,8 @@ class E5m7(Packed):
     def pack(self, matrices):
         return reference.pack(matrices) if _is_packable(matrices) and not reference.failures(matrices) else None
 
-    def unpack(self, kept):
-        return reference.unpack(*kept)
+    def unpack(self, packed):
+        return reference.unpack(*packed)
 
     def packer(self, placement):
         return DevicePacker(placement)
@@ -49,12 +49,8 @@ def _is_packable(matrices):
 
 def is_read_here():
     """Whether the operators read the format on the current GPU: compute capability 9.0, built by CUDA 12 or newer."""
-    readable = getattr(_kernels(), "qwen_vl_e5m7_readable", None)  # not there if built for the CPU
+    readable = getattr(library.kernels(), "qwen_vl_e5m7_readable", None)  # not there if built for the CPU
     return readable is not None and bool(readable())
-
-
-def _kernels():
-    return ctypes.CDLL(str(library.path()))
 
 
 def slices(rows, columns):
@@ -71,7 +67,7 @@ class DevicePacker(Packer):
         self._empty, self._placement = import_paddle().empty, placement
         self._staging = self._empty([SLICE_BYTES // 2], "float16")
         self._failed = tensors.upload(np.zeros(1, np.int32), placement)
-        self._kernels = _kernels()
+        self._kernels = library.kernels()
 
     def pack(self, matrices):
         if not _is_packable(matrices):

@@ -3,8 +3,8 @@
 #ifdef __CUDACC__
 #include <cuda_fp16.h>
 
-#include "ops/formats/e5m7/decode.cuh"
 #include "ops/formats/e5m7/pack.h"
+#include "ops/formats/e5m7/step_share.cuh"
 #include "ops/formats/e5m7/tiles.cuh"
 #endif
 

@@ -2,7 +2,7 @@
 
 #include <cuda_fp16.h>
 
-#include "ops/formats/e5m7/layout.cuh"
+#include "ops/formats/e5m7/bits.cuh"
 #include "ops/kernels/common/hopper_launch.cuh"
 #include "ops/kernels/common/status.h"
 #include "ops/kernels/common/wgmma.cuh"

@@ -18,9 +18,6 @@
 #include <cuda_runtime_api.h>
 
 extern "C" {
-// Bytes of `values` weights in whole granules: all of a matrix, or its rows before a multiple of eight.
-static inline long long qwen_vl_e5m7_bytes(long long values) { return values / 8 * 13; }
-
 // 1 if the current device runs all kernels of this build that read the format, else 0: prefill's are for sm_90a alone.
 int qwen_vl_e5m7_readable();
 

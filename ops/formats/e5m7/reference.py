@@ -1,4 +1,4 @@
-"""E5M7 (ops/kernels/common/e5m7.h) in numpy, written from the format's description; no framework."""
+"""E5M7 (pack.h) in numpy, written from the format's description; no framework."""
 
 import numpy as np
 

@@ -4,7 +4,7 @@
 
 #include <cuda_fp16.h>
 
-#include "ops/formats/e5m7/layout.cuh"
+#include "ops/formats/e5m7/bits.cuh"
 #include "ops/kernels/products/tile.cuh"
 
 namespace qwen {

@@ -61,9 +61,10 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? kThreads : 1)
   for (int step = 0; step < Shape::kSteps; ++step) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int at = row + i % 2 * 8, column = step * 16 + i / 2 * 8 + lane % 4 * 2;
-      query[step][i] =
-          at < queries && column < D ? *reinterpret_cast<const uint32_t*>(q + at * a.query_row + column) : 0u;
+      const int query_row = row + i % 2 * 8, column = step * 16 + i / 2 * 8 + lane % 4 * 2;
+      query[step][i] = query_row < queries && column < D
+                           ? *reinterpret_cast<const uint32_t*>(q + query_row * a.query_row + column)
+                           : 0u;
     }
   }
   __syncthreads();

@@ -3,8 +3,6 @@
 
 #include <math_constants.h>
 
-#include <type_traits>
-
 #include "ops/kernels/attention/flash.h"
 #include "ops/kernels/common/tensor_map.cuh"
 #include "ops/kernels/common/wgmma.cuh"

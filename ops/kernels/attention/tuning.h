@@ -1,4 +1,4 @@
-// Tile shapes of the attention kernels; docs/performance_prefill.md has what they were chosen among. No CUDA header.
+// Tile shapes of the attention kernels; docs/lab/prefill.md has what they were chosen among. No CUDA header.
 #pragma once
 
 namespace qwen {

@@ -14,9 +14,9 @@ class Slices {
  public:
   explicit Slices(void* base) : base_(static_cast<char*>(base)) {}
   template <typename T = void> T* take(size_t bytes) {
-    const size_t at = used_;
+    const size_t offset = used_;
     used_ += (bytes + 255) / 256 * 256;
-    return base_ ? reinterpret_cast<T*>(base_ + at) : nullptr;
+    return base_ ? reinterpret_cast<T*>(base_ + offset) : nullptr;
   }
   size_t used() const { return used_; }
 

@@ -14,7 +14,7 @@ namespace qwen {
 
 // Until `arrived()`; false if the wait was given up.
 template <class Arrived>
-__device__ inline bool wait_until(Wait wait, Arrived arrived) {
+__device__ inline bool wait_until(QwenVlWait wait, Arrived arrived) {
   unsigned tries = 0;
   unsigned long long state = 0;
 #pragma unroll 1

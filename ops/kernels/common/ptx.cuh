@@ -11,7 +11,7 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) {
 
 // A value that is kept in a register from here on. An address in shared memory is otherwise made again wherever it is
 // used, from a special register that takes long to read.
-__device__ __forceinline__ uint32_t kept(uint32_t value) {
+__device__ __forceinline__ uint32_t in_register(uint32_t value) {
   asm volatile("" : "+r"(value));
   return value;
 }

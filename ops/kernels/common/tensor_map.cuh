@@ -23,14 +23,14 @@ inline bool encode_tensor_map(CUtensorMap* map, MapValue value, const void* base
                               const long long* strides, const int* box, int swizzle, bool promoted = true) {
   using Encode = decltype(&cuTensorMapEncodeTiled);
   static const Encode encode = [] {
-    void* found = nullptr;
+    void* entry = nullptr;
     cudaDriverEntryPointQueryResult result;
 #if CUDART_VERSION >= 12050
-    cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result);
+    cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &result);
 #else
-    cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &found, cudaEnableDefault, &result);
+    cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &entry, cudaEnableDefault, &result);
 #endif
-    return result == cudaDriverEntryPointSuccess ? reinterpret_cast<Encode>(found) : nullptr;
+    return result == cudaDriverEntryPointSuccess ? reinterpret_cast<Encode>(entry) : nullptr;
   }();
   if (!encode) return false;
   cuuint64_t extents[5], steps_bytes[4];

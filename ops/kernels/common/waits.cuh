@@ -8,15 +8,6 @@
 
 namespace qwen {
 
-// For the error that names the wait.
-enum class Wait {
-  kStageToFill = QWEN_VL_WAIT_STAGE_TO_FILL,
-  kStageToRead = QWEN_VL_WAIT_STAGE_TO_READ,
-  kCopies = QWEN_VL_WAIT_COPIES,
-  kGrid = QWEN_VL_WAIT_GRID,
-  kWords = QWEN_VL_WAIT_WORDS,
-};
-
 // No wait of a correct kernel comes near the first; a kernel takes milliseconds. Counted is time in which the waiting
 // thread ran: it looks at the clock after kTriesToLook failed tries, and what passed between two looks counts for no
 // more than the second, so that a pause of the whole grid (debugger, time slices, a virtual machine at rest) is no
@@ -42,9 +33,9 @@ __device__ inline void begin_waits(volatile uint64_t* words) {
   given_up().words = words;
 }
 
-__device__ inline void give_up(Wait wait) {
+__device__ inline void give_up(QwenVlWait wait) {
   GivenUp& block = given_up();
-  if (!block.now) block.words[static_cast<int>(wait)] = qwen_vl_wait_report(blockIdx.x, threadIdx.x);
+  if (!block.now) block.words[wait] = qwen_vl_wait_report(blockIdx.x, threadIdx.x);
   block.now = 1;
 }
 
@@ -56,7 +47,7 @@ __device__ inline unsigned nanoseconds() {
 
 // Called now and then while a wait goes on: `state` is the time of the look before (low half) and how long the wait has
 // been (high half), 0 at first. Out of line: the code of many waits is better small.
-__device__ __noinline__ inline unsigned long long look(unsigned long long state, Wait wait) {
+__device__ __noinline__ inline unsigned long long look(unsigned long long state, QwenVlWait wait) {
   const unsigned now = nanoseconds() | 1;
   unsigned waited = static_cast<unsigned>(state >> 32);
   if (state != 0) waited += min(now - static_cast<unsigned>(state), kMostBetweenLooks);

@@ -53,12 +53,12 @@ __device__ void load_normed(const Params& p, const void* weight, char* to, Block
       Vector<T>{scale[i]}.unpack(w);
 #pragma unroll 1
       for (int row = 0; row < a.batch; ++row) {
-        T* at = reinterpret_cast<T*>(to + row * stride + piece * 16);
+        T* values = reinterpret_cast<T*>(to + row * stride + piece * 16);
         float x[8];
-        load_vector(at, x);
+        load_vector(values, x);
 #pragma unroll
         for (int j = 0; j < 8; ++j) x[j] *= block.inverse_rms[row] * w[j];
-        store_vector(at, x);
+        store_vector(values, x);
       }
     }
   }

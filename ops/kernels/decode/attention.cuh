@@ -115,8 +115,8 @@ struct Fresh {
   float* query;  // [head_dim] each
   T *key, *value;
 
-  __device__ Fresh(char* at, int head_dim)
-      : query(reinterpret_cast<float*>(at)), key(reinterpret_cast<T*>(query + head_dim)), value(key + head_dim) {}
+  __device__ Fresh(char* memory, int head_dim)
+      : query(reinterpret_cast<float*>(memory)), key(reinterpret_cast<T*>(query + head_dim)), value(key + head_dim) {}
 };
 
 // Bring the query of the unit's row and head and, where the unit has the step's own slot (which comes as words, since

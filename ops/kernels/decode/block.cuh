@@ -8,7 +8,7 @@ namespace qwen {
 
 // threadIdx.x anew: what is derived from it cannot be moved out of the loop over the layers, where the many phases
 // together would run out of registers; a spilled load waits for memory one by one.
-__device__ inline int thread_index() { return static_cast<int>(kept(threadIdx.x)); }
+__device__ inline int thread_index() { return static_cast<int>(in_register(threadIdx.x)); }
 
 __device__ inline void sync_compute() { named_sync(kComputeBarrier, kComputeThreads); }
 
@@ -67,7 +67,7 @@ class GridBarrier {
 
   __device__ void wait() const {
     if (threadIdx.x == 0) {
-      wait_until(Wait::kGrid, [&] { return static_cast<int>(load_acquire(&state_->count) - target_) >= 0; });
+      wait_until(QWEN_VL_WAIT_GRID, [&] { return static_cast<int>(load_acquire(&state_->count) - target_) >= 0; });
     }
     sync_compute();
   }

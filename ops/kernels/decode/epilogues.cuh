@@ -85,14 +85,14 @@ struct Epilogue {
       y = y * turn.x + x * turn.y;
       x = rotated;
     }
-    const int at = row * a.hidden + head * a.head_dim + i;
+    const int place = row * a.hidden + head * a.head_dim + i;
     if (section == 0) {
-      publish(p.query + at, make_word(x * block.query_scale[row], tag));
-      publish(p.query + at + half, make_word(y * block.query_scale[row], tag));
+      publish(p.query + place, make_word(x * block.query_scale[row], tag));
+      publish(p.query + place + half, make_word(y * block.query_scale[row], tag));
       return;
     }
     const T stored[2] = {from_float<T>(x), from_float<T>(y)};
-    Word* fresh = (section == 1 ? p.key : p.value) + at;
+    Word* fresh = (section == 1 ? p.key : p.value) + place;
     publish(fresh, make_word(to_float(stored[0]), tag));
     publish(fresh + half, make_word(to_float(stored[1]), tag));
     if (block.lengths[row] > 0 && block.positions[row] < a.cache_slots) {

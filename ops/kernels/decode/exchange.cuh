@@ -25,20 +25,20 @@ __device__ inline void publish(Word* to, Word w) {
   asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(w) : "memory");
 }
 
-// Reads the pairs at `at(i)`, all at once, until each of them carries `tag`; a pair whose address is null is left out.
-template <int Count, class At>
-__device__ inline void receive(WordPair (&pairs)[Count], At at, unsigned tag) {
-  wait_until(Wait::kWords, [&] {
+// Reads the pairs at `address(i)`, all at once, until each of them carries `tag`; a pair whose address is null is left out.
+template <int Count, class Address>
+__device__ inline void receive(WordPair (&pairs)[Count], Address address, unsigned tag) {
+  wait_until(QWEN_VL_WAIT_WORDS, [&] {
 #pragma unroll
     for (int i = 0; i < Count; ++i) {
-      if (at(i) == nullptr) continue;
+      if (address(i) == nullptr) continue;
       asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];" : "=l"(pairs[i].first),
-                                                                    "=l"(pairs[i].second) : "l"(at(i)) : "memory");
+                                                                    "=l"(pairs[i].second) : "l"(address(i)) : "memory");
     }
     bool ready = true;
 #pragma unroll
     for (int i = 0; i < Count; ++i) {
-      if (at(i) == nullptr) continue;
+      if (address(i) == nullptr) continue;
       ready = ready && unsigned(pairs[i].first >> 32) == tag && unsigned(pairs[i].second >> 32) == tag;
     }
     return ready;

@@ -164,21 +164,21 @@ __device__ void multiply(Ring& ring, const Product& m, int rows, Input& input, W
     float* partial = reduction + buffer * buffer_size;
 #pragma unroll
     for (int tile = 0; tile < kGroupTiles; ++tile) {
-      float* at = partial + (warp * kGroupTiles + tile) * kTileRows * rows;
+      float* tile_sums = partial + (warp * kGroupTiles + tile) * kTileRows * rows;
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int row = a_row + i / 2 * 8, column = lane % 4 * 2 + i % 2;
-        if (column < rows) at[row * rows + column] = sums[tile][0][i] + sums[tile][1][i];
+        if (column < rows) tile_sums[row * rows + column] = sums[tile][0][i] + sums[tile][1][i];
       }
     }
     sync_compute();  // the two buffers alternate, so that one barrier a group is enough
     if (owner) {
       float value = 0, partner = 0;
-      const float* at = partial + (own_tile * kTileRows + own_row) * rows + own_batch;
+      const float* parts = partial + (own_tile * kTileRows + own_row) * rows + own_batch;
 #pragma unroll
       for (int i = 0; i < kWarps; ++i) {
-        value += at[i * kGroupTiles * kTileRows * rows];
-        if (m.paired) partner += at[(i * kGroupTiles * kTileRows + kStageRows) * rows];
+        value += parts[i * kGroupTiles * kTileRows * rows];
+        if (m.paired) partner += parts[(i * kGroupTiles * kTileRows + kStageRows) * rows];
       }
       epilogue.finish(own_unit, own_batch, value * Share::kUnscale, partner * Share::kUnscale);
     }

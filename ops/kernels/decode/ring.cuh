@@ -35,7 +35,7 @@ struct Ring {
   }
 
   // Readers: wait for the stage; give it back (whole warp).
-  __device__ bool wait_full(Wait wait = Wait::kStageToRead) const {
+  __device__ bool wait_full(QwenVlWait wait = QWEN_VL_WAIT_STAGE_TO_READ) const {
     return wait_until(wait, [&] { return barrier_try(full + stage * 8, parity); });
   }
   __device__ void release() {
@@ -56,7 +56,7 @@ class Filler {
   // `limit`: of rows on their way, in shared memory; others change it.
   __device__ Filler(const Ring& ring, const volatile int* limit)
       : ring_(ring), oldest_(ring), limit_(limit), warp_((threadIdx.x - kComputeThreads) / 32), lane_(threadIdx.x & 31),
-        data_(kept(shared_address(ring.stages))) {
+        data_(in_register(shared_address(ring.stages))) {
 #if QWEN_VL_BULK_COPY
     policy_ = evict_first_policy();
 #endif
@@ -78,11 +78,11 @@ class Filler {
 
   // kStageRows rows in `bytes` that stand at `from`; `ahead` bytes from there on will be needed.
   __device__ void whole_stage(const char* from, int bytes, int ahead) {
-    const int part = bytes / kStreamWarps, at = warp_ * part;
+    const int part = bytes / kStreamWarps, offset = warp_ * part;
     wait_for_room([&] {
-      for (int i = 0; lane_ == 0 && i + bytes <= ahead; i += bytes) bulk_prefetch(from + at + i, part);
+      for (int i = 0; lane_ == 0 && i + bytes <= ahead; i += bytes) bulk_prefetch(from + offset + i, part);
     });
-    request(from + at, at, lane_ < kRowLanes ? part : 0, part, kStageRows);
+    request(from + offset, offset, lane_ < kRowLanes ? part : 0, part, kStageRows);
   }
 
   // Two pieces of `bytes` each, the second one to `second_at`.
@@ -100,7 +100,7 @@ class Filler {
     if (barrier_test(empty, parity)) return;
     meanwhile();
     __syncwarp();
-    if (!wait_until(Wait::kStageToFill, [&] { return barrier_try(empty, parity); })) leave();
+    if (!wait_until(QWEN_VL_WAIT_STAGE_TO_FILL, [&] { return barrier_try(empty, parity); })) leave();
   }
 
   // The next stage, worth `rows` rows: kRowLanes neighbouring lanes together copy `bytes` to `at`, the warp as a whole
@@ -109,9 +109,9 @@ class Filler {
   // Before this warp arrives for what comes into a slot, it stops following what was there before: that has arrived, as
   // it has been read. It must not ask for it later: a warp without rows in a stage completes the barrier's phase by
   // arriving where the others' bytes are there already, and two phases back looks like a phase to come.
-  __device__ void request(const char* from, int at, int bytes, int warp_bytes, int rows) {
+  __device__ void request(const char* from, int offset, int bytes, int warp_bytes, int rows) {
     const uint32_t full = ring_.full + ring_.stage * 8;
-    const uint32_t to = kept(data_ + ring_.stage * ring_.stage_bytes + at);
+    const uint32_t to = in_register(data_ + ring_.stage * ring_.stage_bytes + offset);
     if (stages_ == ring_.count) drop_oldest();
     test_delay();
 #if QWEN_VL_BULK_COPY
@@ -138,7 +138,7 @@ class Filler {
     const int limit = *limit_ - rows;
     while (stages_ > 0 && (in_flight_ > limit || stages_ == kTracked)) {
       const Ring stage = drop_oldest();
-      if (!stage.wait_full(Wait::kCopies)) leave();
+      if (!stage.wait_full(QWEN_VL_WAIT_COPIES)) leave();
     }
   }
 
@@ -205,8 +205,8 @@ __device__ inline void stream_cache(Filler& filler, const Params& p, int layer, 
   for (int unit = blockIdx.x; unit < a.batch * a.heads * p.splits; unit += gridDim.x) {
     const AttentionUnit u = attention_unit(unit, a.heads, p.splits, lengths);
     for (int slot = u.begin; slot < u.cached_end; slot += slots) {
-      const size_t at = cache_offset(a, layer, u.row, u.head, slot) * 2;
-      filler.two(static_cast<const char*>(a.k_cache) + at, static_cast<const char*>(a.v_cache) + at,
+      const size_t offset = cache_offset(a, layer, u.row, u.head, slot) * 2;
+      filler.two(static_cast<const char*>(a.k_cache) + offset, static_cast<const char*>(a.v_cache) + offset,
                  min(slots, u.cached_end - slot) * a.head_dim * 2, values_at);
     }
   }

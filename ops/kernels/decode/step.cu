@@ -4,9 +4,9 @@
 #include "ops/formats/registry.h"
 #include "ops/kernels/decode/activations.cuh"
 #include "ops/kernels/decode/attention.cuh"
+#include "ops/kernels/decode/choose.cuh"
 #include "ops/kernels/decode/epilogues.cuh"
 #include "ops/kernels/decode/multiply.cuh"
-#include "ops/kernels/decode/sampling.cuh"
 
 namespace qwen {
 
@@ -147,7 +147,8 @@ __global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant
   static_assert(kStageBytes % 128 == 0 && kChunk * 2 % 128 == 0, "stages and their rows are whole lines");
   const SharedLayout layout(p.tuning.stages * kStageBytes, p.args.batch, p.args.hidden, p.args.head_dim);
   float* rotary = reinterpret_cast<float*>(shared + layout.rotary);
-  const Ring ring{shared, kept(shared_address(full)), kept(shared_address(empty)), p.tuning.stages, kStageBytes};
+  const Ring ring{shared, in_register(shared_address(full)), in_register(shared_address(empty)), p.tuning.stages,
+                  kStageBytes};
   if (threadIdx.x == 0) {
     ring.init();
     block.in_flight = p.tuning.in_exchange;

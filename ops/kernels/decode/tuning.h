@@ -1,5 +1,5 @@
 // What the decode kernel is tuned by. Everything that was found by measuring stands here, with what it was found on;
-// the figures are in docs/performance_decode.md. No CUDA header.
+// the figures are in docs/lab/decode.md. No CUDA header.
 #pragma once
 
 #include <algorithm>

@@ -15,17 +15,17 @@ constexpr int kRingBytes = 192 * 1024;
 
 template <int InFlight>
 __global__ void __launch_bounds__(kLoadThreads) read_by_loads(const uint4* from, size_t rounds, int* sink) {
-  uint32_t seen = 0;
+  uint32_t folded = 0;
   const size_t round = size_t(gridDim.x) * kLoadThreads * InFlight;
-  const uint4* at = from + size_t(blockIdx.x) * kLoadThreads * InFlight + threadIdx.x;
-  for (size_t i = 0; i < rounds; ++i, at += round) {
+  const uint4* piece = from + size_t(blockIdx.x) * kLoadThreads * InFlight + threadIdx.x;
+  for (size_t i = 0; i < rounds; ++i, piece += round) {
     uint4 v[InFlight];
 #pragma unroll
-    for (int j = 0; j < InFlight; ++j) v[j] = __ldcs(at + j * kLoadThreads);
+    for (int j = 0; j < InFlight; ++j) v[j] = __ldcs(piece + j * kLoadThreads);
 #pragma unroll
-    for (int j = 0; j < InFlight; ++j) seen ^= v[j].x ^ v[j].y ^ v[j].z ^ v[j].w;
+    for (int j = 0; j < InFlight; ++j) folded ^= v[j].x ^ v[j].y ^ v[j].z ^ v[j].w;
   }
-  if (seen == 0x9e3779b9u) *sink = 1;
+  if (folded == 0x9e3779b9u) *sink = 1;
 }
 
 // One thread keeps the ring full; nobody looks at the data.

@@ -37,10 +37,10 @@ struct CublasLt {
     for (const char* name : {"libcublasLt.so", "libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so.11"})
       if (!so) so = dlopen(name, RTLD_NOW | RTLD_NOLOAD);
     if (!so) return false;
-    bool found = true;
+    bool complete = true;
     auto bind = [&](auto& pointer, const char* name) {
       pointer = reinterpret_cast<std::decay_t<decltype(pointer)>>(dlsym(so, name));
-      found = found && pointer;
+      complete = complete && pointer;
     };
     bind(create, "cublasLtCreate");
     bind(destroy, "cublasLtDestroy");
@@ -56,7 +56,7 @@ struct CublasLt {
     bind(preference_set, "cublasLtMatmulPreferenceSetAttribute");
     bind(heuristic, "cublasLtMatmulAlgoGetHeuristic");
     bind(check, "cublasLtMatmulAlgoCheck");
-    return found;
+    return complete;
   }
 };
 
@@ -108,7 +108,7 @@ struct CublasLtPlan {
   // At most `wanted` algorithms.
   std::vector<cublasLtMatmulAlgo_t> suggestions(cublasLtHandle_t handle, const QwenVlGemm& g, int wanted) const {
     std::vector<cublasLtMatmulHeuristicResult_t> results(wanted);
-    std::vector<cublasLtMatmulAlgo_t> found;
+    std::vector<cublasLtMatmulAlgo_t> algorithms;
     cublasLtMatmulPreference_t preference = nullptr;
     int count = 0;
     if (lt.preference_create(&preference) == CUBLAS_STATUS_SUCCESS) {
@@ -124,8 +124,8 @@ struct CublasLtPlan {
       lt.preference_destroy(preference);
     }
     for (int i = 0; i < count; ++i)
-      if (results[i].state == CUBLAS_STATUS_SUCCESS) found.push_back(results[i].algo);
-    return found;
+      if (results[i].state == CUBLAS_STATUS_SUCCESS) algorithms.push_back(results[i].algo);
+    return algorithms;
   }
 
   // Whether an algorithm that was chosen with other rows can do this product.

@@ -67,10 +67,10 @@ thread_local int tuning = 0;
 
 // The tile shapes that can do a product.
 std::vector<Choice> tile_shapes(const QwenVlGemm& g) {
-  std::vector<Choice> found;
+  std::vector<Choice> candidates;
   for (int shape = 0; shape < kHopperGemms; ++shape)
-    if (hopper_gemm(g, shape, nullptr, nullptr)) found.push_back({shape, {}});
-  return found;
+    if (hopper_gemm(g, shape, nullptr, nullptr)) candidates.push_back({shape, {}});
+  return candidates;
 }
 
 // Rows of weights to unpack at once where no tile shape takes them as they are.
@@ -149,7 +149,7 @@ struct QwenVlContext {
   // The fastest candidate. Each is timed once, where there are many; then the kFinalists fastest in turns, by their
   // medians over kTimedRuns, since the clock moves and the luckiest of many is not the fastest. Results go to a
   // scratch buffer, so that y stays as it is.
-  int fastest(const CublasLtPlan& plan, const QwenVlGemm& g, const std::vector<Choice>& found, cudaStream_t stream,
+  int fastest(const CublasLtPlan& plan, const QwenVlGemm& g, const std::vector<Choice>& candidates, cudaStream_t stream,
               Choice* best) const {
     const long long last = g.tokens * y_stride(g);
     const long long bytes = (g.batch == 1 ? last : (g.batch - 1) * g.y_batch + last) * (g.float_output ? 4 : 2);
@@ -181,16 +181,16 @@ struct QwenVlContext {
       return times[runs / 2];
     };
     std::vector<std::pair<float, size_t>> order;
-    const bool many = found.size() > kFinalists;
-    for (size_t i = 0; i < found.size(); ++i) order.emplace_back(many ? median(found[i], 1) : 0.f, i);
+    const bool many = candidates.size() > kFinalists;
+    for (size_t i = 0; i < candidates.size(); ++i) order.emplace_back(many ? median(candidates[i], 1) : 0.f, i);
     std::sort(order.begin(), order.end());
     order.resize(std::min(order.size(), size_t(kFinalists)));
     for (int round = 0; round < kFinalRounds; ++round)
       for (auto& [time, index] : order)
-        if (time < kNever) time += median(found[index], kTimedRuns);
+        if (time < kNever) time += median(candidates[index], kTimedRuns);
     for (auto& event : events) cudaEventDestroy(event);
     const auto first = *std::min_element(order.begin(), order.end());
-    *best = found[first.second];
+    *best = candidates[first.second];
     error = cudaFree(scratch);
     return first.first < kNever ? int(error) : int(QWEN_VL_BLAS_REFUSED);
   }
@@ -203,11 +203,11 @@ struct QwenVlContext {
 
   // At most `suggested` algorithms of cuBLASLt and every tile shape; for packed weights tile shapes alone.
   std::vector<Choice> ways(const CublasLtPlan& plan, const QwenVlGemm& g, int suggested) const {
-    std::vector<Choice> found;
+    std::vector<Choice> candidates;
     if (!is_packed(g))
-      for (const auto& algorithm : plan.suggestions(handle, g, suggested)) found.push_back({-1, algorithm});
-    for (const Choice& shape : tile_shapes(g)) found.push_back(shape);
-    return found;
+      for (const auto& algorithm : plan.suggestions(handle, g, suggested)) candidates.push_back({-1, algorithm});
+    for (const Choice& shape : tile_shapes(g)) candidates.push_back(shape);
+    return candidates;
   }
 
   // How to do a product; see qwen_vl_gemm.
@@ -219,10 +219,10 @@ struct QwenVlContext {
     const std::lock_guard<std::mutex> lock(all.mutex);
     auto& [timed, suggested] = all.known[key_of(g)];
     if (tuning && capture == cudaStreamCaptureStatusNone && !timed.count(rung)) {
-      const std::vector<Choice> found = ways(plan, g, kCandidates);
-      if (found.empty()) return QWEN_VL_BLAS_REFUSED;
-      *choice = found[0];
-      if (found.size() > 1) QWEN_VL_TRY(fastest(plan, g, found, stream, choice));
+      const std::vector<Choice> candidates = ways(plan, g, kCandidates);
+      if (candidates.empty()) return QWEN_VL_BLAS_REFUSED;
+      *choice = candidates[0];
+      if (candidates.size() > 1) QWEN_VL_TRY(fastest(plan, g, candidates, stream, choice));
       timed[rung] = *choice;
     }
     if (!timed.empty()) {
@@ -232,9 +232,9 @@ struct QwenVlContext {
     }
     const auto before = suggested.find(rung);
     if (before != suggested.end() && can(plan, g, *choice = before->second)) return QWEN_VL_OK;
-    const std::vector<Choice> found = ways(plan, g, 1);
-    if (found.empty()) return QWEN_VL_BLAS_REFUSED;
-    *choice = suggested[rung] = found[0];
+    const std::vector<Choice> candidates = ways(plan, g, 1);
+    if (candidates.empty()) return QWEN_VL_BLAS_REFUSED;
+    *choice = suggested[rung] = candidates[0];
     return QWEN_VL_OK;
   }
 };
@@ -244,13 +244,13 @@ extern "C" int qwen_vl_gemm_tuning(int on) { return std::exchange(tuning, on); }
 extern "C" long long qwen_vl_gemm_rung(long long rows) { return gemm_rung(rows); }
 
 extern "C" int qwen_vl_context_create(QwenVlContext** context, void* workspace) {
-  auto* made = new QwenVlContext;
-  made->workspace = workspace;
-  if (!made->lt.load() || made->lt.create(&made->handle) != CUBLAS_STATUS_SUCCESS) {
-    delete made;
+  auto* opened = new QwenVlContext;
+  opened->workspace = workspace;
+  if (!opened->lt.load() || opened->lt.create(&opened->handle) != CUBLAS_STATUS_SUCCESS) {
+    delete opened;
     return QWEN_VL_BLAS_MISSING;
   }
-  *context = made;
+  *context = opened;
   return QWEN_VL_OK;
 }
 

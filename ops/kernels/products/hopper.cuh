@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
         int m, n;
         place(unit, m, n);
         for (int step = start; step < start + steps; ++step, ring.advance()) {
-          const uint32_t barrier = full + ring.stage * 8, at = memory + ring.stage * S::kStageBytes;
+          const uint32_t barrier = full + ring.stage * 8, stage_memory = memory + ring.stage * S::kStageBytes;
           if (S::kPacked && step % S::kSteps == 0) {
             barrier_wait(packed_empty + granule.stage * 8, granule.parity ^ 1);
             if (S::kSharesWeights) {  // both blocks' memory is written to
@@ -105,8 +105,8 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
           }
           barrier_wait(empty + ring.stage * 8, ring.parity ^ 1);
           barrier_expect(barrier, S::kStageBytes);
-          if (!S::kPacked) fetch_weights(at, barrier, step * 64, m);
-          fetch_tokens(at + S::kTokensAt, barrier, step * 64, n);
+          if (!S::kPacked) fetch_weights(stage_memory, barrier, step * 64, m);
+          fetch_tokens(stage_memory + S::kTokensAt, barrier, step * 64, n);
         }
       }
     }
@@ -132,10 +132,10 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
     Granules granule(0);
     Packing shares[2];
     auto load_granule = [&] {
-      const char* at = packed_rows + granule.stage * S::kWeightBytes;
+      const char* packed = packed_rows + granule.stage * S::kWeightBytes;
       barrier_wait(packed_full + granule.stage * 8, granule.parity);
 #pragma unroll
-      for (int i = 0; i < 2; ++i, at += 8 * Packing::kRowBytes) shares[i].load(at, packed_place);
+      for (int i = 0; i < 2; ++i, packed += 8 * Packing::kRowBytes) shares[i].load(packed, packed_place);
       __syncwarp();
       if (lane == 0) barrier_arrive(packed_empty + granule.stage * 8);
       granule.advance();
@@ -162,9 +162,9 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
 #pragma unroll
         for (int i = 0; i < S::kSteps; ++i, ring.advance()) {
           const bool next_granule = S::kPacked && i == S::kSteps - 1 && step + S::kSteps < steps;
-          const uint32_t at = memory + ring.stage * S::kStageBytes;
-          const uint64_t weights = tile_descriptor(at + group * 8192, 16);
-          const uint64_t tokens = tile_descriptor(at + S::kTokensAt, 16);
+          const uint32_t stage_memory = memory + ring.stage * S::kStageBytes;
+          const uint64_t weights = tile_descriptor(stage_memory + group * 8192, 16);
+          const uint64_t tokens = tile_descriptor(stage_memory + S::kTokensAt, 16);
           if constexpr (S::kPacked) {  // beside the products of the step before
 #pragma unroll
             for (int j = 0; j < 16; ++j) numbers[i][j / 4][j % 4] = shares[j % 2].pair(i * 8 + j / 4 * 2 + j % 4 / 2);

@@ -7,10 +7,10 @@ struct Best {
   float value;
   int index;
 
-  __device__ __forceinline__ void take(float other, int at) {
-    if (other > value || (other == value && at < index)) {
+  __device__ __forceinline__ void take(float other, int other_index) {
+    if (other > value || (other == value && other_index < index)) {
       value = other;
-      index = at;
+      index = other_index;
     }
   }
 };

@@ -26,7 +26,7 @@ struct Buffers {
   }
 };
 
-const char* at(const void* base, long long values) { return static_cast<const char*>(base) + values * 2; }
+const char* element(const void* base, long long values) { return static_cast<const char*>(base) + values * 2; }
 
 }  // namespace
 
@@ -46,8 +46,8 @@ extern "C" int qwen_vl_vision_encoder(QwenVlContext* context, const QwenVlVision
   auto gemm = [&](const void* weight, const void* bias, const void* x, long long in, void* y, long long out,
                   bool residual, int layer, int activation = qwen::kNoActivation) {
     QwenVlGemm g = qwen::layer_product(rows, in, out, a.dtype, activation, a.layers);
-    g.weight = at(weight, layer * in * out);
-    g.bias = at(bias, layer * out);
+    g.weight = element(weight, layer * in * out);
+    g.bias = element(bias, layer * out);
     g.x = x;
     g.y = y;
     g.addend = residual ? y : nullptr;
@@ -55,8 +55,8 @@ extern "C" int qwen_vl_vision_encoder(QwenVlContext* context, const QwenVlVision
     return qwen_vl_gemm(context, &g, stream);
   };
   auto layer_norm = [&](const void* x, const void* weight, const void* bias, void* y, int layer) {
-    return qwen_vl_layer_norm(x, at(weight, layer * width), at(bias, layer * width), y, rows, a.width, a.epsilon,
-                              a.dtype, stream);
+    return qwen_vl_layer_norm(x, element(weight, layer * width), element(bias, layer * width), y, rows, a.width,
+                              a.epsilon, a.dtype, stream);
   };
 
   QWEN_VL_TRY(
@@ -74,8 +74,8 @@ extern "C" int qwen_vl_vision_encoder(QwenVlContext* context, const QwenVlVision
 
   QwenVlAttention attention{};
   attention.q = buffers.qkv;
-  attention.k = at(buffers.qkv, width);
-  attention.v = at(buffers.qkv, 2 * width);
+  attention.k = element(buffers.qkv, width);
+  attention.v = element(buffers.qkv, 2 * width);
   attention.out = buffers.normed;
   attention.query_row = attention.key_row = 3 * width;
   attention.query_head = attention.key_head = attention.out_head = width / a.heads;

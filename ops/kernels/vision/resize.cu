@@ -50,8 +50,8 @@ unsigned blocks(int threads) { return (threads + kThreads - 1) / kThreads; }
 }  // namespace qwen
 
 extern "C" size_t qwen_vl_resize_workspace(const QwenVlResize* arguments) {
-  const int kept = arguments->columns_first ? arguments->width : arguments->height;
-  return static_cast<size_t>(kept) * arguments->size * 3;
+  const int unresized = arguments->columns_first ? arguments->width : arguments->height;
+  return static_cast<size_t>(unresized) * arguments->size * 3;
 }
 
 extern "C" int qwen_vl_resize(QwenVlContext*, const QwenVlResize* arguments, void* workspace, size_t workspace_bytes,

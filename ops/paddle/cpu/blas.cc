@@ -34,8 +34,8 @@ void linear(const float* a, int64_t lda, const float* w, int64_t ldw, float* c, 
 }
 
 Weights layer_weights(int format, const void* stack, const void* extra, int64_t layer, int64_t rows, int64_t columns) {
-  return qwen::with_format(format, [&](auto kept) {
-    using Format = decltype(kept);
+  return qwen::with_format(format, [&](auto traits) {
+    using Format = decltype(traits);
     const auto part = [&](const void* all, int64_t bytes) { return static_cast<const char*>(all) + layer * bytes; };
     return Weights{format, part(stack, Format::bytes(rows * columns)), part(extra, Format::extra_bytes(rows, columns))};
   });
@@ -43,8 +43,8 @@ Weights layer_weights(int format, const void* stack, const void* extra, int64_t 
 
 void linear(const float* a, int64_t lda, const Weights& w, float* c, int64_t ldc, int64_t m, int64_t n, int64_t k,
             bool accumulate) {
-  qwen::with_format(w.format, [&](auto kept) {
-    using Format = decltype(kept);
+  qwen::with_format(w.format, [&](auto traits) {
+    using Format = decltype(traits);
     if constexpr (Format::kOnGpu) {
       throw std::logic_error("a weight format of the GPU's on the CPU");
     } else if constexpr (Format::kPlain) {

@@ -46,7 +46,7 @@ void decoder(const QwenVlDecoder& p) {
 #pragma omp parallel for schedule(static)
   for (int64_t t = 0; t < rows; ++t) {
     const Token& token = tokens[t];
-    std::memcpy(x.get() + t * hidden, at(p.x, token.row * p.seq + token.column, hidden), hidden * sizeof(float));
+    std::memcpy(x.get() + t * hidden, floats(p.x, token.row * p.seq + token.column, hidden), hidden * sizeof(float));
     for (int64_t i = 0; i < half; ++i) {
       const float angle = static_cast<float>(token.slot) * p.inv_freq[token.row * half + i];
       cosine[t * half + i] = std::cos(angle);
@@ -62,12 +62,12 @@ void decoder(const QwenVlDecoder& p) {
     const auto weights = [&](const void* stack, const void* extra, int64_t rows, int64_t columns) {
       return layer_weights(p.format, stack, extra, l, rows, columns);
     };
-    float* keys = at(p.k_cache, l, p.batch * cache_row);
-    float* values = at(p.v_cache, l, p.batch * cache_row);
-    rms_norm(x.get(), at(p.ln_1_weight, l, hidden), p.epsilon, normed.get(), rows, hidden);
+    float* keys = floats(p.k_cache, l, p.batch * cache_row);
+    float* values = floats(p.v_cache, l, p.batch * cache_row);
+    rms_norm(x.get(), floats(p.ln_1_weight, l, hidden), p.epsilon, normed.get(), rows, hidden);
     linear(normed.get(), hidden, weights(p.qkv_weight, p.qkv_extra, 3 * hidden, hidden), wide.get(), 3 * hidden, rows,
            3 * hidden, hidden);
-    add_bias(wide.get(), at(p.qkv_bias, l, 3 * hidden), rows, 3 * hidden);
+    add_bias(wide.get(), floats(p.qkv_bias, l, 3 * hidden), rows, 3 * hidden);
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < rows; ++t) {
       const Token& token = tokens[t];
@@ -98,7 +98,7 @@ void decoder(const QwenVlDecoder& p) {
 
     linear(normed.get(), hidden, weights(p.out_weight, p.out_extra, hidden, hidden), x.get(), hidden, rows, hidden,
            hidden, true);
-    rms_norm(x.get(), at(p.ln_2_weight, l, hidden), p.epsilon, normed.get(), rows, hidden);
+    rms_norm(x.get(), floats(p.ln_2_weight, l, hidden), p.epsilon, normed.get(), rows, hidden);
     linear(normed.get(), hidden, weights(p.gate_up_weight, p.gate_up_extra, 2 * mlp, hidden), wide.get(), 2 * mlp, rows,
            2 * mlp, hidden);
     silu_mul(wide.get(), rows, mlp);
@@ -106,9 +106,9 @@ void decoder(const QwenVlDecoder& p) {
            true);
   }
 
-  std::fill_n(at(p.y), p.batch * p.seq * hidden, 0.0f);
+  std::fill_n(floats(p.y), p.batch * p.seq * hidden, 0.0f);
   for (int64_t t = 0; t < rows; ++t)
-    std::memcpy(at(p.y, tokens[t].row * p.seq + tokens[t].column, hidden), x.get() + t * hidden,
+    std::memcpy(floats(p.y, tokens[t].row * p.seq + tokens[t].column, hidden), x.get() + t * hidden,
                 hidden * sizeof(float));
 }
 

@@ -14,9 +14,9 @@ void lm_head(const QwenVlLmHead& p) {
   const Buffer picked = make_buffer(rows * hidden), normed = make_buffer(rows * hidden);
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t column = std::clamp<int64_t>(p.logit_columns[r], 0, p.seq - 1);
-    std::memcpy(picked.get() + r * hidden, at(p.x, r / wanted * p.seq + column, hidden), hidden * sizeof(float));
+    std::memcpy(picked.get() + r * hidden, floats(p.x, r / wanted * p.seq + column, hidden), hidden * sizeof(float));
   }
-  rms_norm(picked.get(), at(p.ln_f_weight), p.epsilon, normed.get(), rows, hidden);
+  rms_norm(picked.get(), floats(p.ln_f_weight), p.epsilon, normed.get(), rows, hidden);
   linear(normed.get(), hidden, Weights{p.format, p.lm_head_weight, p.lm_head_extra}, p.logits, vocab, rows, vocab,
          hidden);
   if (p.leave_choice) return;

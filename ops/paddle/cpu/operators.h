@@ -21,9 +21,9 @@ void lm_head(const QwenVlLmHead& p);
 void sample(const QwenVlSample& p);
 
 // Row `row` of a stack of fp32 rows.
-inline const float* at(const void* base, int64_t row = 0, int64_t width = 0) {
+inline const float* floats(const void* base, int64_t row = 0, int64_t width = 0) {
   return static_cast<const float*>(base) + row * width;
 }
-inline float* at(void* base, int64_t row = 0, int64_t width = 0) { return static_cast<float*>(base) + row * width; }
+inline float* floats(void* base, int64_t row = 0, int64_t width = 0) { return static_cast<float*>(base) + row * width; }
 
 }  // namespace qwen_vl::cpu

@@ -16,13 +16,13 @@ void resampler(const QwenVlResampler& p) {
   const Buffer projected = make_buffer(rows * width), normed = make_buffer(rows * width);
   const Buffer key_value = make_buffer(rows * 2 * width), mixed = make_buffer(answers * width);
 
-  linear(at(p.x), p.width, at(p.kv_proj_weight), p.width, projected.get(), width, rows, width, p.width);
-  layer_norm(projected.get(), at(p.ln_kv_weight), at(p.ln_kv_bias), p.epsilon, normed.get(), rows, width);
-  linear(normed.get(), width, at(p.key_value_weight), width, key_value.get(), 2 * width, rows, 2 * width, width);
-  const float* value_bias = at(p.value_bias);
+  linear(floats(p.x), p.width, floats(p.kv_proj_weight), p.width, projected.get(), width, rows, width, p.width);
+  layer_norm(projected.get(), floats(p.ln_kv_weight), floats(p.ln_kv_bias), p.epsilon, normed.get(), rows, width);
+  linear(normed.get(), width, floats(p.key_value_weight), width, key_value.get(), 2 * width, rows, 2 * width, width);
+  const float* value_bias = floats(p.value_bias);
 #pragma omp parallel for schedule(static)
   for (int64_t r = 0; r < rows; ++r) {
-    const float* key_bias = at(p.key_bias, r % patches, width);  // one row per patch: it carries the position
+    const float* key_bias = floats(p.key_bias, r % patches, width);  // one row per patch: it carries the position
     float* row = key_value.get() + r * 2 * width;
 #pragma omp simd
     for (int64_t c = 0; c < width; ++c) {
@@ -33,7 +33,7 @@ void resampler(const QwenVlResampler& p) {
 
   const std::vector<int32_t> queries(p.images, static_cast<int32_t>(p.queries));
   Attention a{};
-  a.query = at(p.query);
+  a.query = floats(p.query);
   a.key = key_value.get();
   a.value = key_value.get() + width;
   a.out = mixed.get();
@@ -48,10 +48,10 @@ void resampler(const QwenVlResampler& p) {
   attention(a);
 
   const Buffer attended = make_buffer(answers * width);
-  linear(mixed.get(), width, at(p.out_weight), width, attended.get(), width, answers, width, width);
-  add_bias(attended.get(), at(p.out_bias), answers, width);
-  layer_norm(attended.get(), at(p.ln_post_weight), at(p.ln_post_bias), p.epsilon, mixed.get(), answers, width);
-  linear(mixed.get(), width, at(p.proj_weight), width, at(p.y), width, answers, width, width);
+  linear(mixed.get(), width, floats(p.out_weight), width, attended.get(), width, answers, width, width);
+  add_bias(attended.get(), floats(p.out_bias), answers, width);
+  layer_norm(attended.get(), floats(p.ln_post_weight), floats(p.ln_post_bias), p.epsilon, mixed.get(), answers, width);
+  linear(mixed.get(), width, floats(p.proj_weight), width, floats(p.y), width, answers, width, width);
 }
 
 }  // namespace qwen_vl::cpu

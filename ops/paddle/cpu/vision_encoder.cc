@@ -34,21 +34,21 @@ void vision_encoder(const QwenVlVisionEncoder& p) {
   const int64_t width = p.width, mlp = p.mlp_width, head_dim = width / p.heads;
   const Buffer normed = make_buffer(rows * width), mixed = make_buffer(rows * width);
   const Buffer wide = make_buffer(rows * std::max<int64_t>({3 * width, mlp, p.patch_columns}));
-  float* x = at(p.y);
+  float* x = floats(p.y);
 
   unfold_patches(p, grid, wide.get());
-  linear(wide.get(), p.patch_columns, at(p.patch_weight), p.patch_columns, normed.get(), width, rows, width,
+  linear(wide.get(), p.patch_columns, floats(p.patch_weight), p.patch_columns, normed.get(), width, rows, width,
          p.patch_columns);
   for (int64_t image = 0; image < p.images; ++image)
-    add_bias(normed.get() + image * patches * width, at(p.position), 1, patches * width);
-  layer_norm(normed.get(), at(p.ln_pre_weight), at(p.ln_pre_bias), p.epsilon, x, rows, width);
+    add_bias(normed.get() + image * patches * width, floats(p.position), 1, patches * width);
+  layer_norm(normed.get(), floats(p.ln_pre_weight), floats(p.ln_pre_bias), p.epsilon, x, rows, width);
 
   const std::vector<int32_t> queries(p.images, static_cast<int32_t>(patches));
   for (int64_t l = 0; l < p.layers; ++l) {
-    layer_norm(x, at(p.ln_1_weight, l, width), at(p.ln_1_bias, l, width), p.epsilon, normed.get(), rows, width);
-    linear(normed.get(), width, at(p.qkv_weight, l, 3 * width * width), width, wide.get(), 3 * width, rows, 3 * width,
-           width);
-    add_bias(wide.get(), at(p.qkv_bias, l, 3 * width), rows, 3 * width);
+    layer_norm(x, floats(p.ln_1_weight, l, width), floats(p.ln_1_bias, l, width), p.epsilon, normed.get(), rows, width);
+    linear(normed.get(), width, floats(p.qkv_weight, l, 3 * width * width), width, wide.get(), 3 * width, rows,
+           3 * width, width);
+    add_bias(wide.get(), floats(p.qkv_bias, l, 3 * width), rows, 3 * width);
 
     Attention a{};
     a.query = wide.get();
@@ -64,13 +64,13 @@ void vision_encoder(const QwenVlVisionEncoder& p) {
     a.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
     attention(a);
 
-    add_bias(x, at(p.out_bias, l, width), rows, width);
-    linear(mixed.get(), width, at(p.out_weight, l, width * width), width, x, width, rows, width, width, true);
-    layer_norm(x, at(p.ln_2_weight, l, width), at(p.ln_2_bias, l, width), p.epsilon, normed.get(), rows, width);
-    linear(normed.get(), width, at(p.fc1_weight, l, mlp * width), width, wide.get(), mlp, rows, mlp, width);
-    bias_gelu(wide.get(), at(p.fc1_bias, l, mlp), rows, mlp);
-    add_bias(x, at(p.fc2_bias, l, width), rows, width);
-    linear(wide.get(), mlp, at(p.fc2_weight, l, width * mlp), mlp, x, width, rows, width, mlp, true);
+    add_bias(x, floats(p.out_bias, l, width), rows, width);
+    linear(mixed.get(), width, floats(p.out_weight, l, width * width), width, x, width, rows, width, width, true);
+    layer_norm(x, floats(p.ln_2_weight, l, width), floats(p.ln_2_bias, l, width), p.epsilon, normed.get(), rows, width);
+    linear(normed.get(), width, floats(p.fc1_weight, l, mlp * width), width, wide.get(), mlp, rows, mlp, width);
+    bias_gelu(wide.get(), floats(p.fc1_bias, l, mlp), rows, mlp);
+    add_bias(x, floats(p.fc2_bias, l, width), rows, width);
+    linear(wide.get(), mlp, floats(p.fc2_weight, l, width * mlp), mlp, x, width, rows, width, mlp, true);
   }
 }
 

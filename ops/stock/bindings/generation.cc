@@ -73,9 +73,9 @@ void penalize(const Tensor& logits, const Tensor& pre_ids, const Tensor& penalty
 std::vector<Tensor> penalty(const Tensor& pre_ids, const Tensor& logits, const Tensor& penalty_scores,
                             const Tensor& frequency_scores, const Tensor& presence_scores, const Tensor& cur_len,
                             const Tensor& min_len, const Tensor& eos_token_id) {
-  Tensor made = copy(logits);
-  penalize(made, pre_ids, penalty_scores, frequency_scores, presence_scores, cur_len, min_len, eos_token_id);
-  return {made};
+  Tensor scores = copy(logits);
+  penalize(scores, pre_ids, penalty_scores, frequency_scores, presence_scores, cur_len, min_len, eos_token_id);
+  return {scores};
 }
 
 void penalty_v2(const Tensor& pre_ids, const Tensor& logits, const Tensor& penalty_scores,

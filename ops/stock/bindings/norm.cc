@@ -22,15 +22,15 @@ std::vector<Tensor> norm(const Tensor& x, const Tensor& scale, const Tensor* bia
   check_like(scale, "scale", x);
   if (bias != nullptr) check_like(*bias, "bias", x);
   const int64_t width = x.shape().back(), rows = width == 0 ? 0 : x.numel() / width;
-  std::vector<Tensor> made{paddle::empty(x.shape(), x.dtype(), x.place())};
+  std::vector<Tensor> outputs{paddle::empty(x.shape(), x.dtype(), x.place())};
   for (int i = 0; i < (bias != nullptr ? 2 : 1); ++i)
-    made.push_back(paddle::empty({rows}, DataType::FLOAT32, x.place()));
+    outputs.push_back(paddle::empty({rows}, DataType::FLOAT32, x.place()));
   const Norm all{x.data(),
                  scale.data(),
                  bias != nullptr ? bias->data() : nullptr,
-                 made[0].data(),
-                 bias != nullptr ? units<float>(made[1]) : nullptr,
-                 units<float>(made.back()),
+                 outputs[0].data(),
+                 bias != nullptr ? units<float>(outputs[1]) : nullptr,
+                 units<float>(outputs.back()),
                  rows,
                  static_cast<int>(width),
                  epsilon};
@@ -50,7 +50,7 @@ std::vector<Tensor> norm(const Tensor& x, const Tensor& scale, const Tensor* bia
       break;
     default: PD_THROW("x has type ", phi::DataTypeToString(x.dtype()), ", expected float32, float16 or bfloat16");
   }
-  return made;
+  return outputs;
 }
 
 std::vector<Tensor> rms_norm(const Tensor& x, const Tensor& scale, float epsilon) {

@@ -31,13 +31,13 @@ std::vector<Tensor> pack(const Tensor& input_ids, const Tensor& cum_offsets, con
 
 std::vector<Tensor> pack_v2(const Tensor& input_ids, const Tensor& cum_offsets, const Tensor& token_num,
                             const Tensor& seq_len) {
-  std::vector<Tensor> made = pack(input_ids, cum_offsets, token_num, seq_len);
+  std::vector<Tensor> packed = pack(input_ids, cum_offsets, token_num, seq_len);
   const int64_t starts = input_ids.shape()[0] + 1;
   Tensor cu_seqlens_q = zeros({starts}, DataType::INT32, input_ids);
   each(input_ids, starts, RowStarts{data_on<const int>(seq_len, "seq_len", input_ids), units<int>(cu_seqlens_q)});
-  made.push_back(cu_seqlens_q);
-  made.push_back(copy(cu_seqlens_q));
-  return made;
+  packed.push_back(cu_seqlens_q);
+  packed.push_back(copy(cu_seqlens_q));
+  return packed;
 }
 
 Tensor last_tokens(const Tensor& tmp_out, const Tensor& cum_offsets, const Tensor& lengths, const int* decoding,

@@ -24,12 +24,12 @@ std::vector<Tensor> table(const Tensor& input_ids, const Tensor& position_ids, c
   PD_CHECK(position_ids.shape()[0] == batch && prompt_num >= 0 && prompt_num + columns <= positions,
            "position_ids has shape ", qwen_vl::to_string(position_ids.shape()), ", too small for ", batch, " rows of ",
            columns, " tokens after ", prompt_num);
-  Tensor made = paddle::empty({2, batch, 1, columns, width}, DataType::FLOAT32, position_ids.place());
+  Tensor cos_sin = paddle::empty({2, batch, 1, columns, width}, DataType::FLOAT32, position_ids.place());
   each(position_ids, batch * columns * width / 2,
-       RotaryTable{qwen_vl::data<const long long>(position_ids, "position_ids"), units<float>(made),
+       RotaryTable{qwen_vl::data<const long long>(position_ids, "position_ids"), units<float>(cos_sin),
                    static_cast<int>(batch), static_cast<int>(columns), static_cast<int>(positions), prompt_num,
                    static_cast<int>(width), use_neox});
-  return {made};
+  return {cos_sin};
 }
 
 template <typename T>

@@ -54,25 +54,25 @@ void each(const Tensor& on, int64_t count, const Body& body) {
 
 // Paddle's own fill and copy kernels do not exist for every card that these kernels run on.
 inline Tensor zeros(const Shape& shape, paddle::DataType type, const Tensor& on) {
-  Tensor made = paddle::empty(shape, type, on.place());
-  const size_t bytes = made.numel() * phi::SizeOf(type);
+  Tensor result = paddle::empty(shape, type, on.place());
+  const size_t bytes = result.numel() * phi::SizeOf(type);
   if (on.is_cpu()) {
-    std::memset(made.data(), 0, bytes);
+    std::memset(result.data(), 0, bytes);
   } else {
-    STOCK_ON_GPU(cudaMemsetAsync(made.data(), 0, bytes, on.stream()));
+    STOCK_ON_GPU(cudaMemsetAsync(result.data(), 0, bytes, on.stream()));
   }
-  return made;
+  return result;
 }
 
 inline Tensor copy(const Tensor& from) {
-  Tensor made = paddle::empty(from.shape(), from.dtype(), from.place());
-  const size_t bytes = made.numel() * phi::SizeOf(from.dtype());
+  Tensor result = paddle::empty(from.shape(), from.dtype(), from.place());
+  const size_t bytes = result.numel() * phi::SizeOf(from.dtype());
   if (from.is_cpu()) {
-    std::memcpy(made.data(), from.data(), bytes);
+    std::memcpy(result.data(), from.data(), bytes);
   } else {
-    STOCK_ON_GPU(cudaMemcpyAsync(made.data(), from.data(), bytes, cudaMemcpyDeviceToDevice, from.stream()));
+    STOCK_ON_GPU(cudaMemcpyAsync(result.data(), from.data(), bytes, cudaMemcpyDeviceToDevice, from.stream()));
   }
-  return made;
+  return result;
 }
 
 // Calls `call` with a value of the unit that rows of `width` elements of `type` can be copied in.

@@ -17,6 +17,6 @@ pytestmark = pytest.mark.gpu
                                    dict(hidden=256, heads=2, mlp=128, vocab=84),
                                    dict(hidden=128, heads=16, mlp=128)])
 def test_sizes_that_it_cannot_hold_are_refused(sizes):
-    g = Geometry(**{"layers": 1, "vocab": 64, **sizes}, kept="e5m7")
+    g = Geometry(**{"layers": 1, "vocab": 64, **sizes}, format="e5m7")
     with pytest.raises(ValueError, match="does not support"):
         Decoder(load_library(), g, {}, make_state(g, [0]))

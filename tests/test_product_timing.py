@@ -6,7 +6,7 @@ from core.placement import CPU
 from infer.engine import Engine
 from tests.operators import functional
 
-from ops import tuning  # isort: skip  (imports Paddle, which tests.operators prepares)
+from ops import library, product_timing  # isort: skip  (imports Paddle, which tests.operators prepares)
 
 RUNGS = [16, 32, 64]
 
@@ -33,9 +33,9 @@ class Kernels:
 def kernels(monkeypatch):
     """A model is tuned on the CPU, where the operators take the same arguments."""
     made = Kernels()
-    monkeypatch.setattr(tuning, "_kernels", lambda: made)
+    monkeypatch.setattr(library, "kernels", lambda: made)
     for name in ("synchronize", "release_memory"):
-        monkeypatch.setattr(tuning.devices, name, lambda: None)
+        monkeypatch.setattr(product_timing.devices, name, lambda: None)
     return made
 
 
@@ -58,15 +58,16 @@ def model(exported_tiny):
 
 
 def test_every_rung_is_run(model, kernels, calls):
-    tuning.tune(*model, "float32", CPU)
-    images = [("vision_encoder", count, 3) for count in tuning.IMAGES]
+    product_timing.time_products(*model, "float32", CPU)
+    images = [("vision_encoder", count, 3) for count in product_timing.IMAGES]
     assert calls == [*images, *(("decoder", 1, rung) for rung in RUNGS), ("lm_head", 1, RUNGS[0])]
     assert kernels.switched == [1, 0]
 
 
 def test_one_graph_alone(model, kernels, calls):
     config, weights = model
-    tuning.tune(config, {name: weights[name] for name in ("vision_encoder", "resampler")}, "float32", CPU)
+    product_timing.time_products(config, {name: weights[name] for name in ("vision_encoder", "resampler")},
+                                 "float32", CPU)
     assert {name for name, *_ in calls} == {"vision_encoder"}
 
 
@@ -76,5 +77,5 @@ def test_timing_ends_with_an_error(model, kernels, monkeypatch):
 
     monkeypatch.setattr(functional, "decoder", fails)
     with pytest.raises(RuntimeError, match="out of memory"):
-        tuning.tune(*model, "float32", CPU)
+        product_timing.time_products(*model, "float32", CPU)
     assert kernels.switched == [1, 0]

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from core.errors import UserError
-from infer.sampling import MAX_SEED, Sampling, records
+from infer.sampling_parameters import MAX_SEED, Sampling, records
 from tests.operators import functional, tensor
 from tests.sampling_reference import drawn, philox, probabilities
 

@@ -24,22 +24,18 @@ EPSILON = 1e-6
 
 def rungs():
     """The counts of rows that products are timed with, ascending."""
-    rung = _kernels().qwen_vl_gemm_rung
+    rung = library.kernels().qwen_vl_gemm_rung
     rung.argtypes, rung.restype = [ctypes.c_longlong], ctypes.c_longlong
-    found = [rung(1)]
-    while rung(found[-1] + 1) > found[-1]:
-        found.append(rung(found[-1] + 1))
-    return found
-
-
-def _kernels():
-    return ctypes.CDLL(str(library.path()))
+    ascending = [rung(1)]
+    while rung(ascending[-1] + 1) > ascending[-1]:
+        ascending.append(rung(ascending[-1] + 1))
+    return ascending
 
 
 @contextlib.contextmanager
 def _timing():
     """Products of this thread are timed meanwhile."""
-    switch = _kernels().qwen_vl_gemm_tuning
+    switch = library.kernels().qwen_vl_gemm_tuning
     before = switch(1)
     try:
         yield
@@ -47,10 +43,10 @@ def _timing():
         switch(before)
 
 
-def tune(config, weights, dtype, placement, kept=None):
+def time_products(config, weights, dtype, placement, format=None):
     """Time the products of a model on a GPU; a model of the same sizes as one before costs no timing.
 
-    weights: {operator: weights} of the fused graphs, or of one of them, as ops.functional takes them, with `kept`;
+    weights: {operator: weights} of the fused graphs, or of one of them, as ops.functional takes them, in `format`;
     dtype: of activations.
     """
     rng = np.random.default_rng(0)
@@ -58,7 +54,7 @@ def tune(config, weights, dtype, placement, kept=None):
         for images in IMAGES if "vision_encoder" in weights else ():
             _vision(rng, config.visual, weights["vision_encoder"], weights["resampler"], images, dtype, placement)
         if "decoder" in weights:
-            _language(rng, config, weights["decoder"], weights["lm_head"], dtype, placement, kept)
+            _language(rng, config, weights["decoder"], weights["lm_head"], dtype, placement, format)
     devices.synchronize()
     devices.release_memory()  # what was made for it
 
@@ -71,10 +67,10 @@ def _vision(rng, visual, encoder, resampler, images, dtype, placement):
                          heads=visual.resampler_heads)
 
 
-def _language(rng, config, decoder, head, dtype, placement, kept):
+def _language(rng, config, decoder, head, dtype, placement, format):
     layers, heads, width = min(LAYERS, config.num_hidden_layers), config.num_attention_heads, config.kv_channels
-    few = {role: [rows(tensor, 0, layers) for tensor in held] if isinstance(held, list) else rows(held, 0, layers)
-           for role, held in decoder.items()}
+    few = {role: [rows(part, 0, layers) for part in weight] if isinstance(weight, list) else rows(weight, 0, layers)
+           for role, weight in decoder.items()}
     counts = rungs()
     states = upload(rng.standard_normal([counts[-1], config.hidden_size]).astype(np.float32), placement, dtype)
     caches = [paddle.empty([layers, 1, heads, counts[-1], width], dtype) for _ in "kv"]
@@ -86,9 +82,9 @@ def _language(rng, config, decoder, head, dtype, placement, kept):
     for count in counts:
         hidden = rows(states, 0, count).reshape([1, count, config.hidden_size])
         functional.decoder(hidden, integers(count), integers(0), inv_freq, few, *caches, heads=heads, seq_length=0,
-                           eps=EPSILON, kept=kept)
+                           eps=EPSILON, format=format)
     # The head takes the last token of each prompt: few rows, which all have the first rung or are near it.
     few = rows(states, 0, counts[0]).reshape([1, counts[0], config.hidden_size])
     functional.lm_head(few, integers(0), integers(range(counts[0])), integers(-1, kind=np.int64), head, integers(0),
                        integers([0], kind=np.int64), integers([0], kind=np.int64), integers(0), integers(0),
-                       eps=EPSILON, kept=kept)
+                       eps=EPSILON, format=format)

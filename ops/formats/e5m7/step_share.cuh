@@ -1,7 +1,7 @@
 // What a lane of the decode kernel holds of a row in E5M7, and how it becomes operands (decode/weights.cuh).
 #pragma once
 
-#include "ops/formats/e5m7/layout.cuh"
+#include "ops/formats/e5m7/bits.cuh"
 #include "ops/kernels/common/mma.cuh"
 #include "ops/kernels/decode/params.cuh"
 
