@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 PADDLE = "2.6"
+pytestmark = pytest.mark.skipif(sys.version_info >= (3, 13), reason="needs a Python that has both Paddles")
 GOOD_PYTHON = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
 PYTHON_39 = "#!/bin/sh\necho 3.9\n"
 NO_ENSUREPIP = """#!/bin/sh
