@@ -130,7 +130,7 @@ def readme_block(cases, base):
                   f"All stages and the conditions: [{name}]({link}/table.md)."]
         reproduced = _reproduced(folder)
         if reproduced:
-            parts += ["The published comparison, quoted, and the same protocol on this machine:",
+            parts += ["The published comparison, quoted, and the same protocol on this machine, in a run of its own:",
                       markdown_table(reproduce.table(reproduced), "figure"),
                       f"Conditions, source and what is wrong in the published timing: [reproduce.md]({link}/reproduce"
                       ".md)."]

@@ -5,6 +5,7 @@ once. A command takes the parts, or the options of a part, that it has (`add`); 
 """
 
 import argparse
+import math
 import os
 import sys
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -28,6 +29,13 @@ def positive(text):
 
 def positives(text):
     return tuple(positive(part) for part in text.split(","))
+
+
+def seconds(text):
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+    return value
 
 
 def arm_list(text):
@@ -122,15 +130,15 @@ class Limits:
     """the limits: how long is measured"""
 
     rounds: int = option(200, "the most rounds", type=positive)
-    budget: float = option(45, "of rounds, of all arms together; they end before when enough is known", type=float,
+    budget: float = option(45, "of rounds, of all arms together; they end before when enough is known", type=seconds,
                            metavar="SECONDS")
     warmup: int = option(8, "the most warm-up passes of an arm (0: none, and no first run)", type=int)
     cold: int = option(3, "passes with the L2 cache overwritten before each stage (GPU only; 0: none)", type=int,
                        metavar="PASSES")
     sequential: bool = option(False, "load and measure one arm after the other (a GPU that cannot hold all of them "
                               "does so anyway)", action="store_true")
-    deadline: float = option(0, "begin nothing new after this time, so that results are written (0: none)", type=float,
-                             metavar="SECONDS")
+    deadline: float = option(0, "begin nothing new after this time, so that results are written (0: none)",
+                             type=seconds, metavar="SECONDS")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +150,7 @@ class FurtherCases:
     case_rounds: int = option(3, "rounds of the further cases", type=positive)
     case_arms: tuple = option((), "arms that measure them (default: all)", type=arm_list)
     case_budget: float = option(0, "an arm that has spent this time on further cases begins no other one (0: no limit)",
-                                type=float, metavar="SECONDS")
+                                type=seconds, metavar="SECONDS")
 
 
 @dataclass(frozen=True, kw_only=True)

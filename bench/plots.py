@@ -11,10 +11,12 @@ from bench.report import (
     LABELS,
     arm_state,
     baselines,
+    busy_notes,
     by_arm,
     conditions_line,
     has_intervals,
     interval_of,
+    rounds_notes,
     shares_of,
     speed_up_of,
 )
@@ -47,11 +49,16 @@ def _arms_of(rows):
     return {arm: arms[arm] for arm in in_order(arms)}
 
 
+def _caption(rows):
+    """What the figures hold for, and what they may be worth less for: a picture goes around without its table."""
+    return " ".join([f"{conditions_line(rows)}.", *rounds_notes(rows), *busy_notes(rows)])
+
+
 def _figure(rows, bars):
     with matplotlib.rc_context(FONT):
         figure = Figure(figsize=(9, 2.6 + 0.55 * bars), layout="constrained")
         axes = figure.add_subplot()
-        figure.supxlabel(textwrap.fill(conditions_line(rows), CAPTION_WIDTH), fontsize=9, x=0.01, ha="left")
+        figure.supxlabel(textwrap.fill(_caption(rows), CAPTION_WIDTH), fontsize=9, x=0.01, ha="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)

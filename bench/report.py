@@ -190,7 +190,7 @@ def rounds_notes(rows):
     """Which arms made fewer rounds than an interval of a median needs, if some did."""
     few = {arm: done for arm, done in rounds_made(rows).items() if done < ROUNDS_AT_LEAST}
     texts = ", ".join(f"{arm} {done}" for arm, done in few.items())
-    return [f"Fewer than {ROUNDS_AT_LEAST} rounds, too few for a reliable interval: {texts}."] if few else []
+    return [f"Fewer than {ROUNDS_AT_LEAST} rounds, too few to rely on: {texts}."] if few else []
 
 
 def conditions_line(rows):

@@ -153,7 +153,17 @@ install() {
     rm "$installing"
 }
 
+# One set-up at a time: another one waits for its end, and what pip has left running counts as one too.
+alone() {
+    flock --nonblock 9 && return
+    echo "another make is setting up $venv: waiting for it"
+    flock 9
+    [[ -n $(check) ]]
+}
+
 setup() {
+    exec 9< scripts/setup.sh
+    alone || return 0
     rm -f "$ready"
     make_environment
     in_environment ops.compiler > /dev/null  # what is missing is better known before gigabytes are fetched

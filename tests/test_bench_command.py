@@ -101,3 +101,10 @@ def test_compare_and_regress_have_limits_of_their_own():
                         for words in (["compare", "--base", "y"], ["regress"]))
     assert compared == Limits(budget=compare.BUDGET, rounds=compare.ROUNDS, cold=0)
     assert stored == Limits(budget=regress.BUDGET, rounds=regress.ROUNDS, cold=0) and compared != stored
+
+
+@pytest.mark.parametrize("option", ["--budget", "--deadline", "--case-budget"])
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "a minute"])
+def test_what_is_no_number_of_seconds(option, text):
+    done = command("bench", "run", "--checkpoint", ".", "--device", "cpu", f"{option}={text}", check=False)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and option in done.stderr

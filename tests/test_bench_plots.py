@@ -42,6 +42,12 @@ def test_units_and_caption(figure, units):
         assert part in text
 
 
+def test_the_caption_says_what_makes_figures_worth_less():
+    caption = " ".join(words(speed_up_figure(rows_of(load_average=5.0))).split())
+    assert "Fewer than 8 rounds, too few to rely on: torch-eager 2, paddle-fused 2." in caption
+    assert "Other programs were busy when this began (load average 5.0 on 2 cores)" in caption
+
+
 def test_speed_up_has_an_interval_and_a_line_at_one():
     figure = speed_up_figure(rows_of())
     assert "2.00x" in words(figure) and "95 % interval" in words(figure)

@@ -125,7 +125,7 @@ def test_how_the_rounds_ended_is_said(rows):
 
 
 def test_arms_of_few_rounds_are_named(rows):
-    assert "Fewer than 8 rounds, too few for a reliable interval: torch-eager 7." in notes(
+    assert "Fewer than 8 rounds, too few to rely on: torch-eager 7." in notes(
         [replace_provenance(row, rounds={**row.provenance["rounds"], "done": done})
          for row, done in ((row, {"torch-eager": 7, "torch-sdpa": 8}.get(row.arm, 0)) for row in rows)])
 

@@ -27,6 +27,12 @@ def test_a_gpu_that_is_not_there(monkeypatch):
         devices.placement("gpu")
 
 
+@pytest.mark.parametrize("device", ["cuda", "GPU", "", None, 0])
+def test_a_device_of_another_name(device):
+    with pytest.raises(UserError, match="there is no device .*: one of auto, cpu, gpu"):
+        devices.placement(device)
+
+
 def test_the_default_device_is_set_for_a_while():
     paddle = devices.import_paddle()
     before = paddle.get_device()

@@ -1,5 +1,6 @@
 """scripts/setup.sh in a folder of its own, with wheels made here: what it installs, and when it starts anew."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -69,7 +70,7 @@ def setup(project):
 def interpreters(folder, **scripts):
     """A PATH with the tools that setup.sh calls, and these interpreters."""
     folder.mkdir()
-    for tool in ("bash", "dirname", "grep", "sed", "tail", "touch", "rm", "g++"):
+    for tool in ("bash", "dirname", "grep", "sed", "tail", "touch", "rm", "flock", "g++"):
         (folder / tool).symlink_to(shutil.which(tool))
     for name, text in scripts.items():
         (folder / name).write_text(text)
@@ -242,3 +243,16 @@ def test_packages_go_into_the_environment(project, setup, tmp_path, redirected):
     done = setup(**values)
     assert done.returncode == 0, done.stdout + done.stderr
     assert installed(project) == ["paddlepaddle-0.1"] and not (tmp_path / "elsewhere").exists()
+
+
+def test_two_at_once_are_one_after_the_other(setup, project):
+    assert setup().returncode == 0
+    ready = project / ".venv" / ".ready"
+    with open(project / "scripts" / "setup.sh") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)  # as a set-up that runs
+        second = subprocess.Popen(["/bin/bash", "scripts/setup.sh"], cwd=project, stdout=subprocess.PIPE, text=True,
+                                  env={**os.environ, "PYTHON": sys.executable, "DEVICE": "auto"})
+        assert second.stdout.readline() == "another make is setting up .venv: waiting for it\n"
+        made = ready.stat().st_mtime_ns
+    assert second.communicate()[0] == "" and second.returncode == 0
+    assert ready.stat().st_mtime_ns == made  # there was nothing left to do

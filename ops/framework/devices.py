@@ -4,7 +4,7 @@ import contextlib
 import functools
 
 from core.errors import UserError
-from core.placement import CPU, Placement
+from core.placement import CHOICES, CPU, Placement
 from ops.framework import import_paddle
 
 
@@ -17,8 +17,10 @@ def has_gpu():
 def placement(device):
     """The Placement that DEVICE= means: "cpu", "gpu", or "auto" for a GPU where wheel and machine have one.
 
-    Raises UserError for a GPU that is not there.
+    Raises UserError for anything else, and for a GPU that is not there.
     """
+    if device not in CHOICES:
+        raise UserError(f"there is no device {device!r}: one of {', '.join(CHOICES)}")
     if device == "gpu" and not has_gpu():
         raise UserError("DEVICE=gpu needs an NVIDIA GPU and the paddlepaddle-gpu wheel: run `make doctor`")
     return Placement("gpu") if device == "gpu" or device == "auto" and has_gpu() else CPU

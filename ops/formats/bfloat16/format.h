@@ -1,3 +1,4 @@
+// bfloat16 as it is, for CUDA kernels. What the fields are: ops/formats/format.h.
 #pragma once
 
 #ifdef __CUDACC__

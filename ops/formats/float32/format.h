@@ -1,3 +1,4 @@
+// Single precision as it is, for the CPU operators. What the fields are: ops/formats/format.h.
 #pragma once
 
 namespace qwen {

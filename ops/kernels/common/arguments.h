@@ -9,6 +9,10 @@ namespace qwen {
 constexpr int kFloat16 = 0, kBfloat16 = 1, kFloat32 = 2;  // the `dtype` of every launcher; kFloat32 on the CPU alone
 constexpr int kNoActivation = 0, kGelu = 1, kSiluMul = 2;  // the `activation` of a matrix product
 
+// Where so many values of two bytes further on stand.
+inline const char* element(const void* base, long long values) { return static_cast<const char*>(base) + values * 2; }
+inline char* element(void* base, long long values) { return static_cast<char*>(base) + values * 2; }
+
 // Hands out 256-byte aligned slices of a workspace; over a null base it only counts.
 class Slices {
  public:

@@ -63,6 +63,7 @@ __device__ __forceinline__ bool barrier_test(uint32_t barrier, uint32_t parity) 
 __device__ __forceinline__ void barrier_expect(uint32_t barrier, uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
+// Never given up, of products and attention alone: docs/waits.md says why.
 __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) {
   asm volatile("{ .reg .pred done; again_%=: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;"
                " @!done bra again_%=; }" ::"r"(barrier),

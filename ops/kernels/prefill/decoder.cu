@@ -64,9 +64,6 @@ struct Buffers {
   }
 };
 
-const char* element(const void* base, long long values) { return static_cast<const char*>(base) + values * 2; }
-char* element(void* base, long long values) { return static_cast<char*>(base) + values * 2; }
-
 }  // namespace
 
 extern "C" size_t qwen_vl_decoder_prefill_workspace(const QwenVlDecoder* arguments) {
@@ -88,7 +85,7 @@ extern "C" int qwen_vl_decoder_prefill(QwenVlContext* context, const QwenVlDecod
     QwenVlGemm g = product_of(a, in, out, tokens, activation);
     const long long weights_before = layer * in * out;
     g.weight = static_cast<const char*>(weight) + qwen::format_bytes(a.format, weights_before);
-    g.bias = bias ? element(bias, layer * out) : nullptr;
+    g.bias = bias ? qwen::element(bias, layer * out) : nullptr;
     g.x = x;
     g.y = y;
     g.addend = residual ? y : nullptr;
@@ -139,24 +136,24 @@ extern "C" int qwen_vl_decoder_prefill(QwenVlContext* context, const QwenVlDecod
   attention.dtype = a.dtype;
 
   for (int layer = 0; layer < a.layers; ++layer) {
-    QWEN_VL_TRY(qwen_vl_rms_norm(residual, element(a.ln_1_weight, layer * hidden), buffers.normed, rows, a.hidden,
+    QWEN_VL_TRY(qwen_vl_rms_norm(residual, qwen::element(a.ln_1_weight, layer * hidden), buffers.normed, rows, a.hidden,
                                  a.epsilon, a.dtype, stream));
     QWEN_VL_TRY(gemm(a.qkv_weight, a.qkv_bias, buffers.normed, hidden, buffers.qkv, 3 * hidden, rows, false, layer));
-    rope.k_cache = element(a.k_cache, layer * layer_cache);
-    rope.v_cache = element(a.v_cache, layer * layer_cache);
+    rope.k_cache = qwen::element(a.k_cache, layer * layer_cache);
+    rope.v_cache = qwen::element(a.v_cache, layer * layer_cache);
     QWEN_VL_TRY(qwen_vl_rope_cache(&rope, stream));
     attention.k = rope.k_cache;
     attention.v = rope.v_cache;
     QWEN_VL_TRY(qwen_vl_attention(&attention, stream));
     QWEN_VL_TRY(gemm(a.out_weight, nullptr, buffers.normed, hidden, residual, hidden, rows, true, layer));
-    QWEN_VL_TRY(qwen_vl_rms_norm(residual, element(a.ln_2_weight, layer * hidden), buffers.normed, rows, a.hidden,
+    QWEN_VL_TRY(qwen_vl_rms_norm(residual, qwen::element(a.ln_2_weight, layer * hidden), buffers.normed, rows, a.hidden,
                                  a.epsilon, a.dtype, stream));
     for (long long first = 0, block = mlp_rows(rows); first < rows; first += block) {
       const long long count = std::min(block, rows - first);
-      QWEN_VL_TRY(gemm(a.gate_up_weight, nullptr, element(buffers.normed, first * hidden), hidden, buffers.product,
-                       2 * mlp, count, false, layer, qwen::kSiluMul));
-      QWEN_VL_TRY(gemm(a.down_weight, nullptr, buffers.product, mlp, element(residual, first * hidden), hidden, count,
-                       true, layer));
+      QWEN_VL_TRY(gemm(a.gate_up_weight, nullptr, qwen::element(buffers.normed, first * hidden), hidden,
+                       buffers.product, 2 * mlp, count, false, layer, qwen::kSiluMul));
+      QWEN_VL_TRY(gemm(a.down_weight, nullptr, buffers.product, mlp, qwen::element(residual, first * hidden), hidden,
+                       count, true, layer));
     }
   }
   if (a.batch > 1) QWEN_VL_TRY(qwen_vl_unpack_rows(residual, buffers.places, a.y, a.tokens, a.seq, a.hidden, stream));

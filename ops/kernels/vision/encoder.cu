@@ -26,8 +26,6 @@ struct Buffers {
   }
 };
 
-const char* element(const void* base, long long values) { return static_cast<const char*>(base) + values * 2; }
-
 }  // namespace
 
 extern "C" size_t qwen_vl_vision_encoder_workspace(const QwenVlVisionEncoder* arguments) {
@@ -46,8 +44,8 @@ extern "C" int qwen_vl_vision_encoder(QwenVlContext* context, const QwenVlVision
   auto gemm = [&](const void* weight, const void* bias, const void* x, long long in, void* y, long long out,
                   bool residual, int layer, int activation = qwen::kNoActivation) {
     QwenVlGemm g = qwen::layer_product(rows, in, out, a.dtype, activation, a.layers);
-    g.weight = element(weight, layer * in * out);
-    g.bias = element(bias, layer * out);
+    g.weight = qwen::element(weight, layer * in * out);
+    g.bias = qwen::element(bias, layer * out);
     g.x = x;
     g.y = y;
     g.addend = residual ? y : nullptr;
@@ -55,8 +53,8 @@ extern "C" int qwen_vl_vision_encoder(QwenVlContext* context, const QwenVlVision
     return qwen_vl_gemm(context, &g, stream);
   };
   auto layer_norm = [&](const void* x, const void* weight, const void* bias, void* y, int layer) {
-    return qwen_vl_layer_norm(x, element(weight, layer * width), element(bias, layer * width), y, rows, a.width,
-                              a.epsilon, a.dtype, stream);
+    return qwen_vl_layer_norm(x, qwen::element(weight, layer * width), qwen::element(bias, layer * width), y, rows,
+                              a.width, a.epsilon, a.dtype, stream);
   };
 
   QWEN_VL_TRY(
@@ -74,8 +72,8 @@ extern "C" int qwen_vl_vision_encoder(QwenVlContext* context, const QwenVlVision
 
   QwenVlAttention attention{};
   attention.q = buffers.qkv;
-  attention.k = element(buffers.qkv, width);
-  attention.v = element(buffers.qkv, 2 * width);
+  attention.k = qwen::element(buffers.qkv, width);
+  attention.v = qwen::element(buffers.qkv, 2 * width);
   attention.out = buffers.normed;
   attention.query_row = attention.key_row = 3 * width;
   attention.query_head = attention.key_head = attention.out_head = width / a.heads;
