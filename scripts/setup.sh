@@ -14,7 +14,6 @@ ready=$venv/.ready            # "<python version> <cpu|gpu> <2.6|3>" of a finish
 installing=$venv/.installing  # there while packages are installed: an environment that has it is made anew
 for_paddle_2="3.11 3.12"
 for_paddle_3="3.11 3.12 3.13"
-gpu_index=https://www.paddlepaddle.org.cn/packages/stable/cu130/
 
 fail() {
     echo "error: $*" >&2
@@ -135,8 +134,8 @@ install() {
     touch "$installing"
     if [[ $wheel == gpu ]]; then
         if [[ $requirements == requirements-3.txt ]]; then
-            remedy="PyPI has no GPU wheel of Paddle 3: set PIP_EXTRA_INDEX_URL to Paddle's own index, $gpu_index"
-            remedy+=" or another CUDA's, or PIP_FIND_LINKS to the folder of the wheel's file"
+            remedy="PyPI has no GPU wheel of Paddle 3: set PIP_EXTRA_INDEX_URL to the index that Paddle's installation"
+            remedy+=" page names for the driver's CUDA, or PIP_FIND_LINKS to the folder of the wheel's file"
         fi
         # a build of torch for the CPU has the same version with "+cpu" behind it
         sed -E '/^-r /d; s/^paddlepaddle==/paddlepaddle-gpu==/; s/^torch==([^ ]+)/&,!=\1+cpu/' \

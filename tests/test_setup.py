@@ -209,14 +209,14 @@ def test_the_other_paddle_gets_an_environment_of_its_own(project, setup):
     assert installed(project) == ["paddlepaddle-0.1"] and not (project / ".venv" / "kept").exists()
 
 
-def test_where_a_gpu_wheel_of_paddle_3_comes_from(project, setup):
+def test_where_a_gpu_wheel_of_paddle_3_comes_from(project, setup, tmp_path):
     shutil.rmtree(project / ".venv", ignore_errors=True)
     done = setup(PADDLE="3", DEVICE="gpu")
     assert done.returncode == 1
-    assert "PyPI has no GPU wheel of Paddle 3: set PIP_EXTRA_INDEX_URL to" in done.stderr.splitlines()[-1]
-    write_wheel(project / "wheels", "paddlepaddle_gpu", "3.1")
-    done = setup(PADDLE="3", DEVICE="gpu")
-    (project / "wheels" / "paddlepaddle_gpu-3.1-py3-none-any.whl").unlink()
+    said = done.stderr.splitlines()[-1]
+    assert "PyPI has no GPU wheel of Paddle 3: set PIP_EXTRA_INDEX_URL to" in said and "or PIP_FIND_LINKS to" in said
+    write_wheel(tmp_path, "paddlepaddle_gpu", "3.1")
+    done = setup(PADDLE="3", DEVICE="gpu", PIP_FIND_LINKS=str(tmp_path))
     assert done.returncode == 0 and installed(project) == ["paddlepaddle_gpu-3.1"]
 
 

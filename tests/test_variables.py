@@ -62,6 +62,7 @@ def test_folder_name_is_no_option_and_leaves_room(path):
     ({"BUILD": ""}, "BUILD= is empty"),
     ({"BUILD": "a=b"}, "BUILD=a=b may hold"), ({"BUILD": "a:b"}, "BUILD=a:b may hold"), ({"BUILD": "a%b"}, "may hold"),
     ({"PADDLE_PYTHON": "/a;b/python"}, "PADDLE_PYTHON=/a;b/python may hold"),
+    ({"PADDLE_OTHER_PYTHON": "/no/python"}, "PADDLE_OTHER_PYTHON=/no/python cannot be run"),
     ({"TORCH_PYTHON": "/no/python"}, "TORCH_PYTHON=/no/python cannot be run"),
     ({"PRESET": "foo"}, "PRESET=foo is unknown, use one of: .*small"),
 ])
@@ -162,9 +163,17 @@ def test_variables_of_the_build_are_no_mistake():
 
 @pytest.mark.parametrize("given, expected", [
     ({"ARMS": "torch-sdpa"}, "-"), ({"ARMS": ""}, "native,fused"), ({"ARMS": "xpaddle-fused,paddle-native"}, "native"),
-    ({"ARMS": "paddle-stock,paddle-fused"}, "fused,stock")])
+    ({"ARMS": "paddle-stock,paddle-fused"}, "fused,stock"), ({"PADDLE_OTHER_PYTHON": "python"}, "native,fused,other"),
+    ({"PADDLE_OTHER_PYTHON": "python", "ARMS": "paddle-other"}, "other"),
+    ({"PADDLE_OTHER_PYTHON": "python", "ARMS": "paddle-fused"}, "fused")])
 def test_graphs_of_the_arms(given, expected):
     assert decide(VALUES | given, ["bench"]).graphs == expected
+
+
+def test_the_other_paddle_has_to_be_named():
+    asked = {"ARMS": "torch-sdpa,paddle-other"}
+    assert "set PADDLE_OTHER_PYTHON= to its interpreter" in fault(asked, ["bench"])
+    assert fault(asked, ["infer"]) is fault({**asked, "PADDLE_OTHER_PYTHON": sys.executable}, ["bench"]) is None
 
 
 def test_device_and_packages(monkeypatch):
