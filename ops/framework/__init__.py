@@ -20,6 +20,7 @@ import importlib
 import importlib.metadata
 import os
 import sys
+import warnings
 
 from core.errors import UserError
 from ops import cuda_libraries
@@ -38,6 +39,7 @@ def import_paddle():
     """Import Paddle with the settings and the libraries that it needs before it is loaded, and return it.
 
     2.6.2 corrupts a zlib that is loaded after it; its GPU wheel opens CUDA's libraries by bare names and brings none.
+    3.3.1 warns of a missing ccache, which would speed up builds of Paddle's own that are not used here.
     """
     if sys.flags.optimize > 1:
         raise UserError("Paddle cannot be imported without docstrings: unset PYTHONOPTIMIZE, leave out python's -OO")
@@ -45,6 +47,7 @@ def import_paddle():
 
     os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")  # else MKL takes its slow path on AMD processors
     os.environ.setdefault("GLOG_minloglevel", "2")
+    warnings.filterwarnings("ignore", "No ccache found")
     if has_gpu_wheel():
         cuda_libraries.serve()
     threads = os.environ.pop("OMP_NUM_THREADS", None)  # Paddle warns of it and sets its own; a Graph sets cpu_threads()

@@ -6,6 +6,7 @@ import struct
 
 import numpy as np
 
+from core.errors import UserError
 from ops import formats
 from ops.framework import import_paddle, own
 
@@ -15,7 +16,10 @@ TYPES = {"float16": 4, "float32": 5, "bfloat16": 22}  # VarType.Type
 
 @contextlib.contextmanager
 def new_program():
-    """A new static program, to which operators are added meanwhile."""
+    """A new static program, to which operators are added meanwhile.
+
+    Raises UserError for Paddle's own in a type that the wheel has no kernel for, which Paddle 3 does not add.
+    """
     paddle = import_paddle()
     was_dynamic = paddle.in_dynamic_mode()
     paddle.enable_static()
@@ -23,6 +27,11 @@ def new_program():
         program = paddle.static.Program()
         with paddle.static.program_guard(program, paddle.static.Program()), paddle.utils.unique_name.guard():
             yield program
+    except TypeError as error:
+        if "Check data type error" not in str(error):
+            raise
+        raise UserError("this wheel of Paddle has no kernels of its own for the type, without which Paddle 3 exports none "
+                        "of its operators: use IMPL=fused, DTYPE=float32, or Paddle's GPU wheel") from None
     finally:
         if was_dynamic:
             paddle.disable_static()
