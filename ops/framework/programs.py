@@ -30,8 +30,8 @@ def new_program():
     except TypeError as error:
         if "Check data type error" not in str(error):
             raise
-        raise UserError("this wheel of Paddle has no kernels of its own for the type, without which Paddle 3 exports none "
-                        "of its operators: use IMPL=fused, DTYPE=float32, or Paddle's GPU wheel") from None
+        raise UserError("this wheel of Paddle has no kernels of its own for the type, without which Paddle 3 exports "
+                        "none of its operators: use IMPL=fused, DTYPE=float32, or Paddle's GPU wheel") from None
     finally:
         if was_dynamic:
             paddle.disable_static()
