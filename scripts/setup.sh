@@ -91,13 +91,14 @@ check() {
 
 find_python() {
     local candidate version without_venv="" needed="3.11, 3.12 or 3.13"
+    local way="such as \`uv python install 3.12\` brings (pipx install uv)"
     [[ ${PADDLE:-} != 2.6 ]] || needed="3.11 or 3.12"
     needed+="${PADDLE:+ for PADDLE=$PADDLE}"
     for candidate in ${PYTHON:-python3 python3.12 python3.11 python3.13}; do
         version=$(version_of "$candidate")
         if ! fits "$version"; then
             [[ -z ${PYTHON:-} ]] ||
-                fail "PYTHON=$PYTHON is ${version:-no interpreter that runs}: Python $needed is what works"
+                fail "PYTHON=$PYTHON is ${version:-no interpreter that runs}: Python $needed is what works, $way"
         elif "$candidate" -c 'import ensurepip, venv' 2>/dev/null; then
             command -v "$candidate"
             return
@@ -108,7 +109,7 @@ find_python() {
     [[ -z $without_venv ]] ||
         fail "Python $without_venv cannot make environments: apt install python3-venv (or python$without_venv-venv)"
     fail "no Python $needed found: apt install python3.11-venv (or python3.12-venv)," \
-        "or set PYTHON= to one, such as \`uv python install 3.12\` brings (pipx install uv)"
+        "or set PYTHON= to one, $way"
 }
 
 make_environment() {

@@ -196,6 +196,9 @@ def test_an_interpreter_that_is_too_new(tmp_path, setup, version, paddle, said):
     done = setup("--find", PATH=path, PADDLE=paddle)
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and said in done.stderr
     assert "or set PYTHON= to one, such as `uv python install 3.12` brings" in done.stderr
+    given = setup("--find", PYTHON=f"{path}/python3", PADDLE=paddle)
+    assert given.returncode == 1 and given.stderr.count("\n") == 1
+    assert f"is {version}: Python 3.11" in given.stderr and "such as `uv python install 3.12` brings" in given.stderr
 
 
 def test_the_other_paddle_gets_an_environment_of_its_own(project, setup):
