@@ -72,7 +72,7 @@ def options_of(args):
     options = read(RunOptions, args, sources=Sources.read(args))
     if options.case.dtype not in Placement(options.case.device).dtypes:
         raise UserError("CPU runs are float32: leave DTYPE= away or use DEVICE=gpu")
-    return replace(options, arms=options.arms or default_arms(options.case.device))
+    return replace(options, arms=options.arms or default_arms(options.case.device, options.sources.folders))
 
 
 def main(argv=None):

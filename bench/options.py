@@ -112,9 +112,10 @@ class Sources:
         group.add_argument("--threads", type=positive, default=0,
                            help="CPU threads of every arm (default: physical cores)")
         for name in FRAMEWORKS:
-            group.add_argument(f"--{name}-python", help=f"interpreter of the {name} arms (default: "
+            option = f"--{name.replace('_', '-')}"
+            group.add_argument(f"{option}-python", help=f"interpreter of the {name} arms (default: "
                                f"${name.upper()}_PYTHON, then this one)")
-            group.add_argument(f"--{name}-env", type=assignment, action="extend", nargs="+", default=[],
+            group.add_argument(f"{option}-env", type=assignment, action="extend", nargs="+", default=[],
                                metavar="NAME=VALUE", help=f"added to the environment of the {name} arms")
 
     @classmethod

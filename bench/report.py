@@ -211,7 +211,7 @@ def conditions_line(rows):
 
 
 def notes(rows):
-    """Lines under a table: how to read it, what memory counts, why an arm has no figures."""
+    """Lines under a table: how to read it, what memory counts, which Paddles, why an arm has no figures."""
     counted = sorted({row.counted for row in rows if row.counted})
     interval = " [95 % bootstrap interval]" if has_intervals(rows) else ""
     lines = [f"Times are median [min..p90]; speed-ups are ratios of end-to-end medians{interval}."]
@@ -219,6 +219,9 @@ def notes(rows):
     if counted:
         lines.append(f"Memory: {', '.join(counted)}; peak since the arm began.")
     lines += gpu_clock_notes(rows) + limit_notes(rows[0].provenance.get("ceilings")) + packed_notes(rows)
+    paddles = {arm: stages["end_to_end"].provenance["versions"].get("paddle") for arm, stages in by_arm(rows).items()}
+    if len(set(paddles.values()) - {None}) > 1:
+        lines.append(f"{', '.join(f'{arm} on Paddle {version}' for arm, version in paddles.items() if version)}.")
     for arm, stages in by_arm(rows).items():
         status, reason = arm_state(stages)
         if status != "ok":

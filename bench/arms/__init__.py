@@ -19,7 +19,7 @@ class ArmSpec:
     source: str               # the run's option that names its weights: "checkpoint" | "exported_native" | …
     options: dict = field(default_factory=dict)
     baseline: bool = False    # whether speed-ups are against it as well
-    devices: tuple = ("cpu", "gpu")   # where it is among the arms unless they are named
+    devices: tuple = ("cpu", "gpu")   # where it is among the arms unless they are named; none: where it has weights
     root: str = str(ROOT)             # the tree whose code runs it
     environment: dict = field(default_factory=dict)   # added to its worker's
     gpu_only: str = ""        # why it runs on no CPU
@@ -34,6 +34,7 @@ ARMS = {spec.name: spec for spec in (
             baseline=True),
     ArmSpec("paddle-native", "paddle", "bench.arms.paddle_arm:PaddleArm", "exported_native"),
     ArmSpec("paddle-fused", "paddle", "bench.arms.paddle_arm:PaddleArm", "exported_fused"),
+    ArmSpec("paddle-other", "paddle_other", "bench.arms.paddle_arm:PaddleArm", "exported_other", devices=()),
     ArmSpec("paddle-stock", "paddle", "bench.arms.stock_arm:StockArm", "exported_stock", devices=(),
             gpu_only="Paddle has no CPU kernels for the stock graph's operators"),
 )}
@@ -46,6 +47,8 @@ def in_order(names):
     return sorted(names, key=[*ARMS, *(name for name in names if name not in ARMS)].index)
 
 
-def default_arms(device):
-    """Names of the arms that a run on "cpu" or "gpu" has unless told otherwise."""
-    return tuple(name for name, spec in ARMS.items() if device in spec.devices)
+def default_arms(device, folders):
+    """Names of the arms that a run on "cpu" or "gpu" has unless told otherwise: those for the device, and of the others
+    those whose weights are given; `folders` as in bench.options.Sources."""
+    return tuple(name for name, spec in ARMS.items()
+                 if device in spec.devices or not spec.devices and folders.get(spec.source))
