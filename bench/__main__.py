@@ -9,8 +9,8 @@ from bench import compare, regress
 from bench.arms import default_arms
 from bench.baseline import baseline
 from bench.history import unreadable, write_history
-from bench.html import RESULTS, publish
 from bench.options import EXPORTS, CaseOptions, FurtherCases, Limits, RunOptions, Sources, add, read
+from bench.publish import RESULTS, publish
 from bench.report import show
 from bench.reproduce import reproduce
 from bench.results import report

@@ -80,7 +80,8 @@ def has_intervals(rows):
     return any(interval_of(arms, arm, baseline) for arm in arms for baseline in baselines(arms))
 
 
-def _speed_up_text(arms, arm, baseline):
+def speed_up_text(arms, arm, baseline):
+    """`speed_up_of` with its interval, as tables show it."""
     factor, interval = speed_up_of(arms, arm, baseline), interval_of(arms, arm, baseline)
     if not isinstance(factor, float):
         return factor or "-"
@@ -162,7 +163,7 @@ def display_frame(rows):
             share = shares[arm].get(stage)
             column[f"{LABELS[stage]}, share of limit"] = "-" if share is None else f"{100 * share:.0f} %"
         for baseline in baselines(arms):
-            column[f"speed-up vs {baseline}"] = _speed_up_text(arms, arm, baseline)
+            column[f"speed-up vs {baseline}"] = speed_up_text(arms, arm, baseline)
         columns[arm] = column
     return pd.DataFrame(columns)
 
@@ -193,21 +194,26 @@ def rounds_notes(rows):
     return [f"Fewer than {ROUNDS_AT_LEAST} rounds, too few to rely on: {texts}."] if few else []
 
 
-def conditions_line(rows):
+def case_line(rows):
     """Machine, threads, dtype, preset, weights and tokens, in one line."""
     case, conditions = rows[0].case, rows[0].provenance
-    device = device_name(rows)
     weights = "synthetic weights" if conditions["checkpoint"]["synthetic"] else "weights not marked as synthetic"
+    return "; ".join([
+        device_name(rows) or f"{conditions['cpu']}, {plural(conditions['cores'], 'core')}",
+        plural(conditions["threads"], "CPU thread"), f"preset {case.preset}", case.dtype, weights,
+        f"batch {case.batch}", f"{case.prompt_tokens} prompt + {plural(case.new_tokens, 'new token')}"])
+
+
+def conditions_line(rows):
+    """`case_line`, how many rounds were made, and how they ended."""
+    conditions = rows[0].provenance
     rounds, arms = conditions["rounds"], [row.provenance["rounds"] for row in of_first_case(rows)]
     done, ended = max(arm["done"] for arm in arms), dict.fromkeys(arm.get("stopped") for arm in arms if arm["done"])
-    parts = [device or f"{conditions['cpu']}, {plural(conditions['cores'], 'core')}",
-             plural(conditions["threads"], "CPU thread"),
-             f"preset {case.preset}", case.dtype, weights,
-             f"batch {case.batch}", f"{case.prompt_tokens} prompt + {plural(case.new_tokens, 'new token')}",
-             plural(done, "round") + (f" of {rounds['asked']}, interrupted" if rounds["interrupted"] else
+    return "; ".join([
+        case_line(rows),
+        plural(done, "round") + (f" of {rounds['asked']}, interrupted" if rounds["interrupted"] else
                                  "".join(f", {ENDED[how]}" for how in ended if how)),
-             "one arm after the other" if conditions.get("sequential") else "arms interleaved"]
-    return "; ".join(parts)
+        "one arm after the other" if conditions.get("sequential") else "arms interleaved"])
 
 
 def notes(rows):

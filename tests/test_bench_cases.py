@@ -97,7 +97,7 @@ def test_further_cases(compete, tmp_path):
     markdown = (folder / "cases.md").read_text()
     assert markdown.count("| a ") + markdown.count(" a |") >= 5 and (folder / "cases.csv").is_file()
     made = {path.name: path.read_bytes() for path in folder.iterdir()}
-    for name in ("cases.csv", "cases.md", "lengths.png", "batches.png"):
+    for name in ("cases.csv", "cases.md", "cases.png"):
         (folder / name).unlink()
     assert read_rows(folder / "rows.jsonl") == rows and [found for found, _ in report(tmp_path)] == [folder]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == made

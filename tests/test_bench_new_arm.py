@@ -28,14 +28,15 @@ LINE = '    ArmSpec("toy", "toys", "bench.arms.toy_arm:ToyArm", "checkpoint", ba
 SHOWN = """
 import json, sys
 from pathlib import Path
-from bench.cases import throughput_figure
+from bench.curves import curve_figure
 from bench.history import history_figure, read
-from bench.plots import speed_up_figure, stage_figure
+from bench.plots import stage_figure
 from bench.schema import read_rows
+from bench.sweep import frame
 folder = Path(sys.argv[1])
 rows = read_rows(folder / "rows.jsonl")
 series, _ = read(folder.parents[1])
-figures = stage_figure(rows), speed_up_figure(rows), throughput_figure(rows), history_figure(
+figures = stage_figure(rows), curve_figure(frame(rows)), history_figure(
     series, folder.parent.name, folder.name)
 texts = lambda figure: [text.get_text() for legend in figure.legends for text in legend.get_texts()] + [
     label.get_text() for label in figure.axes[0].get_yticklabels()]

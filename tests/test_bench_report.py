@@ -79,7 +79,7 @@ def test_baseline_that_failed_or_is_not_there():
 def test_report_makes_the_same_files_from_rows(rows, tmp_path):
     folder = write_results(tmp_path, rows, {})
     made = {path.name: path.read_bytes() for path in folder.iterdir()}
-    for name in ("table.csv", "table.md", "stages.png", "speedup.png"):
+    for name in ("table.csv", "table.md", "stages.png"):
         (folder / name).unlink()
     (found, read), = report(tmp_path)
     assert found == folder and read == rows

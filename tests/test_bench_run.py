@@ -58,7 +58,7 @@ def test_results_folder(compete):
     rows, folder, _ = compete({"a": {}, "b": {"offset": 1e-9}})
     assert sorted(path.name for path in folder.iterdir()) == [
         "accuracy.json", "bencher.json", "github-action-benchmark.json", "machine.json", "rows.csv", "rows.jsonl",
-        "speedup.png", "stages.png", "table.csv", "table.md"]
+        "stages.png", "table.csv", "table.md"]
     assert read_rows(folder / "rows.jsonl") == list(rows.values())
     accuracy = json.loads((folder / "accuracy.json").read_text())
     assert accuracy["reference"] == "a" and accuracy["arms"]["b"]["passed"]

@@ -69,8 +69,8 @@ def test_commands_name_what_there_is():
     lines = [line.strip() for step in STEPS.values() for line in step["run"].splitlines()]
     scripts = {name for line in lines for name in re.findall(r"scripts/\w+\.sh", line)}
     assert scripts == {"scripts/regress.sh"} and all(os.access(ROOT / name, os.X_OK) for name in scripts)
-    assert [call_fault(line.replace("scripts/regress.sh", "make regress").replace("$OPTIONS", "")) for line in lines] == [
-        ""] * len(lines)
+    calls = [line.replace("scripts/regress.sh", "make regress").replace("$OPTIONS", "") for line in lines]
+    assert set(map(call_fault, calls)) == {""} and sum(call.startswith("make") for call in calls) >= 3
 
 
 def test_it_runs_on_a_machine_that_was_named_and_never_for_a_fork():
