@@ -34,13 +34,17 @@ h2 { margin-top: 3rem; padding-top: .5rem; border-top: 2px solid #ccc; overflow-
 .table { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
 th, td { border-bottom: 1px solid #ddd; padding: .3rem .7rem; text-align: right; }
+td { white-space: nowrap; vertical-align: top; }
 th:first-child, td:first-child { text-align: left; }
+.linked td:first-child { white-space: normal; }
 thead th { border-bottom: 2px solid #888; vertical-align: bottom; }
-tbody td:first-child { white-space: nowrap; }
 figure { margin: 1.5rem 0; } img { width: 100%; max-width: 46rem; height: auto; } a { color: #0058a0; }
 figcaption, .note { color: #444; font-size: .9rem; overflow-wrap: anywhere; }
 details { margin: 1rem 0; padding: .3rem .8rem; background: #f5f5f5; } summary { cursor: pointer; font-weight: 600; }
 pre { overflow-x: auto; white-space: pre-wrap; font-size: .85rem; }
+@media (max-width: 40rem) {
+  table { font-size: .8rem; } th, td { padding: .3rem; } .linked td:first-child { min-width: 7rem; }
+}
 @media print { figure, tr { break-inside: avoid; } }
 """
 
@@ -55,7 +59,9 @@ def _table(frame, corner="", links=()):
             first = f'<a href="{html.escape(links[i])}">{first}</a>'
         body.append("<tr>" + "".join(f"<td>{text}</td>" for text in [first, *others]) + "</tr>")
     lines = "\n".join(body)
-    return (f'<div class="table"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{lines}\n</tbody></table></div>')
+    linked = ' class="linked"' if links else ""
+    return (f'<div class="table"><table{linked}>\n<thead><tr>{head}</tr></thead>\n'
+            f"<tbody>\n{lines}\n</tbody></table></div>")
 
 
 def _picture(path, title):
@@ -86,15 +92,12 @@ def _provenance(rows):
     return _text([*provenance_notes(rows), f"Measure it again: {repro_of(rows)}"])
 
 
-def _change(rows, arm, ms, series):
-    """How an arm's end to end differs from the run of the same machine and case before, as text."""
-    conditions = rows[0].provenance
-    key = machine_name(conditions, device_name(rows)), rows[0].case.slug, arm, "end_to_end"
-    before = [line for found, lines in series.items() if (found.machine, found.case, found.arm, found.stage) == key
-              for line in lines if line["date"] < (conditions.get("time") or "")]
-    if not before:
-        return "first run"
-    return f"{100 * (ms / before[-1]['median'] - 1):+.1f} % since {before[-1]['date'][:10]}"
+def _before(rows, arm, series):
+    """The line in the history of the same machine, case and arm that is the last before this run; None for none."""
+    key = machine_name(rows[0].provenance, device_name(rows)), rows[0].case.slug, arm, "end_to_end"
+    return next((line for found, lines in series.items()
+                 if (found.machine, found.case, found.arm, found.stage) == key
+                 for line in reversed(lines) if line["date"] < (rows[0].provenance.get("time") or "")), None)
 
 
 def summary_frame(cases, series):
@@ -102,13 +105,12 @@ def summary_frame(cases, series):
     lines, index, folders = [], [], []
     for folder, rows in cases:
         for arm, stages in headline_arms(rows).items():
-            ms = median(stages, "end_to_end")
-            index.append(folder.parent.name)
+            ms, before = median(stages, "end_to_end"), _before(rows, arm, series)
+            index.append(f"{folder.parent.name}, {folder.name}")
             folders.append(folder)
-            lines.append({"case": folder.name, "arm": arm,
-                          f"{LABELS['end_to_end']} (ms)": "-" if ms is None else f"{ms:.1f}",
-                          "change": "-" if ms is None else _change(rows, arm, ms, series),
-                          "measured": day_of(rows)})
+            lines.append({"arm": arm, f"{LABELS['end_to_end']} (ms)": "-" if ms is None else f"{ms:.1f}",
+                          "change": f"{100 * (ms / before['median'] - 1):+.1f} %" if ms and before else "-",
+                          "since": before["date"][:10] if ms and before else "first run", "measured": day_of(rows)})
     return pd.DataFrame(lines, index=index), folders
 
 
@@ -144,7 +146,7 @@ def page(cases, series):
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>Qwen-VL benchmark</title><style>{STYLE}</style></head><body>",
         "<h1>Qwen-VL: Paddle static graphs beside PyTorch</h1>",
-        _table(frame, "machine", [f"#{_address(folder)}" for folder in folders]),
+        _table(frame, "machine, case", [f"#{_address(folder)}" for folder in folders]),
         _text(["Of every run the fastest arm of each framework and number of bits: its median, and how that differs "
                "from the run before of the same machine and case. Two runs differ by chance as well: whether a stage "
                "became slower is for make regress and make compare to say."]),

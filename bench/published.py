@@ -22,17 +22,14 @@ class Anchor:
 PAIR = Anchor(
     "PaddleMIX, deploy/qwen_vl", "one A100, batch 1, float16", "1012.11", "425.36", "2.379x",
     source="README.md of deploy/qwen_vl in PaddlePaddle/PaddleMIX on GitHub, in a version whose commands pass "
-           "--qwen_vl_config_path (static graphs of Qwen-VL-7B); quoted, not measured here",
-    known="the Paddle side's script times from the image's address to the text, in one loop with one clock",
-    unknown="the number of new tokens, the PyTorch side's script, versions and driver, and whether nine passes were "
-            "divided by ten")
+           "--qwen_vl_config_path",
+    known="Qwen-VL-7B as static graphs; the Paddle side is timed from the image's address to the text, one mean",
+    unknown="the number of new tokens, the PyTorch script, versions, and whether nine passes were divided by ten")
 LATER = Anchor(
     "PaddleMIX, deploy", "one A100 80G, Paddle 3.0, PaddleNLP 2.7.2, 448 x 448, float16", "-", "669.8", "-",
-    source="README.md of deploy in PaddlePaddle/PaddleMIX on GitHub (commit 1577ec3a); quoted, not measured here",
-    known="the models' scripts were run with --benchmark, which in a known version of this one adds up nine passes "
-          "and divides by ten",
-    unknown="the number of new tokens, the prompt, PyTorch's time, and why it is 1.6 times the other figure on a card "
-            "of the same kind")
+    source="README.md of deploy in PaddlePaddle/PaddleMIX on GitHub, commit 1577ec3a",
+    known="scripts were run with --benchmark, which in a known version of this one divides nine passes by ten",
+    unknown="the number of new tokens, the prompt, PyTorch's time, and why it is 1.6 times the other on such a card")
 ANCHORS = (PAIR, LATER)
 
 
@@ -44,5 +41,5 @@ def table():
 
 def remarks():
     """A line per publication: its source, what is known of it and what is not."""
-    return [f"{anchor.name}: {anchor.source}. Known: {anchor.known}. Not known: {anchor.unknown}."
+    return [f"{anchor.name}: quoted from {anchor.source}. Known: {anchor.known}. Not known: {anchor.unknown}."
             for anchor in ANCHORS]

@@ -75,7 +75,9 @@ def limits_block(cases, *_):
 
 def published_block(cases, base, _):
     """The published figures, then those of the same protocol here, by machine; of other models a link alone."""
-    parts, others = [markdown_table(published.table(), "publication")], []
+    remarks = "\n".join(f"* {markdown_text(line)}" for line in published.remarks())
+    quoted = [markdown_table(published.table(), "publication"), remarks]
+    parts, others = [], []
     for folder, _ in cases:
         rows = reproduced(folder)
         if not rows:
@@ -86,12 +88,12 @@ def published_block(cases, base, _):
                                     f"{measured_line(rows)}:"), markdown_table(reproduce.table(rows), "figure")]
         else:
             others.append(f"[{markdown_text(f'{folder.parent.name}, {case.preset}, {case.dtype}')}]({link})")
-    if len(parts) == 1:
+    if not parts:
         parts.append("The published protocol has not been run here on this model yet: "
                      "`make reproduce PRESET=7b DTYPE=float16 DEVICE=gpu`.")
     if others:
         parts.append(f"The protocol on other models, which no published figure may be set beside: {', '.join(others)}.")
-    return "\n\n".join(parts)
+    return "\n\n".join(quoted + parts)
 
 
 BLOCKS = {"headline": headline_block, "cpu": cpu_block, "limits": limits_block, "published": published_block}
