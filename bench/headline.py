@@ -16,7 +16,7 @@ from bench.report import (
 from bench.statistics import summary
 from bench.sweep import bits_of
 
-STAGES = ("ttft", "token", "end_to_end")
+STAGES = ("ttft", "token", "without_preprocess", "end_to_end")   # of a table; those that were measured
 PARTS = {"vision": ("vision_flops", "vision_flop_per_s"), "prefill": ("prefill_flops", "prefill_flop_per_s"),
          "token": ("decode_bytes", "read_bytes_per_s")}   # stage -> what it needs, at which measured rate
 
@@ -39,10 +39,12 @@ def framework(arm):
 
 def headline_arms(rows):
     """{arm: {stage: row}}: of every framework and number of bits the arm that is fastest end to end, in the registry's
-    order. An arm that has decoded but has no end to end (a language model alone) stands only where no other does."""
+    order. An arm that has decoded but has no end to end (a language model alone) stands only where no other does, and
+    one that is marked as lossy nowhere: it does not compute the same."""
     fastest = {}
     for arm, stages in by_arm(of_first_case(rows)).items():
-        if arm_state(stages)[0] in ("failed", "oom") or median(stages, "token") is None:
+        lossy = "lossy" in stages["end_to_end"].provenance
+        if lossy or arm_state(stages)[0] in ("failed", "oom") or median(stages, "token") is None:
             continue
         engine = framework(arm), bits_of(stages)
         order = median(stages, "end_to_end") or float("inf"), median(stages, "token")
@@ -69,10 +71,11 @@ def headline_frame(rows):
     """A line per arm: bits, the three times, speed-up against the best PyTorch arm, share of the limit, n."""
     arms = headline_arms(rows)
     peer, shares = peer_of(arms), {arm: shares_of(stages) for arm, stages in arms.items()}
+    measured = [stage for stage in STAGES if any(stage in stages for stages in arms.values())]
     lines = {}
     for arm, stages in arms.items():
         line = {"bits of a weight": str(bits_of(stages))}
-        line |= {f"{LABELS[stage]} (ms)": cell(stages[stage]) if stage in stages else "-" for stage in STAGES}
+        line |= {f"{LABELS[stage]} (ms)": cell(stages[stage]) if stage in stages else "-" for stage in measured}
         if peer:
             line[f"speed-up vs {peer}"] = speed_up_text(arms, arm, peer)
         if any("token" in share for share in shares.values()):

@@ -3,17 +3,21 @@
 from pathlib import Path
 
 from bench import history, reproduce
+from bench.curves import curve_figure
 from bench.git import ROOT
 from bench.html import page
-from bench.readme import filled, headline, reproduced, write_headline_picture
+from bench.readme import SWEEP_PICTURE, filled, headline, reproduced, write_headline_picture
 from bench.report import has_enough_rounds, rounds_made
+from bench.results import write_picture
 from bench.schema import read_rows
 from bench.stopping import ROUNDS_AT_LEAST
+from bench.sweep import frame
 from core.files import atomic_file
 from core.text import plural
 
 RESULTS, README = ROOT / "results", ROOT / "README.md"
 PAGE = "report.html"
+SWEEP = "sweep.jsonl"   # rows of engines over batch and length, see docs/file_formats.md
 
 
 def cases_of(results_dir):
@@ -22,7 +26,7 @@ def cases_of(results_dir):
 
 
 def publish(results_dir, readme=None):
-    """Write the HTML page into a results folder, and README.md with its picture if that is the repository's own.
+    """Write the HTML page and pictures into a results folder, and README.md if that is the repository's own.
 
     `readme` is another file to write the figures into. README.md has only runs with enough rounds. Yields the paths
     written, and a line for each run that README.md has not.
@@ -32,6 +36,9 @@ def publish(results_dir, readme=None):
     if (results_dir / history.FILE).is_file():
         yield from history.write_history(results_dir)[1]
         series, _ = history.read(results_dir)
+    for path in sorted(results_dir.rglob(SWEEP)):
+        write_picture(picture := path.with_name(SWEEP_PICTURE), curve_figure(frame(read_rows(path))))
+        yield picture
     for folder, _ in cases:
         if rows := reproduced(folder):
             with atomic_file(folder / "reproduce.md", "w") as f:

@@ -21,6 +21,7 @@ from bench.schema import read_rows
 from core.errors import UserError
 
 PICTURE = "headline.png"   # in the results folder
+SWEEP_PICTURE = "sweep.png"   # of engines over batch and length, beside a run's results
 NONE = "Not measured yet."
 PUBLISHED_CASE = ("7b", "float16", "gpu", 1)   # preset, dtype, device, batch that the published figures are of
 
@@ -51,8 +52,11 @@ def run_block(folder, rows, base):
     link = _link(folder, base)
     lines = [f"{case_line(rows)}; {measured_line(rows)}.", "Times: median [min..p90] of n passes.",
              *rounds_notes(headline_rows(rows)), *busy_notes(rows)]
-    return "\n\n".join([markdown_table(headline_frame(rows), "arm"),
-                        f"{markdown_text(' '.join(lines))} [All arms, stages and conditions]({link}/table.md)."])
+    links = [f"[All arms, stages and conditions]({link}/table.md)."]
+    if (folder / SWEEP_PICTURE).is_file():
+        links.append(f"[Engines over batch and length]({link}/{SWEEP_PICTURE}).")
+    below = " ".join([markdown_text(" ".join(lines)), *links])
+    return f"{markdown_table(headline_frame(rows), 'arm')}\n\n{below}"
 
 
 def headline_block(cases, base, results):

@@ -1,5 +1,7 @@
 """The figures that a run is known by: which arms stand there, against which they are set, how near is each limit."""
 
+from dataclasses import replace
+
 import pytest
 
 from bench.headline import headline_frame, headline_rows, limit_ms, limits_frame, limits_ms
@@ -58,6 +60,12 @@ def test_a_language_model_alone_has_no_end_to_end(rows):
     frame = headline_frame([*rows, *alone])
     assert frame.loc["an engine", "end to end (ms)"] == "-" and frame.loc["an engine", "n"] == "3"
     assert frame.loc["an engine", "decode / token (ms)"].startswith("3.00")
+
+
+def test_what_computes_something_else_is_not_there(rows):
+    lossy = [replace(row, provenance={**row.provenance, "lossy": {"what": "x"}}) for row in arm_rows("an engine", 1.0)]
+    assert "an engine" in headline_frame([*rows, *arm_rows("an engine", 1.0)]).index
+    assert list(headline_frame([*rows, *lossy]).index) == ["torch-compile", "paddle-fused"]
 
 
 def test_limits_are_bytes_and_operations_over_measured_rates(rows):

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from bench.publish import README, RESULTS, cases_of, publish
+from bench.publish import PAGE, README, RESULTS, SWEEP, cases_of, publish
 from bench.readme import BLOCKS, PICTURE, filled
 from bench.results import write_results
+from bench.schema import write_rows
 from core.errors import UserError
 from tests.bench_published import CASE, CONDITIONS, case_rows, write_published, write_reproduction
 
@@ -61,6 +62,15 @@ def test_the_newest_run_on_a_gpu_comes_first_and_the_cpu_has_a_table_of_its_own(
     made = blocks()
     assert "measured 2026-01-03" in made["headline"] and "A GPU" in made["headline"] and "CPU>" not in made["headline"]
     assert "A &lt;CPU>" in made["cpu"] and "A GPU" not in made["cpu"]
+
+
+def test_a_sweep_is_drawn_and_linked(blocks, results):
+    assert "sweep.png" not in blocks()["headline"]
+    folder, = (path.parent for path in results.rglob("rows.jsonl"))
+    write_rows(folder / SWEEP, [*case_rows(), *case_rows(replace(CASE, batch=2))])
+    assert f"]({folder.relative_to(results.parent)}/sweep.png)" in blocks()["headline"]
+    assert (folder / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    assert "Engines over batch and length" in (results / PAGE).read_text()
 
 
 def test_the_published_figures_stand_beside_nothing_of_another_model(blocks, results):
