@@ -56,7 +56,7 @@ def parse(argv):
         judged.add_argument("--impl", choices=("fused", "native"), default="fused")
         add(judged, CaseOptions, device="auto")
         Sources.add(judged, exports)
-        add(judged, Limits, "budget", budget=module.BUDGET, rounds=module.ROUNDS, cold=0)
+        add(judged, Limits, "budget", budget=module.BUDGET, rounds=module.ROUNDS, cold=0, new_lengths=0)
         add(judged, RunOptions, "out")
 
     timeline = commands.add_parser("history", help="the timeline of all runs with its change points")

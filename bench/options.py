@@ -135,6 +135,8 @@ class Limits:
     warmup: int = option(8, "the most warm-up passes of an arm (0: none, and no first run)", type=int)
     cold: int = option(3, "passes with the L2 cache overwritten before each stage (GPU only; 0: none)", type=int,
                        metavar="PASSES")
+    new_lengths: int = option(3, "prompts of lengths that no arm has seen, each with its first request (0: none)",
+                              type=int, metavar="N")
     sequential: bool = option(False, "load and measure one arm after the other (a GPU that cannot hold all of them "
                               "does so anyway)", action="store_true")
     deadline: float = option(0, "begin nothing new after this time, so that results are written (0: none)",

@@ -185,7 +185,8 @@ def decide(values, goals):
         device = "gpu" if half and os.path.exists("/dev/nvidia0") and _has_gpu_wheel() else "cpu"
     stale = not goals <= ANYWHERE and _environment_is_stale(values)
     arms = (values.get("ARMS") or "paddle-native,paddle-fused").split(",")
-    graphs = [impl for impl in ("native", "fused", "stock") if f"paddle-{impl}" in arms]
+    graphs = [impl for impl in ("native", "fused", "stock")
+              if any(f"{arm}-".startswith(f"paddle-{impl}-") for arm in arms)]
     return Decisions(name, device, "python" if packages else "none", "stale" if stale else "ready",
                      ",".join(graphs) or "-")
 

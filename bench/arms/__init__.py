@@ -23,20 +23,26 @@ class ArmSpec:
     root: str = str(ROOT)             # the tree whose code runs it
     environment: dict = field(default_factory=dict)   # added to its worker's
     gpu_only: str = ""        # why it runs on no CPU
+    lossy: str = ""           # what it loses that others keep: it stands in a table of its own, with how far it is off
+    host_paced: bool = False  # whether on a GPU its time is that of the host's launches, another on every host
 
 
 ARMS = {spec.name: spec for spec in (
     ArmSpec("torch-eager", "torch", "bench.arms.torch_arm:TorchArm", "checkpoint", {"attention": "eager"},
-            baseline=True),
+            baseline=True, host_paced=True),
     ArmSpec("torch-sdpa", "torch", "bench.arms.torch_arm:TorchArm", "checkpoint", {"attention": "sdpa"},
-            baseline=True),
+            baseline=True, host_paced=True),
     ArmSpec("torch-compile", "torch", "bench.arms.torch_compile_arm:TorchCompileArm", "checkpoint", devices=("gpu",),
             baseline=True),
     ArmSpec("paddle-native", "paddle", "bench.arms.paddle_arm:PaddleArm", "exported_native"),
     ArmSpec("paddle-fused", "paddle", "bench.arms.paddle_arm:PaddleArm", "exported_fused"),
+    ArmSpec("paddle-fused-16bit", "paddle", "bench.arms.paddle_arm:PaddleArm", "exported_fused", {"pack": False},
+            devices=("gpu",), gpu_only="the CPU keeps weights as exported, so paddle-fused is the same there"),
     ArmSpec("paddle-stock", "paddle", "bench.arms.stock_arm:StockArm", "exported_stock", devices=(),
             gpu_only="Paddle has no CPU kernels for the stock graph's operators"),
 )}
+LOSSY = tuple(name for name, spec in ARMS.items() if spec.lossy)
+HOST_PACED = tuple(name for name, spec in ARMS.items() if spec.host_paced)
 BASELINES = tuple(name for name, spec in ARMS.items() if spec.baseline)
 GATE_ARM = "torch-eager"   # in float32 the reference of half-precision runs; its own error there is the scale
 

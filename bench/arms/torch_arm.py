@@ -67,8 +67,7 @@ class TorchArm(Arm):
         clock = TokenClock(self)
         self.begin("prefill")
         sequences = self._generate(started, streamer=clock)
-        times = clock.times[1:]
-        return Generation(self._new(sequences), times[0], times[-1], times)
+        return Generation(self._new(sequences), clock.times[1], clock.times[-1])
 
     def greedy_logits(self, started):
         out = self._generate(started, output_logits=True, return_dict_in_generate=True)
