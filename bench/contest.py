@@ -139,7 +139,7 @@ class Contest:
         if loaded is None:
             return
         entry.versions = loaded["versions"]
-        figures = ("weights", "weights_bytes", "decode_bytes")  # an older tree's arm does not say all
+        figures = ("weights", "bits", "weights_bytes", "decode_bytes")  # an older tree's arm does not say all
         entry.weights = {"weights": load["dtype"], **{name: loaded[name] for name in figures if name in loaded}}
         entry.samples["load"] = [loaded["load_ms"]]
         prepared = entry.call("prepare", **prepare)

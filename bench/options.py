@@ -117,6 +117,12 @@ class Sources:
             group.add_argument(f"--{name}-env", type=assignment, action="extend", nargs="+", default=[],
                                metavar="NAME=VALUE", help=f"added to the environment of the {name} arms")
 
+    @staticmethod
+    def named_frameworks(args):
+        """Frameworks whose interpreter was named, by an option or a variable."""
+        return [name for name in FRAMEWORKS
+                if getattr(args, f"{name}_python") or os.environ.get(f"{name.upper()}_PYTHON")]
+
     @classmethod
     def read(cls, args):
         return cls(folders={name: getattr(args, name, "") for name in ("checkpoint", *EXPORTS)},

@@ -25,7 +25,8 @@ LABELS = {"preprocess": "preprocess", "vision": "vision", "prefill": "prefill", 
           "device_memory": "device memory", "beyond_weights": "memory beyond the weights"}
 LOAD_RATE = "load (s/GB of weights)"
 ENDED = {"narrow": f"until the medians were known to {100 * NARROW:.0f} %", "budget": "until the budget was spent",
-         "planned": "as many for every arm as fit", "rounds": "as many as asked for", "deadline": "until the deadline", "interrupted": "interrupted"}
+         "planned": "as many for every arm as fit", "rounds": "as many as asked for",
+         "deadline": "until the deadline", "interrupted": "interrupted"}
 OTHERS = 0.1   # share of the cores in the hands of other programs from which on that is said
 HOST_BOUND = 0.9   # of the GPU's time for a step: a host that needs more to launch it leaves the GPU waiting
 BUSY = 0.5  # load average per core above which a run is said to be disturbed
@@ -209,7 +210,8 @@ def has_enough_rounds(rows):
 
 def rounds_notes(rows):
     """That the table is incomplete, if arms that are fine did not all make the same rounds, and enough of them."""
-    done = {arm: stages["end_to_end"].provenance["rounds"]["done"] for arm, stages in by_arm(of_first_case(rows)).items()
+    arms = by_arm(of_first_case(rows))
+    done = {arm: stages["end_to_end"].provenance["rounds"]["done"] for arm, stages in arms.items()
             if arm_state(stages)[0] == "ok" or arm_state(stages)[1] == OUT_OF_TIME}
     if not done or (min(done.values()) >= ROUNDS_AT_LEAST and len(set(done.values())) == 1):
         return []
@@ -239,15 +241,17 @@ def notes(rows):
     """Lines under a table: how to read it, what memory counts, why an arm has no figures."""
     counted = sorted({row.counted for row in rows if row.counted})
     interval = " [95 % bootstrap interval]" if has_intervals(rows) else ""
-    lines = [f"Times are median [min..p90] over passes, decode / token the mean of a pass's steps; speed-ups are ratios of end-to-end medians{interval}."]
+    lines = ["Times are median [min..p90] over passes, decode / token the mean of a pass's steps; speed-ups are ratios "
+             f"of end-to-end medians{interval}."]
     lines += rounds_notes(rows) + busy_notes(rows)
     if counted:
         lines.append(f"Memory: {', '.join(counted)}; peak since the arm began.")
     lines += gpu_clock_notes(rows) + limit_notes(rows[0].provenance.get("ceilings")) + packed_notes(by_arm(rows))
     for arm, stages in by_arm(rows).items():
         status, reason = arm_state(stages)
-        if status != "ok":
-            lines.append(f"{arm}: {status}: {reason}")
+        chosen = stages["end_to_end"].provenance["versions"].get("chosen")
+        lines += [f"{arm}: {chosen}."] if chosen else []
+        lines += [f"{arm}: {status}: {reason}"] if status != "ok" else []
     return lines
 
 

@@ -69,7 +69,7 @@ def is_sequential(options, config, arms, memory):
 
 
 def in_sequence(entries):
-    """Groups of one arm each, the gate's first: it is the slowest on a GPU, and its rounds say how many all can make."""
+    """Groups of one arm each, the gate's first: it is the slowest on a GPU, and its rounds say how many all make."""
     return [[entry] for entry in sorted(entries, key=lambda entry: entry.name != GATE_ARM)]
 
 

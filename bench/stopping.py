@@ -72,7 +72,9 @@ class EqualRounds:
         if done == PLANNED_AFTER and not self.planned:
             round_s = (self.clock() - self.begin) / done
             fitting, left = max(ROUNDS_AT_LEAST, int(self.budget / round_s)), self.left()
-            self.rounds = min(self.rounds, fitting if left is None else min(fitting, done + max(1, int(left / round_s))))
+            if left is not None:
+                fitting = min(fitting, done + max(1, int(left / round_s)))
+            self.rounds = min(self.rounds, fitting)
             self.planned = True
         if done >= self.rounds:
             self.stopped = "rounds" if self.rounds == self.asked else "planned"

@@ -99,8 +99,8 @@ def test_compiled_arm_is_no_default_on_the_cpu():
 def test_compare_and_regress_have_limits_of_their_own():
     compared, stored = (options_of(parse([*words, "--checkpoint", "x"])).limits
                         for words in (["compare", "--base", "y"], ["regress"]))
-    assert compared == Limits(budget=compare.BUDGET, rounds=compare.ROUNDS, cold=0)
-    assert stored == Limits(budget=regress.BUDGET, rounds=regress.ROUNDS, cold=0) and compared != stored
+    assert compared == Limits(budget=compare.BUDGET, rounds=compare.ROUNDS, cold=0, new_lengths=0)
+    assert stored == Limits(budget=regress.BUDGET, rounds=regress.ROUNDS, cold=0, new_lengths=0) and compared != stored
 
 
 @pytest.mark.parametrize("option", ["--budget", "--deadline", "--case-budget"])

@@ -18,7 +18,7 @@ CASE = Case("tiny", "float32", "cpu", 1, 290, 8)
 CONDITIONS = {"argv": ["python", "-m", "bench", "run"], "platform": "Linux", "cpu": "A <CPU>", "cores": 2, "threads": 2,
               "memory_mib": 1000, "load_average": 0.0, "versions": {}, "time": "2026-01-01T00:00:00+00:00",
               "checkpoint": {"hash": "x", "synthetic": True},
-              "rounds": {"asked": 8, "done": 8, "warmup": 0, "interrupted": False}}
+              "rounds": {"asked": 10, "done": 10, "warmup": 0, "interrupted": False}}
 
 
 class References(HTMLParser):
@@ -82,12 +82,12 @@ def test_readme_leaves_out_a_run_of_few_rounds(results, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(f"{BEGIN}\n{END}\n")
     line, written = list(publish(results, readme))[-2:]
-    assert "n1 has 1 round, 8 are needed" in line and written == readme
-    assert "8 new tokens; 8 rounds" in readme.read_text() and "1 round" not in readme.read_text()
+    assert "n1 has 1 round, 10 are needed" in line and written == readme
+    assert "8 new tokens; 10 rounds" in readme.read_text() and "1 round" not in readme.read_text()
 
 
 def test_readme_stays_as_it_is_without_a_run_of_enough_rounds(results, tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.report.ROUNDS_AT_LEAST", 9)
+    monkeypatch.setattr("bench.report.ROUNDS_AT_LEAST", 11)
     readme = tmp_path / "README.md"
     assert "not in README.md" in list(publish(results, readme))[-1] and not readme.exists()
 

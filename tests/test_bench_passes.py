@@ -19,12 +19,14 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture
 def compete(checkpoint, tmp_path):
-    """Run fake arms {name: options of FakeArm}: ({(arm, batch, new tokens): its end-to-end row}, all rows, accuracy)."""
+    """Run fake arms {name: (options of FakeArm, of ArmSpec)}: ({(arm, batch, new tokens): its end-to-end row}, all rows,
+    accuracy)."""
     def competed(arms, **changes):
         specs = {name: ArmSpec(name, "torch", FAKE, "checkpoint", {"name": name, **options}, **spec)
                  for name, (options, spec) in {GATE_ARM: ({}, {}), **arms}.items()}
         options = run_options(**{"checkpoint": checkpoint, "out": str(tmp_path / "results"), "arms": tuple(specs),
-                                 "new_tokens": 4, "rounds": 3, "warmup": 0, "new_lengths": 0, "case_rounds": 3, **changes})
+                                 "new_tokens": 4, "rounds": 3, "warmup": 0, "new_lengths": 0, "case_rounds": 3,
+                                 **changes})
         folder, rows = run(options, ["bench"], specs=specs)
         ends = {(row.arm, row.case.batch, row.case.new_tokens): row for row in rows if row.stage == "end_to_end"}
         return ends, rows, json.loads((folder / "accuracy.json").read_text())

@@ -27,6 +27,7 @@ class Arm(abc.ABC):
     """One way to run the model. `load`, then `prepare`, then any number of `outputs` and `measure`."""
 
     clock = None   # the GPU's, see bench.device_clock; None on a CPU
+    chosen = ""    # which of several ways the arm took for itself, and why
     weights = {}   # what is known of them beside their dtype, as `load` returns it
 
     def load(self, source, dtype, device, threads, **options):
