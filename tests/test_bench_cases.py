@@ -4,18 +4,20 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from bench.arms import GATE_ARM, ArmSpec
-from bench.contest import Entry
+from bench.contest import Contest, Entry
 from bench.device_memory import DeviceMemory
 from bench.options import FurtherCases
 from bench.report import display_frame, of_first_case
 from bench.results import report
-from bench.run import exit_status, further_cases, in_sequence, run
+from bench.run import exit_status, further_cases, in_sequence, run, share_of_deadline
 from bench.schema import Case, read_rows
+from bench.stopping import OUT_OF_TIME
 from bench.work import work
 from core.config import ModelConfig
 from export.synthetic import write_checkpoint
@@ -268,3 +270,20 @@ def test_arms_that_do_not_fit_together_run_in_sequence(compete, monkeypatch, tot
     ceilings = json.loads((folder / "machine.json").read_text())["ceilings"]
     assert "libqwen_vl_kernels.so" in ceilings["read_reason"] or "CUDA" in ceilings["read_reason"]
     assert f"No read limit: {ceilings['read_reason']}" in (folder / "table.md").read_text()
+
+
+def test_each_arm_has_its_share_of_the_time_to_the_deadline(monkeypatch):
+    monkeypatch.setattr("bench.run.time.monotonic", lambda: 110.0)
+    # The first of three has loaded for 10 s, as the others will; 90 s are left after that.
+    assert share_of_deadline(220.0, 100.0, 3) == pytest.approx((110 - 2 * 10) / 3)
+    assert share_of_deadline(None, 100.0, 3) is None
+
+
+def test_further_cases_begin_only_within_the_arms_share(tmp_path):
+    with Contest(["a"], tmp_path, None, deadline=time.monotonic() + 1000) as contest:
+        entry, = contest.entries
+        assert not contest._no_time_for_cases(entry, 0)
+        contest.share_ends = time.monotonic() - 1
+        assert "share" in contest._no_time_for_cases(entry, 0)
+        contest.deadline = time.monotonic() - 1
+        assert contest._no_time_for_cases(entry, 0) == OUT_OF_TIME

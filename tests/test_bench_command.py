@@ -82,11 +82,13 @@ def test_bad_arguments(args, capsys):
 
 def test_interpreters_and_environment(monkeypatch):
     monkeypatch.setenv("TORCH_PYTHON", "/usr/bin/python-of-torch")
-    monkeypatch.delenv("PADDLE_PYTHON", raising=False)
+    for name in ("PADDLE_PYTHON", "VLLM_PYTHON"):
+        monkeypatch.delenv(name, raising=False)
     options = options_of(parse(["run", "--checkpoint", "x", "--paddle-env", "PYTHONPATH=/a=b", "LD_LIBRARY_PATH=/c:/d",
                                 "--paddle-env", "E=", "--device", "gpu", "--batches", "1,2", "--lengths", "16"]))
-    assert options.sources.python == {"torch": "/usr/bin/python-of-torch", "paddle": sys.executable}
-    assert options.sources.environment == {"torch": {}, "paddle": {"PYTHONPATH": "/a=b", "LD_LIBRARY_PATH": "/c:/d",
+    assert options.sources.python == {"torch": "/usr/bin/python-of-torch", "paddle": sys.executable,
+                                      "vllm": sys.executable}
+    assert options.sources.environment == {"torch": {}, "vllm": {}, "paddle": {"PYTHONPATH": "/a=b", "LD_LIBRARY_PATH": "/c:/d",
                                                                   "E": ""}}
     assert options.case.device == "gpu" and "torch-compile" in options.arms
     assert (options.further.batches, options.further.lengths) == ((1, 2), (16,))

@@ -1,4 +1,4 @@
-"""`bench sweep`: every batch and length of every engine in one table, lossy ones with their bits, and no other results."""
+"""`bench sweep`: every batch and length of every engine in one table, lossy ones with their bits, nothing else."""
 
 import importlib.util
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Every pass is judged, of every case, in half precision as well: one wrong pass of many and the figures are not shown."""
+"""Every pass is judged, of every case, in half precision as well: one wrong pass and the figures are not shown."""
 
 import json
 
@@ -19,7 +19,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture
 def compete(checkpoint, tmp_path):
-    """Run fake arms {name: (options of FakeArm, of ArmSpec)}: ({(arm, batch, new tokens): its end-to-end row}, all rows,
+    """Run fake arms {name: (options of FakeArm, of ArmSpec)}: ({(arm, batch, new tokens): its end-to-end row}, rows,
     accuracy)."""
     def competed(arms, **changes):
         specs = {name: ArmSpec(name, "torch", FAKE, "checkpoint", {"name": name, **options}, **spec)

@@ -22,8 +22,8 @@ try:
     from vllm.sampling_params import RequestOutputKind
     from vllm.v1.executor.uniproc_executor import UniProcExecutor
 except ModuleNotFoundError as e:
-    raise NotHere(f"needs vLLM, and this interpreter has no {e.name}: put it into an environment of its own (pip install "
-                  "vllm==0.22.0) and name that one's python by VLLM_PYTHON= or --vllm-python") from None
+    raise NotHere(f"needs vLLM, and this interpreter has no {e.name}: put it into an environment of its own (pip "
+                  "install vllm==0.22.0) and name that one's python by VLLM_PYTHON= or --vllm-python") from None
 
 from bench.arms.base import Generation
 from bench.arms.torch_base import TorchBase

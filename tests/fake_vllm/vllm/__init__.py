@@ -1,4 +1,4 @@
-"""A stand-in for vLLM: the calls that the arm makes, over this repository's own decoder in float32, one token a step."""
+"""A stand-in for vLLM: the calls that the arm makes, over this repository's decoder in float32, a token a step."""
 
 import json
 from collections import namedtuple
