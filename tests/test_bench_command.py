@@ -88,8 +88,8 @@ def test_interpreters_and_environment(monkeypatch):
                                 "--paddle-env", "E=", "--device", "gpu", "--batches", "1,2", "--lengths", "16"]))
     assert options.sources.python == {"torch": "/usr/bin/python-of-torch", "paddle": sys.executable,
                                       "vllm": sys.executable}
-    assert options.sources.environment == {"torch": {}, "vllm": {}, "paddle": {"PYTHONPATH": "/a=b", "LD_LIBRARY_PATH": "/c:/d",
-                                                                  "E": ""}}
+    assert options.sources.environment == {"torch": {}, "vllm": {}, "paddle": {
+        "PYTHONPATH": "/a=b", "LD_LIBRARY_PATH": "/c:/d", "E": ""}}
     assert options.case.device == "gpu" and "torch-compile" in options.arms
     assert (options.further.batches, options.further.lengths) == ((1, 2), (16,))
 

@@ -13,7 +13,8 @@ CONDITIONS = {"cpu": "A CPU", "cores": 2, "threads": 2, "versions": {"device_nam
 
 def run(day, case=CASE, **end_to_end):
     conditions = {**CONDITIONS, "time": f"2026-01-0{day}T00:00:00+00:00"}
-    return [Row(arm.replace("_", "-"), "end_to_end", "ok", "", [ms], case, conditions) for arm, ms in end_to_end.items()]
+    return [Row(arm.replace("_", "-"), "end_to_end", "ok", "", [ms], case, conditions)
+            for arm, ms in end_to_end.items()]
 
 
 def test_least_and_largest_over_runs(tmp_path):
