@@ -8,6 +8,7 @@ from rich.text import Text
 
 from bench.arms import BASELINES, HOST_PACED
 from bench.limits import limit_notes, packed_notes, share_text, shares_of, work_of
+from bench.lossy import apart, is_lossy, losses_frame
 from bench.schema import COLD_STAGES, GPU_STAGES, OPTIONAL, STAGES
 from bench.statistics import ratio_interval, speed_up, summary
 from bench.stopping import NARROW, OUT_OF_TIME, ROUNDS_AT_LEAST
@@ -49,16 +50,6 @@ def arm_state(stages):
     """(status, reason) of an arm: those of its end-to-end row."""
     row = stages["end_to_end"]
     return row.status, row.reason
-
-
-def is_lossy(row):
-    """Whether the row's arm loses what others keep; see ArmSpec.lossy."""
-    return "lossy" in row.provenance
-
-
-def without_lossy(rows):
-    """The rows of the arms that may be set beside each other."""
-    return [row for row in rows if not is_lossy(row)]
 
 
 def is_host_paced(baseline, rows):
@@ -179,14 +170,8 @@ def display_frame(rows, spreads=None):
 def lossy_frame(rows):
     """The lossy arms' table: how far they are off, then their times; no speed-ups, as they compute something else."""
     frame = display_frame(rows)
-    off = {}
-    for arm, stages in by_arm(rows).items():
-        lossy = stages["end_to_end"].provenance["lossy"]
-        kl, steps = lossy.get("kl"), lossy.get("steps")
-        off[arm] = {"what is lost": lossy["what"], "KL from float32 (nats)": "-" if kl is None else f"{kl:.3g}",
-                    "likeliest token the same": f"{100 * lossy['top1']:.0f} % of {steps}" if steps else "-"}
     kept = frame.loc[[name for name in frame.index if not name.startswith("speed-up")]]
-    return pd.concat([kept.iloc[:2], pd.DataFrame(off), kept.iloc[2:]])
+    return pd.concat([kept.iloc[:2], losses_frame(by_arm(rows)), kept.iloc[2:]])
 
 
 def device_name(rows):
@@ -377,7 +362,7 @@ def markdown_table(frame, corner=""):
 
 def markdown(rows, spreads=None):
     """The table with its conditions as Markdown; lossy arms have one of their own."""
-    exact, lossy = without_lossy(rows), [row for row in rows if is_lossy(row)]
+    exact, lossy = apart(rows)
     tables = [markdown_table(display_frame(exact, spreads))] if exact else []
     if lossy:
         tables += ["Arms whose weights are not the checkpoint's any more, not to be set beside those above as equals:",
@@ -389,7 +374,7 @@ def markdown(rows, spreads=None):
 def show(rows, console):
     """Print the gated case's table with its conditions."""
     rows = of_first_case(rows)
-    exact, lossy = without_lossy(rows), [row for row in rows if is_lossy(row)]
+    exact, lossy = apart(rows)
     for frame in [*([display_frame(exact)] if exact else []), *([lossy_frame(lossy)] if lossy else [])]:
         table = Table("")
         for arm in frame.columns:
