@@ -187,7 +187,7 @@ check: | $(ENVIRONMENT) ## say whether the downloaded checkpoint CKPT is whole, 
 checkpoint: $(CHECKPOINT_MADE) ## make the random checkpoint of PRESET
 
 ifeq ($(CKPT),)
-$(call made_from,$(CHECKPOINT_MADE),export/presets/$(PRESET).json export/synthetic.py)
+$(call made_from,$(CHECKPOINT_MADE),export/presets/$(PRESET).json $(addprefix export/,synthetic.py vocabulary.py))
 $(CHECKPOINT_MADE):
 	$(PADDLE_PYTHON) -m export.synthetic --preset $(PRESET) $(CHECKPOINT)
 	$(MADE)
