@@ -3,6 +3,8 @@
 import pandas as pd
 
 from bench.arms import ARMS, in_order
+from bench.limits import LIMITS, limits_of, shares_of
+from bench.lossy import is_lossy
 from bench.report import (
     LABELS,
     arm_state,
@@ -10,15 +12,12 @@ from bench.report import (
     by_arm,
     cell,
     of_first_case,
-    shares_of,
     speed_up_text,
 )
 from bench.statistics import summary
 from bench.sweep import bits_of
 
 STAGES = ("ttft", "token", "without_preprocess", "end_to_end")   # of a table; those that were measured
-PARTS = {"vision": ("vision_flops", "vision_flop_per_s"), "prefill": ("prefill_flops", "prefill_flop_per_s"),
-         "token": ("decode_bytes", "read_bytes_per_s")}   # stage -> what it needs, at which measured rate
 
 
 def median(stages, stage):
@@ -38,13 +37,12 @@ def framework(arm):
 
 
 def headline_arms(rows):
-    """{arm: {stage: row}}: of every framework and number of bits the arm that is fastest end to end, in the registry's
-    order. An arm that has decoded but has no end to end (a language model alone) stands only where no other does, and
+    """{arm: {stage: row}}: of every framework and number of bits the arm that is fastest end to end, in the
+    registry's order. An arm that has decoded but has no end to end (a language model alone) stands only where no other does, and
     one that is marked as lossy nowhere: it does not compute the same."""
     fastest = {}
     for arm, stages in by_arm(of_first_case(rows)).items():
-        lossy = "lossy" in stages["end_to_end"].provenance
-        if lossy or arm_state(stages)[0] in ("failed", "oom") or median(stages, "token") is None:
+        if is_lossy(stages["end_to_end"]) or arm_state(stages)[0] in ("failed", "oom") or median(stages, "token") is None:
             continue
         engine = framework(arm), bits_of(stages)
         order = median(stages, "end_to_end") or float("inf"), median(stages, "token")
@@ -94,7 +92,7 @@ def limits_ms(stages):
 def limit_ms(stages):
     """The least time (ms) end to end by all limits of an arm, preprocessing left out; None unless all are known."""
     limits, steps = limits_ms(stages), stages["end_to_end"].case.new_tokens - 1
-    if set(limits) != set(PARTS):
+    if set(limits) != set(LIMITS):
         return None
     return sum(limit * (steps if part == "token" else 1) for part, limit in limits.items())
 
@@ -103,12 +101,11 @@ def limits_frame(rows):
     """A line per arm and stage that has a limit: what it needs, the measured rate, the limit, the time, the share."""
     index, lines = [], []
     for arm, stages in headline_arms(rows).items():
-        conditions = stages["end_to_end"].provenance
+        terms = limits_of(stages)
         for part, limit in limits_ms(stages).items():
-            needed, rate = PARTS[part]
-            amount, per_second = conditions["work"][needed], conditions["ceilings"][rate]
-            needs, speed = ((f"{amount / 1e9:.2f} GB of weights", f"{per_second / 1e9:.0f} GB/s")
-                            if part == "token" else (f"{amount / 1e12:.2f} TFLOP", f"{per_second / 1e12:.0f} TFLOP/s"))
+            amount, rate = terms[part]
+            needs, speed = ((f"{amount / 1e9:.2f} GB of weights", f"{rate / 1e9:.0f} GB/s") if part == "token" else
+                            (f"{amount / 1e12:.2f} TFLOP", f"{rate / 1e12:.0f} TFLOP/s"))
             index.append(f"{arm}, {LABELS[part]}")
             ms = median(stages, part)
             lines.append({"needs": needs, "measured rate": speed, "limit (ms)": f"{limit:.2f}",

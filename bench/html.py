@@ -8,6 +8,7 @@ import pandas as pd
 
 from bench import published, reproduce
 from bench.headline import day_of, headline_arms, headline_frame, limits_frame, measured_line, median
+from bench.lossy import apart
 from bench.provenance import machine_name
 from bench.readme import reproduced
 from bench.report import (
@@ -15,6 +16,7 @@ from bench.report import (
     conditions_line,
     device_name,
     display_frame,
+    lossy_frame,
     notes,
     of_first_case,
     provenance_notes,
@@ -124,7 +126,10 @@ def _case_section(folder, rows):
     parts = [f'<h2 id="{html.escape(_address(folder))}">{html.escape(title)}</h2>',
              _text([f"{conditions_line(rows)}; {measured_line(rows)}."]), _table(headline_frame(rows), "arm")]
     parts += [_picture(folder / name, title) for name, title in PICTURES.items() if (folder / name).is_file()]
-    parts.append(_folded("All arms and stages", _table(display_frame(first)) + _text(notes(first))))
+    exact, lossy = apart(first)
+    parts.append(_folded("All arms and stages", (_table(display_frame(exact)) if exact else "") + _text(notes(first))))
+    if lossy:
+        parts.append(_folded("Arms whose weights are not the checkpoint's any more", _table(lossy_frame(lossy))))
     if len(limits):
         parts.append(_folded("Limits, by arm and stage", _table(limits, "arm, stage")))
     parts.append(_folded("Conditions", _provenance(first)))

@@ -13,8 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, ScalarFormatter
 
 from bench.arms import ARMS, in_order
-from bench.headline import PARTS, count, limit_ms, measured_line, median
-from bench.report import LABELS, arm_state, busy_notes, by_arm, case_line, of_first_case, rounds_notes, shares_of
+from bench.headline import count, limit_ms, measured_line, median
+from bench.limits import LIMITS, shares_of
+from bench.lossy import apart
+from bench.report import LABELS, arm_state, busy_notes, by_arm, case_line, of_first_case, rounds_notes
 from bench.sweep import bits_of
 
 # Okabe and Ito's palette keeps its differences in every kind of colour blindness; hatches keep them in grey print.
@@ -67,8 +69,8 @@ def _ink(stage):
 
 
 def _arms_of(rows):
-    """`by_arm` of the gated case in the registry's order."""
-    arms = by_arm(of_first_case(rows))
+    """`by_arm` of the gated case in the registry's order, without lossy arms: they compute something else."""
+    arms = by_arm(apart(of_first_case(rows))[0])
     return {arm: arms[arm] for arm in in_order(arms)}
 
 
@@ -131,7 +133,7 @@ def limit_figure(rows):
     """Share of the limit measured on the device that each stage reaches, a bar per arm and stage; None without any."""
     arms = {arm: stages for arm, stages in _arms_of(rows).items() if shares_of(stages)}
     shares = {arm: shares_of(stages) for arm, stages in arms.items()}
-    parts = [part for part in PARTS if any(part in share for share in shares.values())]
+    parts = [part for part in LIMITS if any(part in share for share in shares.values())]
     if not parts:
         return None
     figure, axes = _bars(rows, arms, len(parts))

@@ -10,6 +10,7 @@ from bench import history
 from bench.cases import cases_frame, cases_markdown, has_cases
 from bench.curves import curve_figure
 from bench.exports import to_action_benchmark, to_bencher, to_frame
+from bench.hosts import spreads
 from bench.plots import DPI, limit_figure, stage_figure
 from bench.provenance import machine_name
 from bench.report import device_name, markdown, of_first_case, summary_frame
@@ -74,7 +75,7 @@ def write_report(folder, rows):
     with atomic_file(folder / "table.csv", "w") as f:
         summary_frame(first).to_csv(f)
     with atomic_file(folder / "table.md", "w") as f:
-        f.write(markdown(first))
+        f.write(markdown(first, spreads(folder.parents[1], first)))
     if has_cases(rows):
         with atomic_file(folder / "cases.csv", "w") as f:
             cases_frame(rows).to_csv(f, index=False)

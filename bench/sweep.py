@@ -1,10 +1,8 @@
-"""The engines over batch and length: `make sweep` measures, and gives a table for one picture of tokens/s over batch.
-
-Rows are those of bench.schema, in sweep.jsonl; sweep.csv has a line per case and arm (COLUMNS, docs/file_formats.md).
-"""
+"""The table of engines over batch and length, from rows: a line per case and arm (docs/file_formats.md, sweep.csv)."""
 
 import pandas as pd
 
+from bench.limits import work_of
 from bench.provenance import machine_name
 from bench.report import arm_state, by_arm, device_name
 from bench.statistics import summary
@@ -22,9 +20,8 @@ def commit_of(conditions):
 
 def bits_of(stages):
     """Bits of a weight of the language model's matrices, as the arm keeps them."""
-    row = stages["end_to_end"]
-    name = (row.provenance.get("work") or {}).get("weights", row.case.dtype)
-    return formats.get(name).bits
+    work = work_of(stages)
+    return work.get("bits") or formats.get(work.get("weights", stages["end_to_end"].case.dtype)).bits
 
 
 def frame(rows):

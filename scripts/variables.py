@@ -20,9 +20,9 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ANYWHERE = {"help", "doctor", "clean"}  # goals that need nothing
-OUT_GOALS = ("checkpoint convert export export-vision export-language export-stock infer baseline bench compare "
-             "regress reproduce history report replay").split()
-ASKING = {"infer", "baseline", "bench", "compare", "regress", "reproduce"}  # goals that look at IMAGE
+OUT_GOALS = ("checkpoint convert export export-vision export-language export-stock infer baseline bench sweep "
+             "compare regress reproduce history report replay").split()
+ASKING = {"infer", "baseline", "bench", "sweep", "compare", "regress", "reproduce"}  # goals that look at IMAGE
 COMPUTING = ASKING - {"baseline"} | {"chat", "replay"}  # goals that run graphs, for which others would be made first
 READING = ASKING | {"convert", "export", "export-vision", "export-language", "export-stock", "chat", "replay"}
 CHOICES = {
@@ -184,8 +184,9 @@ def decide(values, goals):
         half = packages and values["DTYPE"] != "float32"
         device = "gpu" if half and os.path.exists("/dev/nvidia0") and _has_gpu_wheel() else "cpu"
     stale = not goals <= ANYWHERE and _environment_is_stale(values)
-    arms = (values.get("ARMS") or "paddle-native,paddle-fused").split(",")
-    graphs = [impl for impl in ("native", "fused", "stock") if f"paddle-{impl}" in arms]
+    arms = (values.get("ARMS") or f"paddle-fused{',paddle-native' * ('sweep' not in goals)}").split(",")
+    graphs = [impl for impl in ("native", "fused", "stock")
+              if any(f"{arm}-".startswith(f"paddle-{impl}-") for arm in arms)]
     return Decisions(name, device, "python" if packages else "none", "stale" if stale else "ready",
                      ",".join(graphs) or "-")
 

@@ -8,7 +8,7 @@ CASE = Case("tiny", "float32", "cpu", 1, 290, 8)
 CONDITIONS = {"argv": ["python", "-m", "bench", "run"], "platform": "Linux", "cpu": "A <CPU>", "cores": 2, "threads": 2,
               "memory_mib": 1000, "load_average": 0.0, "versions": {}, "time": "2026-01-01T00:00:00+00:00",
               "checkpoint": {"hash": "x", "synthetic": True},
-              "rounds": {"asked": 8, "done": 8, "warmup": 0, "interrupted": False}}
+              "rounds": {"asked": 10, "done": 10, "warmup": 0, "interrupted": False}}
 
 
 def case_rows(case=CASE, conditions=CONDITIONS, faster=1):

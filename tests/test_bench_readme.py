@@ -90,12 +90,12 @@ def test_readme_leaves_out_a_run_of_few_rounds(results, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(EMPTY)
     *_, line, _, written = publish(results, readme)
-    assert "n1 has 1 round, 8 are needed" in line and written == readme
+    assert "n1 has 1 round, 10 are needed" in line and written == readme
     assert "8 new tokens" in readme.read_text() and "1 new token;" not in readme.read_text()
 
 
 def test_readme_stays_as_it_is_without_a_run_of_enough_rounds(results, tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.report.ROUNDS_AT_LEAST", 9)
+    monkeypatch.setattr("bench.report.ROUNDS_AT_LEAST", 11)
     readme = tmp_path / "README.md"
     assert "not in README.md" in list(publish(results, readme))[-1] and not readme.exists()
 
