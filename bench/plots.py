@@ -98,11 +98,11 @@ def stage_figure(rows):
     ys = range(len(arms))
     with matplotlib.rc_context(FONT):
         medians = {stage: np.array([median(stages, stage) or 0 for stages in arms.values()]) for stage in STAGE_STYLES}
-        longest = sum(medians.values()).max() or 1
+        longest = sum(medians.values()).max(initial=0) or 1
         ends = np.zeros(len(arms))
         for stage, (colour, hatch) in STAGE_STYLES.items():
             axes.barh(ys, medians[stage], left=ends, height=0.6, color=colour, hatch=hatch, edgecolor="#333333",
-                             linewidth=0.5, label=stage)
+                      linewidth=0.5, label=stage)
             for y, value in enumerate(medians[stage]):
                 if value > NARROWEST_LABELLED * longest:   # left of the middle: the limit is often near the end
                     axes.text(ends[y] + (0.35 if stage == "decode" else 0.5) * value, y, f"{value:.0f}", ha="center",

@@ -27,8 +27,9 @@ PUBLISHED_CASE = ("7b", "float16", "gpu", 1)   # preset, dtype, device, batch th
 
 
 def newest(cases, device):
-    """(folder, rows) of the newest run of enough rounds on a device, None if there is none."""
-    found = [(folder, rows) for folder, rows in cases if rows[0].case.device == device and has_enough_rounds(rows)]
+    """(folder, rows) of the newest run on a device that has figures of enough rounds, None if there is none."""
+    found = [(folder, rows) for folder, rows in cases
+             if rows[0].case.device == device and has_enough_rounds(rows) and headline_arms(rows)]
     return max(found, key=lambda case: case[1][0].provenance.get("time") or "", default=None)
 
 

@@ -100,6 +100,16 @@ def test_readme_stays_as_it_is_without_a_run_of_enough_rounds(results, tmp_path,
     assert "not in README.md" in list(publish(results, readme))[-1] and not readme.exists()
 
 
+def test_a_run_in_which_everything_failed_is_on_the_page_and_not_in_the_readme(results, tmp_path):
+    failed = [replace(row, status="failed", reason="gate failed: x") for row in case_rows(
+        replace(CASE, new_tokens=4), {**CONDITIONS, "time": "2026-03-01T00:00:00+00:00"})]
+    folder = write_results(results, failed, {})
+    readme = tmp_path / "README.md"
+    readme.write_text(EMPTY)
+    list(publish(results, readme))
+    assert folder.name not in readme.read_text() and folder.name in (results / PAGE).read_text()
+
+
 BEGIN, END = "<!-- headline:begin -->", "<!-- headline:end -->"
 
 
