@@ -4,7 +4,7 @@ import pandas as pd
 
 from bench.arms import ARMS, in_order
 from bench.limits import LIMITS, limits_of, shares_of
-from bench.lossy import is_lossy
+from bench.lossy import apart
 from bench.report import (
     LABELS,
     arm_state,
@@ -37,12 +37,12 @@ def framework(arm):
 
 
 def headline_arms(rows):
-    """{arm: {stage: row}}: of every framework and number of bits the arm that is fastest end to end, in the
-    registry's order. An arm that has decoded but has no end to end (a language model alone) stands only where no other does, and
-    one that is marked as lossy nowhere: it does not compute the same."""
+    """{arm: {stage: row}}: of every framework and number of bits the arm that is fastest end to end, in the registry's
+    order. An arm that has decoded but has no end to end (a language model alone) stands only where no other does, and
+    a lossy one nowhere: it does not compute the same."""
     fastest = {}
-    for arm, stages in by_arm(of_first_case(rows)).items():
-        if is_lossy(stages["end_to_end"]) or arm_state(stages)[0] in ("failed", "oom") or median(stages, "token") is None:
+    for arm, stages in by_arm(apart(of_first_case(rows))[0]).items():
+        if arm_state(stages)[0] in ("failed", "oom") or median(stages, "token") is None:
             continue
         engine = framework(arm), bits_of(stages)
         order = median(stages, "end_to_end") or float("inf"), median(stages, "token")
