@@ -112,7 +112,7 @@ def main(argv=None):
         return baseline(options, args.attention, console)
     if args.command == "sweep":
         folder, rows = engines.sweep(options, arguments)
-        table = frame(rows).drop(columns=["machine", "commit", "date"]).set_index("arm").astype(str)
+        table = frame(rows).drop(columns=["machine", "commit", "date"]).set_index("arm").round(2).astype(str)
         console.print(markdown_table(table, "arm"), f"results: {folder}", sep="\n", soft_wrap=True)
         return exit_status(rows)
     if args.command == "reproduce":
