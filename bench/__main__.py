@@ -11,7 +11,7 @@ from bench.baseline import baseline
 from bench.history import unreadable, write_history
 from bench.options import EXPORTS, CaseOptions, FurtherCases, Limits, RunOptions, Sources, add, read
 from bench.publish import RESULTS, publish
-from bench.report import show
+from bench.report import markdown_table, show
 from bench.reproduce import reproduce
 from bench.results import report
 from bench.run import exit_status, run
@@ -112,8 +112,8 @@ def main(argv=None):
         return baseline(options, args.attention, console)
     if args.command == "sweep":
         folder, rows = engines.sweep(options, arguments)
-        console.print(frame(rows).drop(columns=["machine", "commit", "date"]).to_string(index=False),
-                      f"results: {folder}", sep="\n", soft_wrap=True)
+        table = frame(rows).drop(columns=["machine", "commit", "date"]).set_index("arm").round(2).astype(str)
+        console.print(markdown_table(table, "arm"), f"results: {folder}", sep="\n", soft_wrap=True)
         return exit_status(rows)
     if args.command == "reproduce":
         folder, rows, text = reproduce(options, arguments)
