@@ -19,7 +19,7 @@ class ArmSpec:
     source: str               # the run's option that names its weights: "checkpoint" | "exported_native" | …
     options: dict = field(default_factory=dict)
     baseline: bool = False    # whether speed-ups are against it as well
-    devices: tuple = ("cpu", "gpu")   # where it is among the arms unless they are named; none: where it has weights
+    devices: tuple = ("cpu", "gpu")   # where it is among the arms unless they are named
     root: str = str(ROOT)             # the tree whose code runs it
     environment: dict = field(default_factory=dict)   # added to its worker's
     gpu_only: str = ""        # why it runs on no CPU
