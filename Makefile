@@ -10,7 +10,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help setup ops check checkpoint convert export export-vision export-language export-stock infer chat baseline \
-  bench compare regress reproduce history report replay doctor test lint clean FORCE stock-machine
+  bench sweep compare regress reproduce history report replay doctor test lint clean FORCE stock-machine other-paddle
 FORCE:
 unexport PYTHONSAFEPATH PYTHONOPTIMIZE
 
@@ -25,13 +25,13 @@ PADDLE_PYTHON ?= .venv/bin/python
 TORCH_PYTHON ?= .venv/bin/python
 VARIABLES := PRESET CKPT DTYPE DEVICE IMPL IMAGE PROMPT ALLOW_URL FONT NEW_TOKENS TEMPERATURE TOP_P TOP_K \
   REPETITION_PENALTY MIN_NEW_TOKENS SEED STOP SYSTEM ARMS LAUNCHES ROUNDS BATCH CASES BUDGET BATCHES LENGTHS VERDICT \
-  BASE UPDATE ACCEPT HASHES CUDA_ARCHS OUT BUILD PYTHON PADDLE_PYTHON TORCH_PYTHON
+  BASE UPDATE ACCEPT HASHES TESTS CUDA_ARCHS OUT BUILD PYTHON PADDLE PADDLE_PYTHON TORCH_PYTHON PADDLE_OTHER_PYTHON
 
 # Where each came from: typed after make, or inherited from the environment. Names alone.
 from = $(foreach name,$1,$(if $(filter $2,$(firstword $(origin $(name)))),$(name)))
 TYPED := $(call from,$(.VARIABLES),command)
 INHERITED := $(call from,$(VARIABLES),environment)
-GIVEN := $(filter-out PYTHON PADDLE_PYTHON TORCH_PYTHON BUILD OUT,$(filter $(VARIABLES),$(TYPED)) $(INHERITED))
+GIVEN := $(filter-out PYTHON PADDLE PADDLE_PYTHON TORCH_PYTHON BUILD OUT,$(filter $(VARIABLES),$(TYPED)) $(INHERITED))
 
 # Values are texts, in which make expands nothing. Commands get them through the environment ("$$CKPT"), where no shell
 # reads them.
@@ -74,8 +74,9 @@ EXPORTED_ROOT := $(BUILD)/exported/$(NAME)
 EXPORTED_fused := $(EXPORTED_ROOT)/fused-$(DTYPE)
 EXPORTED_native := $(EXPORTED_ROOT)/native-$(DTYPE)
 EXPORTED_stock := $(call out_or,export-stock,$(EXPORTED_ROOT)/stock-$(DTYPE))
+EXPORTED_other := $(BUILD)/other/exported/$(NAME)/fused-$(DTYPE)
 EXPORTED_$(IMPL) := $(call out_or,export export-vision export-language,$(EXPORTED_$(IMPL)))
-RESULTS := $(call out_or,baseline bench compare regress reproduce history report,results)
+RESULTS := $(call out_or,baseline bench sweep compare regress reproduce history report,results)
 STAMPS := $(BUILD)/stamps
 OPS_LIBRARY := $(BUILD)/ops/$(USED_DEVICE)/libqwen_vl_ops.so
 STOCK := $(BUILD)/stock/$(DEVICE)
@@ -122,12 +123,15 @@ define HELP
   HASHES=1       check compares large files with their published hashes as well
   UPDATE=1       regress stores a new baseline
   ACCEPT=        reason why regress shall keep what it finds slower as a known step
+  TESTS=         files of tests to run, instead of all
   CASES=         folder of the reference cases that replay runs
   VERDICT=       file that regress writes its verdict to (JSON)
   OUT=           where the target writes to, if it is one that writes (export, bench, infer, …)
   BUILD=$(BUILD)    folder of everything that is built on the way
-  PYTHON=        interpreter (3.11 or 3.12) that .venv is made with
+  PYTHON=        interpreter (3.11, 3.12 or 3.13) that .venv is made with
+  PADDLE=        2.6 or 3, the Paddle of .venv (default: what it has; for a new one 2.6, with Python 3.13 3)
   PADDLE_PYTHON= TORCH_PYTHON=   interpreters that have the packages already; both given: no .venv
+  PADDLE_OTHER_PYTHON=   one that has another Paddle, on which bench then also runs the fused graphs
 endef
 help: export TEXT := $(HELP)
 help: ## list the targets and variables
@@ -141,7 +145,7 @@ READY := .venv/.ready
 ENVIRONMENT := $(if $(filter .venv/%,$(PADDLE_PYTHON) $(TORCH_PYTHON)),$(READY))
 WHEELS := $(STAMPS)/wheels
 
-setup: $(ENVIRONMENT) $(WHEELS) ## make .venv from requirements.txt
+setup: $(ENVIRONMENT) $(WHEELS) ## make .venv from requirements.txt or requirements-3.txt
 
 $(READY): $(if $(STALE),FORCE)
 	scripts/setup.sh
@@ -189,7 +193,7 @@ check: | $(ENVIRONMENT) ## say whether the downloaded checkpoint CKPT is whole, 
 checkpoint: $(CHECKPOINT_MADE) ## make the random checkpoint of PRESET
 
 ifeq ($(CKPT),)
-$(call made_from,$(CHECKPOINT_MADE),export/presets/$(PRESET).json export/synthetic.py)
+$(call made_from,$(CHECKPOINT_MADE),export/presets/$(PRESET).json $(addprefix export/,synthetic.py vocabulary.py))
 $(CHECKPOINT_MADE):
 	$(PADDLE_PYTHON) -m export.synthetic --preset $(PRESET) $(CHECKPOINT)
 	$(MADE)
@@ -211,7 +215,8 @@ $(CONVERTED)/model_state.pdparams:
 
 GRAPHS := vision language
 EXPORT_SOURCES := $(filter-out export/convert.py export/synthetic.py export/stock.py,$(wildcard export/*.py)) \
-  $(SHARED_SOURCES) $(addprefix ops/,weights.py functional.py framework/operators.py framework/programs.py)
+  $(SHARED_SOURCES) $(addprefix ops/,weights.py functional.py) \
+  $(addprefix ops/framework/,operators.py programs.py paddle2.py paddle3.py)
 CONVERTED_STAMP := $(call stamp_of,$(CONVERTED)/model_state.pdparams)
 SOURCES_fused := $(OPS_SOURCES) ops/library.py
 SOURCES_native := ops/native.py
@@ -277,16 +282,23 @@ BENCH_OPTIONS := --checkpoint $(CHECKPOINT) --dtype $(DTYPE) --device $(USED_DEV
   $(call given,NEW_TOKENS,new-tokens) $(call given,IMAGE,image) $(call given,PROMPT,prompt)
 RESULT_OPTIONS := $(BENCH_OPTIONS) --out $(RESULTS) --preset $(NAME)
 # An arm of the stock graphs runs on what export-stock made, and is skipped where there is nothing.
-BENCH_EXPORTS := $(foreach impl,$(filter native fused,$(ARM_GRAPHS)),$(call graphs,$(impl)))
+BENCH_EXPORTS := $(foreach impl,$(filter native fused,$(ARM_GRAPHS)),$(call graphs,$(impl))) \
+  $(if $(filter other,$(ARM_GRAPHS)),other-paddle)
 # A GPU run has further cases unless they are named; an arm that is slow does not make all of them.
 CASE_OPTIONS := $(call given,BATCHES,batches) $(call given,LENGTHS,lengths)
 ifeq ($(USED_DEVICE)$(BATCHES)$(LENGTHS),gpu)
 CASE_OPTIONS := --batches 1,2,4,8,16 --lengths 1,16,64,128,256 --case-budget 15
 endif
 
+# Operators and fused graphs for the other Paddle, by a make of its own in a folder of its own
+other-paddle: $(CHECKPOINT_MADE) | $(ENVIRONMENT)
+	$(MAKE) export IMPL=fused CKPT=$(CHECKPOINT) DEVICE=$(USED_DEVICE) BUILD=$(BUILD)/other OUT=$(EXPORTED_other) ARMS= \
+	  PADDLE= PADDLE_PYTHON="$$PADDLE_OTHER_PYTHON" TORCH_PYTHON="$$PADDLE_OTHER_PYTHON" PADDLE_OTHER_PYTHON=
+OTHER_OPERATORS = $(call absolute,$(BUILD)/other/ops/$(USED_DEVICE)/libqwen_vl_ops.so)
+
 # The goal and the variables that were given, for the results: what a reader has to give for the same again.
-bench compare regress reproduce: export QWEN_VL_MAKE = $@ $(filter $(GIVEN),PRESET CKPT DTYPE DEVICE IMPL NEW_TOKENS \
-  ARMS LAUNCHES ROUNDS BATCH BATCHES LENGTHS BUDGET BASE UPDATE ACCEPT IMAGE PROMPT)
+bench sweep compare regress reproduce: export QWEN_VL_MAKE = $@ $(filter $(GIVEN),PRESET CKPT DTYPE DEVICE IMPL NEW_TOKENS \
+  ARMS LAUNCHES ROUNDS BATCH BATCHES LENGTHS BUDGET BASE UPDATE ACCEPT IMAGE PROMPT PADDLE_OTHER_PYTHON)
 
 baseline: $(CHECKPOINT_MADE) | $(ENVIRONMENT) ## one pass of the PyTorch baseline: times and text
 	$(BENCH) baseline $(BENCH_OPTIONS)
@@ -295,6 +307,11 @@ bench: $(CHECKPOINT_MADE) $(BENCH_EXPORTS) | $(ENVIRONMENT) ## compare Paddle wi
 	$(if $(filter stock,$(ARM_GRAPHS)),$(WITH_STOCK)) $(BENCH) run $(RESULT_OPTIONS) $(CASE_OPTIONS) \
 	  $(call given,ARMS,arms) $(call given,LAUNCHES,launches) $(call given,ROUNDS,rounds) $(call given,BATCH,batch) \
 	  $(call given,BUDGET,budget) \
+	  $(foreach impl,$(filter-out -,$(ARM_GRAPHS)),--exported-$(impl) $(EXPORTED_$(impl))) \
+	  $(if $(filter other,$(ARM_GRAPHS)),--paddle-other-env QWEN_VL_OPS=$(OTHER_OPERATORS))
+
+sweep: $(CHECKPOINT_MADE) $(BENCH_EXPORTS) | $(ENVIRONMENT) ## engines over batch and length: sweep.csv for pictures
+	$(BENCH) sweep $(RESULT_OPTIONS) $(call given,ARMS,arms) $(call given,BATCHES,batches) $(call given,LENGTHS,lengths) \
 	  $(foreach impl,$(filter-out -,$(ARM_GRAPHS)),--exported-$(impl) $(EXPORTED_$(impl)))
 
 compare: $(CHECKPOINT_MADE) | $(ENVIRONMENT) ## measure HEAD beside the version BASE on this machine
@@ -322,14 +339,14 @@ doctor: ## say what this machine has and what will work
 
 # Tests run makes of their own, which must not see these values.
 test: $(OPS_LIBRARY) $(STOCK_PACKAGES) | $(ENVIRONMENT) ## run the tests
-	unset $(filter-out %PYTHON CUDA_ARCHS,$(VARIABLES)) QWEN_VL_INHERITED; \
-	$(PADDLE_PYTHON) -m pytest -q -n 2 --dist loadfile tests
+	tests="$${TESTS:-tests}"; unset $(filter-out %PYTHON CUDA_ARCHS,$(VARIABLES)) QWEN_VL_INHERITED; \
+	$(PADDLE_PYTHON) -m pytest -q -n 2 --dist loadfile $$tests
 
 lint: | $(ENVIRONMENT) ## check the style of Python, shell, C++ and CUDA files
 	$(PADDLE_PYTHON) -m scripts.lint
 
 clean: ## remove what was built (.venv and results stay)
-	rm -rf $(addprefix $(BUILD)/,answers checkpoints converted exported ops stamps stock versions) \
+	rm -rf $(addprefix $(BUILD)/,answers checkpoints converted exported ops other stamps stock versions) \
 	  .pytest_cache .ruff_cache .hypothesis
 	if [[ -d $(BUILD) ]]; then rmdir --ignore-fail-on-non-empty $(BUILD); fi
 	find . -path ./.venv -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

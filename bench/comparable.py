@@ -12,7 +12,7 @@ from bench.git import ROOT
 from bench.plan import PLANS
 from bench.provenance import machine_name
 from bench.schema import BENCHMARK, OTHERS, SCHEMA, read_rows
-from bench.verdict import best_times, quiet_rounds
+from bench.verdict import best_times, knows_steps, quiet_rounds, rows_of
 from core.errors import UserError
 
 BASELINE = "baseline.jsonl"
@@ -116,7 +116,8 @@ def comparable_baseline(options, arm, source, case, conditions):
                 versions_of(options.sources, framework).get(wheel), exported_weights(source))
     try:
         check_comparable(rows, arm, case, now)
-        quiet_rounds(rows, arm, best_times(rows), PLANS[case.device].quiet)
+        stages = rows_of(rows, arm)
+        quiet_rounds(rows, arm, best_times(rows), PLANS[case.device].quiet, knows_steps(stages))
         since(rows)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as e:
         raise UserError(f"{path} is damaged ({type(e).__name__}: {e}): restore the file, or {RENEW}") from None

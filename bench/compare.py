@@ -42,11 +42,11 @@ def compare(options, names, impl, build_folder, argv, console):
     versions = [check_out(name, build_folder) for name in names]
     if names[1] == "HEAD" and is_changed(".", *WRITTEN_BY_RUNS, untracked=False):
         console.print("uncommitted changes are not in HEAD and are not measured")
-    folders = dict(sources.folders)
+    folders, python = dict(sources.folders), {name: sources.python[name] for name in ("paddle", "torch")}
     checkpoint = linked(sources.checkpoint, Path(build_folder) / "versions" / "checkpoints")
     for name, version in zip((BASE, HEAD), versions):
         console.print(f"building {version.name} ({version.sha[:12]})")
-        folders[name] = str(build(version, checkpoint, case.dtype, case.device, impl, sources.python,
+        folders[name] = str(build(version, checkpoint, case.dtype, case.device, impl, python,
                                   version.tree.with_suffix(".log")))
     options = judged(replace(options, arms=(BASE, HEAD), sources=replace(sources, folders=folders)))
     specs = version_arms(versions, impl, case.device)

@@ -31,4 +31,4 @@ def judged(options, baseline=False):
     seconds = plan.baseline if baseline else plan.seconds
     return replace(options, limits=replace(
         limits, launches=limits.launches or plan.judged, rounds=limits.rounds or plan.rounds,
-        deadline=limits.deadline or seconds, warmup=plan.warmup, budget=0, cold=0))
+        deadline=limits.deadline or seconds, warmup=plan.warmup, budget=0, cold=0, new_lengths=0))

@@ -1,6 +1,8 @@
 """Under which conditions a row was measured."""
 
+import contextlib
 import datetime
+import importlib.metadata
 import json
 import os
 import platform
@@ -18,6 +20,7 @@ from core.text import shell_line
 
 WRITTEN_BY_RUNS = (":(exclude)results", ":(exclude)README.md")
 HOST = "QWEN_VL_HOST"
+UNNAMED_PADDLE = "2.6.2"        # of the machines whose name tells none, as of all results from before names told it
 MAKE_COMMAND = "QWEN_VL_MAKE"   # variable with a goal of make and the names of the variables that were typed
 
 
@@ -156,15 +159,25 @@ def collect(argv, threads, checkpoint, image, gpu):
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "host": host(), "platform": platform.platform(), "cpu": cpu_model(), "cores": physical_cores(),
         "threads": threads, "governor": governor(), "cpu_mhz": cpu_mhz(), "load_average": os.getloadavg()[0],
-        "memory_mib": psutil.virtual_memory().total >> 20, "gpu": gpu.facts(),
+        "memory_mib": psutil.virtual_memory().total >> 20, "gpu": gpu.facts(), "paddle": paddle_version(),
         "checkpoint": checkpoint, "image": {"name": Path(image).name, "xxh3_128": file_hash(image)},
         "seeds": {"weights": checkpoint.get("seed"), "decoding": "greedy: none"},
     }
 
 
+def paddle_version():
+    """The version of this interpreter's Paddle, of either wheel; None without one."""
+    for wheel in ("paddlepaddle-gpu", "paddlepaddle"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(wheel)
+    return None
+
+
 def machine_name(conditions, device_name):
-    """Folder name of a machine: its GPU if that was used, or its CPU and number of cores."""
+    """Folder name of a machine: its GPU if that was used, or its CPU and number of cores; and its Paddle."""
     name = device_name or f"{conditions['cpu']} {conditions['cores']} cores"
+    paddle = conditions.get("paddle") or UNNAMED_PADDLE
+    name += f" paddle {paddle}" * (paddle != UNNAMED_PADDLE)
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 

@@ -16,7 +16,7 @@ from bench.progress import Progress
 from bench.results import check_writable, store_rows, write_results
 from bench.schema import CASE_STAGES, DEVICE_STAGES, OPTIONAL, OTHERS, STAGES, Case, Row
 from bench.session import Session, read_inputs, watched_gpu
-from bench.stopping import Stopping, is_warm
+from bench.stopping import ROUNDS_AT_LEAST, EqualRounds, Stopping, is_warm
 from bench.work import weights_bytes, work
 
 MEMORY_SHARE = 0.8   # of the device that arms loaded together may fill with weights
@@ -61,7 +61,8 @@ def arm_rows(entry, case, conditions, case_rounds, config):
         else:
             stages, rounds = CASE_STAGES, {"asked": case_rounds, "interrupted": False}
             done = len(result.samples.get("end_to_end", []))
-        stored = {**conditions, "versions": entry.versions, "work": {**work(row_case, config), **entry.work},
+        lossy = {"lossy": {"what": entry.lossy, **(entry.accuracy or {}).get("lossy", {})}} if entry.lossy else {}
+        stored = {**conditions, **lossy, "versions": entry.versions, "work": {**work(row_case, config), **entry.work},
                   "rounds": {**rounds, "done": done, "warmup": len(result.warmup), "stopped": result.stopped,
                              "warm": is_warm(result.warmup, case.device)}}
         for stage in stages:
@@ -89,10 +90,18 @@ def is_sequential(options, config, arms, memory):
     return arms * weights_bytes(config, options.case.dtype) / 2**20 > MEMORY_SHARE * memory.total
 
 
-def in_sequence(entries, specs):
-    """Groups of one arm each: the gate's first, the other baselines last, so that a deadline cuts off those."""
-    return [[entry] for entry in sorted(entries, key=lambda entry: (
-        entry.name != GATE_ARM, specs[entry.name].baseline))]
+def in_sequence(entries):
+    """Groups of one arm each, the gate's first: it is the slowest on a GPU, and its rounds say how many all make."""
+    return [[entry] for entry in sorted(entries, key=lambda entry: entry.name != GATE_ARM)]
+
+
+def share_of_deadline(deadline, begin, groups):
+    """Seconds from now on that each of `groups` arms may spend on rounds, None without a deadline: what this one has
+    needed since `begin` to be loaded, judged and warmed up, the others need as well."""
+    if deadline is None:
+        return None
+    now = time.monotonic()
+    return (deadline - now - (groups - 1) * (now - begin)) / groups
 
 
 def run(options, argv, progress=None, specs=ARMS, memory=None):
@@ -134,30 +143,39 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
           Sampler(gpu, paused=True) as sampler,
           Contest(options.arms, scratch, progress, deadline, sampler) as contest):
         session = Session(options, specs, image, ids, scratch, deadline)
+        for entry in contest.entries:
+            entry.lossy = specs[entry.name].lossy
         if case.device == "gpu":
             conditions["ceilings"] = session.ceilings(progress, case, config)
         contest.quiet, judge = quiet, session.judge(progress, case, for_verdict=narrow is not None)
         session.spawn(contest, contest.entries)
         started = [entry for entry in contest.entries if entry.worker]
         sequential = conditions["sequential"] = is_sequential(options, config, len(started), memory)
-        groups = in_sequence(started, specs) if sequential else [started]
+        groups = in_sequence(started) if sequential else [started]
+        begin, parts = time.monotonic(), launches * len(groups)
+        at_least = -(-ROUNDS_AT_LEAST // launches)
+        stopping = (EqualRounds(limits.rounds, limits.budget / parts, lambda: share_of_deadline(deadline, begin, parts),
+                                at_least) if sequential else
+                    Stopping(limits.rounds, limits.budget / launches, narrow, at_least))
         try:
             for launch in range(launches):
                 late = deadline and time.monotonic() + longest(conditions["launched"]) > deadline
                 if launch and (late or all(entry.status != "ok" for entry in started)):
                     break
                 conditions["launched"].append(round(time.monotonic() - begin, 1))
-                for group in groups[::-1] if launch % 2 else groups:
+                for done, group in enumerate(groups[::-1] if launch % 2 else groups):
                     contest.group = group[::-1] if launch % 2 else group
+                    if deadline is not None:
+                        now = time.monotonic()
+                        contest.share_ends = now + (deadline - now) / (parts - done)
                     if quiet:
                         session.start_yardstick(contest)
                     if launch:
                         session.spawn(contest, [entry for entry in group if entry.status == "ok"])
                     if quiet:
                         session.prepare_yardstick(contest, case, config)
-                    budget = limits.budget and limits.budget / len(groups) / launches
-                    measure_group(contest, session, case, [] if launch else others, judge,
-                                  memory if sequential else None, config, Stopping(limits.rounds, budget, narrow))
+                    measure_group(contest, session, case, others, judge, memory if sequential else None, config,
+                                  stopping, first=not launch)
                     contest.end_launch()
                     if sequential and store:
                         store(options.out, *results_of(contest, case, conditions, options, judge, config))
@@ -172,8 +190,9 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
         return results_of(contest, case, conditions, options, judge, config)
 
 
-def measure_group(contest, session, case, others, judge, memory, config, stopping):
-    """Everything that the arms of one group do; `memory` watches the device where one arm has it for itself."""
+def measure_group(contest, session, case, others, judge, memory, config, stopping, first):
+    """Everything that the arms of one group do in one launch; `memory` watches the device where one arm has it for
+    itself. What is beside the gated case's rounds belongs to the `first` launch."""
     limits, further = session.options.limits, session.options.further
     if memory:
         memory.start()
@@ -196,10 +215,13 @@ def measure_group(contest, session, case, others, judge, memory, config, stoppin
             entry.counted["device_memory"] = f"use of the whole device, by {memory.source}"
             entry.add({"beyond_weights": [
                 peak_mib - entry.weights.get("weights_bytes", weights_bytes(config, case.dtype)) / 2**20]})
+    if not first:
+        return
     if case.device == "gpu":
         contest.measure_cold(limits.cold)
+    contest.measure_new_lengths(session.new_lengths(case, limits.new_lengths, config))
     for other in others:
-        contest.measure_case(other, session.prepare(other), further.case_rounds, limits.warmup, judge,
+        contest.measure_case(other, session.prepare(other), further.case_rounds, limits.warmup,
                              further.case_arms or session.options.arms, further.case_budget)
 
 
@@ -212,7 +234,8 @@ def results_of(contest, case, conditions, options, judge, config):
         rows += yardstick_rows(contest.yardstick, case, conditions)
     return rows, {
         "reference": judge.name, "dtype": case.dtype, "scale": judge.scale,
-        "arms": {entry.name: entry.accuracy for entry in contest.entries},
+        "arms": {entry.name: entry.accuracy and {**entry.accuracy, "repeats": entry.repeats}
+                 for entry in contest.entries},
         "agreement": {other.slug: {entry.name: entry.cases[other].agreement for entry in contest.entries
                                    if other in entry.cases} for other in further_cases(case, further)}}
 

@@ -53,16 +53,23 @@ def rows_of(rows, arm):
     return {row.stage: row for row in rows if row.arm == arm and row.case == rows[0].case}
 
 
-def rounds_of(rows, arm):
-    """Per launch the logs of the parts' times in its rounds, [rounds, PARTS]; NaN where a part has none."""
-    stages, launches = rows_of(rows, arm), []
+def knows_steps(*sides):
+    """Whether all of these {stage: Row} tell the fastest step of every decode; a version of before does not."""
+    return all("least_step" in stages and stages["least_step"].samples for stages in sides)
+
+
+def rounds_of(stages, by_step):
+    """Per launch the logs of the parts' times in its rounds, [rounds, PARTS], of an arm's {stage: Row}; NaN where a part
+    has none. by_step: a decode's time is that of its fastest step, as often as it has steps."""
+    launches = []
     for i, passes in enumerate(stages["end_to_end"].by_launch):
         columns = []
         for part in PARTS:
-            name = "token" if part == "decode" else part
-            samples = stages[name].by_launch if name in stages else []
-            best = np.min(np.reshape(samples[i], [len(passes), -1]), 1) if samples else np.full(len(passes), np.nan)
-            columns.append(best * (rows[0].case.new_tokens - 1) if part == "decode" else best)
+            samples = stages[part].by_launch if part in stages else []
+            if samples and part == "decode" and by_step:
+                columns.append(np.array(stages["least_step"].by_launch[i]) * (stages[part].case.new_tokens - 1))
+            else:
+                columns.append(np.array(samples[i]) if samples else np.full(len(passes), np.nan))
         launches.append(np.log(columns).T)
     return launches
 
@@ -87,14 +94,15 @@ def best_times(rows):
     return dict(zip(DEVICE_STAGES, np.quantile(np.concatenate(device_times(rows)), BEST, (0, 1)).tolist(), strict=True))
 
 
-def quiet_rounds(rows, arm, best, share):
+def quiet_rounds(rows, arm, best, share, by_step):
     """(rounds_of, logs of the device's times over the best [rounds, DEVICE_STAGES]) per launch, of the rounds alone
     around which the device was within `share` of its best and no other programs ran; launches without any are left out.
     """
     cores = OTHERS * rows[0].provenance["cores"]
     others = rows_of(rows, YARDSTICK)[OTHER_CORES].by_launch
     launches = []
-    for rounds, times, busy in zip(rounds_of(rows, arm), device_times(rows), others, strict=True):
+    for rounds, times, busy in zip(rounds_of(rows_of(rows, arm), by_step), device_times(rows), others,
+                                   strict=True):
         over = np.log(times / np.array([best[stage] for stage in DEVICE_STAGES]))
         quiet = (over <= np.log1p(share)).all((1, 2)) & (np.array(busy) <= cores)
         if quiet.any():
@@ -154,7 +162,8 @@ def against_stored(arm, baseline, rows, known=None):
     if reason := why_invalid(rows) or clock_moved(baseline, rows):
         return [replace(verdict, verdict="invalid") for verdict in insufficient(0, 0, reason)]
     plan, best = PLANS[rows[0].case.device], best_times(baseline)
-    before, now = (quiet_rounds(side, arm, best, plan.quiet) for side in (baseline, rows))
+    by_step = knows_steps(rows_of(baseline, arm), rows_of(rows, arm))
+    before, now = (quiet_rounds(side, arm, best, plan.quiet, by_step) for side in (baseline, rows))
     launches, rounds = min(len(before), len(now)), sum(len(of_launch) for of_launch, _ in now)
     if launches < LAUNCHES_AT_LEAST:
         times = best_times(rows)
@@ -177,13 +186,15 @@ def paired(base, head, rows):
     """Verdicts on the arm `head` against `base`, whose launches made the same rounds."""
     if reason := why_invalid(rows):
         return [replace(verdict, verdict="invalid") for verdict in insufficient(0, 0, reason)]
+    sides = [rows_of(rows, arm) for arm in (base, head)]
+    before, now = (rounds_of(side, knows_steps(*sides)) for side in sides)
     differences = [with_sums(ours[:len(theirs)]) - with_sums(theirs[:len(ours)])
-                   for theirs, ours in zip(rounds_of(rows, base), rounds_of(rows, head), strict=False)]
+                   for theirs, ours in zip(before, now, strict=False)]
     launches, rounds = len(differences), sum(map(len, differences))
     if launches < LAUNCHES_AT_LEAST:
         return insufficient(launches, rounds, f"fewer than {LAUNCHES_AT_LEAST} launches")
     change, draws = located(differences, lambda rounds: np.median(rounds, axis=-2), 0)
-    level = np.median([with_sums(theirs).mean(0) for theirs in rounds_of(rows, base)], 0)
+    level = np.median([with_sums(theirs).mean(0) for theirs in before], 0)
     sides = [(draws, launches)]
     return judged_stages(change, level, sides, sides, rounds, PLANS[rows[0].case.device])
 

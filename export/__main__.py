@@ -15,16 +15,17 @@ from export.places import output_folder
 from export.progress import progress
 from export.stack import stacked
 from ops import library
-from ops.framework import import_paddle
+from ops.framework import import_paddle, programs
 from ops.weights import parameter_shapes
 
 GRAPHS = ("vision", "language")
 
 
 def export(graphs, source, out, dtype="float32", impl="fused"):
-    """Write folder `out`/<graph> for each of `graphs`: model.pdmodel, model.pdiparams, manifest.json.
+    """Write folder `out`/<graph> for each of `graphs`: the program, model.pdiparams, manifest.json.
 
-    `language` also gets the checkpoint's qwen.tiktoken. Each folder is whole or as it was before. Raises UserError.
+    The program is model.pdmodel with Paddle 2, model.json with Paddle 3. `language` also gets the checkpoint's
+    qwen.tiktoken. Each folder is whole or as it was before. Raises UserError.
     """
     folders = {graph: output_folder(Path(out) / graph, [MANIFEST]) for graph in graphs}
     checkpoint = open_whole(source)
@@ -35,7 +36,7 @@ def export(graphs, source, out, dtype="float32", impl="fused"):
     operators = library.version() if impl == "fused" else ""
     for graph, target in folders.items():
         with atomic_dir(target) as folder:
-            (folder / "model.pdmodel").write_bytes(build_program(graph, checkpoint.config, dtype, impl))
+            (folder / programs.file_name()).write_bytes(build_program(graph, checkpoint.config, dtype, impl))
             _write_weights(checkpoint, graph, dtype, impl, folder / "model.pdiparams")
             if graph == "language" and (checkpoint.path / VOCABULARY).is_file():
                 shutil.copyfile(checkpoint.path / VOCABULARY, folder / VOCABULARY)

@@ -28,7 +28,7 @@ FUSED_INPUTS = {"sampling": (lambda c: [-1, -1], "int32")}
 
 
 def build_program(graph, config, dtype, impl):
-    """Build one graph ("vision" or "language") and return its serialized program, the content of a .pdmodel file.
+    """Build one graph ("vision" or "language") and return its serialized program, the content of its file.
 
     dtype: the weights' ("float32", "float16", "bfloat16"); impl: "fused" or "native".
     """

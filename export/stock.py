@@ -20,7 +20,9 @@ from export.checkpoint import open_whole
 from export.dtypes import STORAGE, cast
 from export.manifest import MANIFEST, write_manifest
 from export.places import output_folder
+from ops import toolchain
 from ops.framework import has_gpu_wheel, import_paddle, tensors
+from ops.stock import build
 
 
 class ConvertedWeights:
@@ -40,6 +42,7 @@ class ConvertedWeights:
 def import_packages():
     """Import Paddle with paddlenlp and its operators; returns the model's class. Raises UserError."""
     import_paddle()
+    build.check_versions(toolchain.paddle())
     try:
         import paddlenlp_ops  # noqa: F401  paddlenlp says nothing of use where it is missing
     except ImportError as e:

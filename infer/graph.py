@@ -13,6 +13,7 @@ from core.errors import UserError
 from core.files import file_hash
 from infer.parameters import load_packed, load_parameters, weights_as_inputs
 from ops import formats, library
+from ops.framework import programs, wheel
 from ops.framework.predictor import Predictor
 from ops.weights import MATRICES, STAGES, parameter_shapes, tensor_names
 
@@ -49,8 +50,8 @@ class Manifest:
                                 "run `make export` again")
             self.graph, self.dtype, self.impl = raw["graph"], raw["dtype"], raw["impl"]
             self.operators, self.files = raw["operators"], raw["files"]
-            self.checkpoint = raw["checkpoint"]
-            texts = (self.graph, self.dtype, self.impl, self.operators, self.checkpoint["hash"])
+            self.checkpoint, self.paddle = raw["checkpoint"], raw["paddle"]
+            texts = (self.graph, self.dtype, self.impl, self.operators, self.paddle, self.checkpoint["hash"])
             if not all(isinstance(text, str) for text in texts):
                 raise ValueError("a text is missing")
             for name, expected in self.files.items():
@@ -70,6 +71,12 @@ class Manifest:
             if not same_size or file_hash(path) != expected["xxh3_128"]:
                 raise UserError(f"{path} is not the file that was exported: delete {self.folder}, then run "
                                 "`make export`")
+
+    def check_version(self):
+        """Raise UserError unless the program is of the kind that this version of Paddle reads."""
+        if programs.file_name() not in self.files:
+            raise UserError(f"{self.folder} was exported by Paddle {self.paddle}, here is {wheel()}, which reads other "
+                            "programs: run `make export` again")
 
 
 def check_pair(vision, language, exported, target):
@@ -101,6 +108,7 @@ class Graph:
         if placement.world > 1:
             raise UserError(f"{folder} cannot be shared by {placement.world} processes yet: load it on one device, "
                             "with world=1")
+        self.manifest.check_version()
         self.manifest.check_files()
         if self.manifest.impl == "fused":
             built = library.load(placement)
@@ -108,7 +116,7 @@ class Graph:
                 raise UserError(f"{folder} was exported for operators {self.manifest.operators}, the library built "
                                 f"here is {built}: run `make export` again")
         threads = 1 if placement.on_gpu else cpu_threads()
-        model, parameters = (self.manifest.folder / name for name in ("model.pdmodel", "model.pdiparams"))
+        model, parameters = (self.manifest.folder / name for name in (programs.file_name(), "model.pdiparams"))
         self.weights, tensors, weights = self.manifest.dtype, {}, []
         if self.manifest.impl == "fused":
             tensors = self._load(parameters, placement, pack)

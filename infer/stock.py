@@ -22,9 +22,10 @@ from infer.image import default_image, load_image, to_pixels
 from infer.options import loaded, visible
 from infer.prompt import BENCHMARK_PROMPT, image_spans, with_image
 from infer.tokenizer import Tokenizer
-from ops import cuda_libraries
+from ops import cuda_libraries, toolchain
 from ops.framework import devices, import_paddle
 from ops.framework.predictor import Predictor
+from ops.stock import build
 
 TOKEN_FILES = "real_time_save.temp_ids_rank_0_step_{}"
 EMPTY = -100  # in the graph's list of tokens so far
@@ -91,6 +92,7 @@ def until_end(tokens, end):
 
 def usable_gpu(device):
     """The GPU's Placement; raises NotHere, with the reason, where the stock graph cannot run on DEVICE= `device`."""
+    build.check_versions(toolchain.paddle())
     if device == "cpu" or not devices.has_gpu():
         raise NotHere("the stock graph needs an NVIDIA GPU and the paddlepaddle-gpu wheel, Paddle has no CPU kernels "
                       "for its operators: use IMPL=fused")

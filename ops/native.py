@@ -7,6 +7,7 @@ import math
 
 from ops.framework import import_paddle
 from ops.framework.operators import overwrite_rows
+from ops.framework.tensors import sizes
 
 paddle = import_paddle()
 F = paddle.nn.functional
@@ -51,7 +52,7 @@ def resampler(features, weights, image_features, heads, eps):
 def embedding(tokens, image_features, image_starts, weights):
     """See functional.embedding."""
     hidden, queries = image_features.shape[2], image_features.shape[1]
-    batch, columns = paddle.shape(tokens)[0], paddle.shape(tokens)[1]
+    batch, columns = sizes(tokens)[0], sizes(tokens)[1]
     x = F.embedding(tokens, weights["token_embedding"]).reshape([-1, hidden])
     # Unused images land in one row more than the batch has, which is cut off again.
     x = paddle.concat([x, paddle.zeros([1, hidden], x.dtype)])
@@ -68,7 +69,7 @@ def decoder(hidden, lengths, positions, inv_freq, weights, k_cache, v_cache, hea
     w = weights
     layers, mlp = len(w["ln_1_weight"]), w["down_weight"][0].shape[1]
     dtype, head_dim = hidden.dtype, hidden.shape[2] // heads
-    columns, slots = paddle.shape(hidden)[1], paddle.shape(k_cache)[3]
+    columns, slots = sizes(hidden)[1], sizes(k_cache)[3]
 
     slot = positions.unsqueeze(1) + paddle.arange(columns, dtype="int32").unsqueeze(0)  # [B, S]
     angle = slot.astype("float32").unsqueeze(-1) * inv_freq.unsqueeze(1)
@@ -85,7 +86,7 @@ def decoder(hidden, lengths, positions, inv_freq, weights, k_cache, v_cache, hea
     old = (paddle.arange(reach, dtype="int32").unsqueeze(0) < positions.unsqueeze(1)).unsqueeze(1)  # [B, 1, reach]
     old = old.expand([-1, columns, -1])
     new = paddle.tril(paddle.ones([columns, columns], "int32")).astype("bool").unsqueeze(0)
-    new = new.expand([paddle.shape(hidden)[0], -1, -1])
+    new = new.expand([sizes(hidden)[0], -1, -1])
     mask = paddle.concat([old, new], axis=-1).unsqueeze(1)  # [B, 1, S, reach + S]
     mask = paddle.where(mask, paddle.zeros([1], "float32"), paddle.full([1], -3e38, "float32"))
 
@@ -105,7 +106,7 @@ def decoder(hidden, lengths, positions, inv_freq, weights, k_cache, v_cache, hea
         x = x + _linear(up * F.silu(gate), w["down_weight"][i])
 
     # One scatter for all layers. Padding is written too, behind the row's tokens, where the next call overwrites it.
-    batch = paddle.shape(hidden)[0]
+    batch = sizes(hidden)[0]
     line = paddle.arange(layers, dtype="int32").reshape([-1, 1, 1, 1]) * batch
     line = (line + paddle.arange(batch, dtype="int32").reshape([1, -1, 1, 1])) * heads
     line = line + paddle.arange(heads, dtype="int32").reshape([1, 1, -1, 1])
@@ -131,7 +132,7 @@ def _advance(token, lengths, stop_tokens, positions, next_tokens, generated, cou
     running = finished == 0
     stopped = (token.unsqueeze(1) == stop_tokens.unsqueeze(0)).any(axis=1)
     step = running.astype("int32")
-    here = paddle.arange(paddle.shape(generated)[1], dtype="int32").unsqueeze(0) == counts.unsqueeze(1)
+    here = paddle.arange(sizes(generated)[1], dtype="int32").unsqueeze(0) == counts.unsqueeze(1)
     here = paddle.logical_and(here, running.unsqueeze(1))
     paddle.assign(paddle.where(here, token.unsqueeze(1).expand_as(generated), generated), output=generated)
     paddle.assign(counts + step, output=counts)

@@ -27,6 +27,8 @@ GIB = 1 << 30
 # the packages, pip's copies of them, and the build folder of the default preset
 DISK_FOR_SETUP = {"cpu": 12 * GIB, "gpu": 18 * GIB}
 SHOWN = ("paddlepaddle", "paddlepaddle-gpu", "paddlenlp", "torch", "transformers", "numpy", "tiktoken", "Pillow")
+FOR_STOCK = "2.6.2"  # the Paddle that paddlenlp 2.8.1 runs on
+NEVER_RUN = "a GPU wheel of Paddle 3 was never run with this: compare its answers with the CPU's"
 NO_GPU_WHEEL = "the GPU wheel of Paddle is not installed: make setup DEVICE=gpu"
 
 
@@ -37,6 +39,12 @@ def output(*command):
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def said(*command):
+    """The last line that a command that fails writes to standard error."""
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=ROOT)
+    return (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
 
 
 def read(path):
@@ -76,13 +84,14 @@ def wheels(python):
 
 
 def pins():
-    """{package: version} of requirements.txt."""
-    pairs = re.findall(r"^([\w-]+)==(\S+)", read(ROOT / "requirements.txt"), re.MULTILINE)
+    """{package: version} of the files of requirements that set-up takes here."""
+    files = ["requirements-common.txt", output(str(ROOT / "scripts" / "setup.sh"), "--pins")]
+    pairs = re.findall(r"^([\w-]+)==(\S+)", "\n".join(read(ROOT / name) for name in files), re.MULTILINE)
     return {name.lower().replace("_", "-"): version for name, version in pairs}
 
 
 def unmet(installed, gpu):
-    """Packages of requirements.txt that are missing or of another version, as texts."""
+    """Packages of these that are missing or of another version, as texts."""
     faults = []
     for name, version in pins().items():
         if name == "paddlepaddle" and ("paddlepaddle-gpu" in installed or gpu):
@@ -229,7 +238,7 @@ def main():
     needed = DISK_FOR_SETUP["gpu" if gpu_wanted else "cpu"]
     if not installed:
         if not interpreter:
-            setup_fault = "no Python 3.11 or 3.12 with venv: apt install python3.11-venv (or python3.12-venv)"
+            setup_fault = said(str(ROOT / "scripts" / "setup.sh"), "--find").removeprefix("error: ")
         elif free < needed:
             setup_fault = f"{free / GIB:.1f} GiB of disk are free, {needed / GIB:.0f} are needed"
     differs = unmet(installed, gpu_wanted) if python == torch_python else []
@@ -266,17 +275,22 @@ def main():
     making = operators_fault or blocked
     running = making or model_fault
     stock_fault = None if "paddlepaddle-gpu" in installed else NO_GPU_WHEEL
+    paddle = installed.get("paddlepaddle-gpu") or installed.get("paddlepaddle") or FOR_STOCK
+    if paddle != FOR_STOCK:
+        stock_fault = f"paddlenlp 2.8.1 needs Paddle {FOR_STOCK}, {paddle} is installed: make setup PADDLE=2.6"
     verdict = {
         "setup": setup_fault, "ops": compiler_fault or blocked,
         "check": blocked, "checkpoint": blocked, "convert": blocked,
         "export": making, "export-stock": blocked or stock_fault,
         "infer": running, "chat": running, "baseline": blocked or model_fault,
-        "bench": running, "compare": running, "regress": running, "reproduce": running, "replay": making,
+        "bench": running, "sweep": running, "compare": running, "regress": running, "reproduce": running,
+        "replay": making,
         "history": blocked, "report": blocked, "test": making, "lint": blocked, "DEVICE=gpu": no_gpu,
     }
     for goal, fault in verdict.items():
         print(f"  {'no ' if fault else 'yes'} {goal:12} {one_line(fault or '')}".rstrip())
-    notes = [environment_fault or ops_fault and f"operators: {ops_fault}: make ops (automatic)"]
+    notes = [environment_fault or ops_fault and f"operators: {ops_fault}: make ops (automatic)",
+             NEVER_RUN if installed.get("paddlepaddle-gpu", FOR_STOCK) != FOR_STOCK else None]
     for note in filter(None, notes):
         print(f"  note: {note}")
 

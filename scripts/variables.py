@@ -20,22 +20,23 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ANYWHERE = {"help", "doctor", "clean"}  # goals that need nothing
-OUT_GOALS = ("checkpoint convert export export-vision export-language export-stock infer baseline bench compare "
-             "regress reproduce history report replay").split()
-ASKING = {"infer", "baseline", "bench", "compare", "regress", "reproduce"}  # goals that look at IMAGE
+OUT_GOALS = ("checkpoint convert export export-vision export-language export-stock infer baseline bench sweep "
+             "compare regress reproduce history report replay").split()
+ASKING = {"infer", "baseline", "bench", "sweep", "compare", "regress", "reproduce"}  # goals that look at IMAGE
 COMPUTING = ASKING - {"baseline"} | {"chat", "replay"}  # goals that run graphs, for which others would be made first
 READING = ASKING | {"convert", "export", "export-vision", "export-language", "export-stock", "chat", "replay"}
 CHOICES = {
     "PRESET": sorted(name[:-len(".json")] for name in os.listdir(os.path.join(ROOT, "export", "presets"))),
     "DTYPE": ["float32", "float16", "bfloat16"], "DEVICE": ["auto", "cpu", "gpu"],
-    "IMPL": ["fused", "native", "stock"],
+    "IMPL": ["fused", "native", "stock"], "PADDLE": ["", "2.6", "3"],
 }
 NEEDED = {  # goal -> what it cannot do without
     "check": {"CKPT": "the folder of the downloaded checkpoint"},
     "compare": {"BASE": "the git reference to compare with, for example BASE=HEAD~1"},
     "replay": {"CKPT": "the folder of the checkpoint", "CASES": "the folder of case*.npz", "OUT": "where to write"},
 }
-READ_BY_MAKE = ("BUILD", "OUT", "PADDLE_PYTHON", "TORCH_PYTHON")  # parts of the names of targets and commands
+# Parts of the names of targets and commands; the first ones may be empty
+READ_BY_MAKE = ("OUT", "PADDLE_OTHER_PYTHON", "BUILD", "PADDLE_PYTHON", "TORCH_PYTHON")
 PATHS = {"CKPT": READING | {"check"}, "CASES": {"replay"}, "IMAGE": ASKING, "FONT": {"infer"}, "VERDICT": {"regress"}}
 GREEDY = {"TEMPERATURE": 0, "REPETITION_PENALTY": 1, "MIN_NEW_TOKENS": 0}  # with these the likeliest token is taken
 SAMPLING = ("TEMPERATURE", "TOP_P", "TOP_K", "REPETITION_PENALTY", "MIN_NEW_TOKENS", "SEED", "STOP")
@@ -49,7 +50,8 @@ ADDRESS = re.compile("(https?|file|data):", re.IGNORECASE)
 
 # name: what the folders built from the checkpoint are called; device: "cpu" or "gpu"; packages: "python" where
 # PADDLE_PYTHON is there, else "none"; environment: "stale" where .venv has to be made or brought up to date, else
-# "ready"; graphs: the implementations whose graphs the arms of a benchmark run, joined by commas, "-" for none.
+# "ready"; graphs: the implementations whose graphs the arms of a benchmark run, "other" for the fused ones of another
+# Paddle, joined by commas, "-" for none.
 Decisions = collections.namedtuple("Decisions", "name device packages environment graphs")
 
 
@@ -73,17 +75,20 @@ def fault(values, goals, inherited=(), root=ROOT, typed=()):
         if "\n" in value and name not in TEXTS:
             return f"{name}= holds a line break{' (from the environment)' * (name in inherited)}: leave it out"
     for name in READ_BY_MAKE:
-        problem = _not_plain(values[name]) if values.get(name) else name != "OUT" and name in values and "is empty"
+        problem = _not_plain(values[name]) if values.get(name) else (
+            name not in READ_BY_MAKE[:2] and name in values and "is empty")
         if problem:
             return f"{said(name)} {problem}"
     for name, known in CHOICES.items():
         value = values.get(name, known[0])
         if value not in known and not (goals <= ANYWHERE and PLAIN.fullmatch(value)):
-            return f"{said(name)} is unknown, use one of: {' '.join(known)}"
+            return f"{said(name)} is unknown, use one of: {' '.join(filter(None, known))}"
     if goals <= ANYWHERE:
         return None
     if not PLAIN.fullmatch(root):
         return f"this repository lies in {ascii(root)[1:-1]}, a path that {PLAIN_ALONE}: move it to another folder"
+    if values.get("PADDLE") and not _uses_venv(values):
+        return f"{said('PADDLE')} chooses what .venv gets, PADDLE_PYTHON= has its own: leave one of them out"
     if goals & COMPUTING and (problem := _no_device(values.get("DEVICE", "auto"), values.get("DTYPE", "float32"))):
         return problem
     for goal in sorted(goals & set(NEEDED)):
@@ -103,7 +108,10 @@ def fault(values, goals, inherited=(), root=ROOT, typed=()):
     if values.get("CKPT") and goals & READING and not any(  # the readers say what a folder with only the second is
             os.path.isfile(os.path.join(values["CKPT"], name)) for name in ("config.json", "adapter_config.json")):
         return f"{said('CKPT')} has no config.json: give the folder of a Qwen-VL checkpoint"
-    for name in ("PADDLE_PYTHON", "TORCH_PYTHON"):
+    arms = values.get("ARMS", "").split(",") if "bench" in goals else []
+    if "paddle-other" in arms and not values.get("PADDLE_OTHER_PYTHON"):
+        return f"{said('ARMS')}: paddle-other wants another Paddle: set PADDLE_OTHER_PYTHON= to its interpreter"
+    for name in ("PADDLE_PYTHON", "TORCH_PYTHON", "PADDLE_OTHER_PYTHON"):
         if values.get(name) and not values[name].startswith(".venv/") and not shutil.which(values[name]):
             return f"{said(name)} cannot be run: give an interpreter that has the packages"
     return None
@@ -184,8 +192,10 @@ def decide(values, goals):
         half = packages and values["DTYPE"] != "float32"
         device = "gpu" if half and os.path.exists("/dev/nvidia0") and _has_gpu_wheel() else "cpu"
     stale = not goals <= ANYWHERE and _environment_is_stale(values)
-    arms = (values.get("ARMS") or "paddle-native,paddle-fused").split(",")
-    graphs = [impl for impl in ("native", "fused", "stock") if f"paddle-{impl}" in arms]
+    other = ",paddle-other" if values.get("PADDLE_OTHER_PYTHON") else ""
+    arms = (values.get("ARMS") or f"paddle-fused{f',paddle-native{other}' * ('sweep' not in goals)}").split(",")
+    graphs = [impl for impl in ("native", "fused", "stock", "other")
+              if any(f"{arm}-".startswith(f"paddle-{impl}-") for arm in arms)]
     return Decisions(name, device, "python" if packages else "none", "stale" if stale else "ready",
                      ",".join(graphs) or "-")
 
@@ -197,11 +207,15 @@ def _has_gpu_wheel():
         return False
 
 
+def _uses_venv(values):
+    return any(values.get(name, "").startswith(".venv/") for name in ("PADDLE_PYTHON", "TORCH_PYTHON"))
+
+
 def _environment_is_stale(values):
     """Whether one of the interpreters is of .venv, and that has to be made or brought up to date."""
-    if not any(values[name].startswith(".venv/") for name in ("PADDLE_PYTHON", "TORCH_PYTHON")):
+    if not _uses_venv(values):
         return False
-    given = {name: values[name] for name in ("DEVICE", "PYTHON")}
+    given = {name: values.get(name, "") for name in ("DEVICE", "PYTHON", "PADDLE")}
     return bool(subprocess.run([os.path.join(ROOT, "scripts", "setup.sh"), "--check"], env={**os.environ, **given},
                                stdout=subprocess.PIPE).stdout)
 

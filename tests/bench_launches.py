@@ -50,7 +50,7 @@ def chosen(rows, numbers, slower=None):
 
 def planted(share):
     """Factors of a decode that takes `share` longer, on every stage that it is part of."""
-    return {"decode": 1 + share, "token": 1 + share}
+    return {"decode": 1 + share, "least_step": 1 + share}
 
 
 def pairs(rows, count, before, now, shares=(0.0,), seed=0):

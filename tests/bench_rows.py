@@ -24,7 +24,9 @@ def stages_of(rng, launches, rounds, slower, between, within, device):
         each = STEPS if stage == "token" else 1
         noise = np.exp(np.abs(rng.normal(0, within, (launches, rounds, each))))
         stages[stage] = typical * slower.get(stage, 1.0) * (luck * device)[..., None] * noise
-    stages["decode"] = stages["token"].sum(2, keepdims=True)
+    steps = stages["token"]
+    stages |= {"decode": steps.sum(2, keepdims=True), "token": steps.mean(2, keepdims=True),
+               "least_step": steps.min(2, keepdims=True)}
     stages["ttft"] = sum(stages[part] for part in PARTS[:3])
     stages["end_to_end"] = stages["ttft"] + stages["decode"]
     return stages

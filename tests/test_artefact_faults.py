@@ -8,6 +8,7 @@ import pytest
 from core.errors import UserError
 from core.placement import CPU
 from infer.engine import Engine
+from ops.framework import programs, wheel
 
 
 @pytest.fixture
@@ -31,12 +32,19 @@ def test_another_operator_version(exported):
     refused(exported, "was exported for operators 0123456789ab, .* run `make export` again")
 
 
+def test_a_program_of_another_paddle(exported):
+    manifest = json.loads((exported / "vision" / "manifest.json").read_text())
+    files = {name.replace(programs.file_name(), "model.other"): facts for name, facts in manifest["files"].items()}
+    edit(exported / "vision", paddle="9.1.0", files=files)
+    refused(exported, f"/vision was exported by Paddle 9.1.0, here is {wheel()}, .*: run `make export` again")
+
+
 def test_another_schema(exported):
     edit(exported / "language", schema=99)
     refused(exported, "has schema 99")
 
 
-@pytest.mark.parametrize("name", ["model.pdmodel", "model.pdiparams"])
+@pytest.mark.parametrize("name", [programs.file_name(), "model.pdiparams"])
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
 def test_damaged_files(exported, name, damage):
     path = exported / "language" / name

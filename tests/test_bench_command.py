@@ -82,12 +82,14 @@ def test_bad_arguments(args, capsys):
 
 def test_interpreters_and_environment(monkeypatch):
     monkeypatch.setenv("TORCH_PYTHON", "/usr/bin/python-of-torch")
-    monkeypatch.delenv("PADDLE_PYTHON", raising=False)
+    for name in ("PADDLE_PYTHON", "VLLM_PYTHON"):
+        monkeypatch.delenv(name, raising=False)
     options = options_of(parse(["run", "--checkpoint", "x", "--paddle-env", "PYTHONPATH=/a=b", "LD_LIBRARY_PATH=/c:/d",
                                 "--paddle-env", "E=", "--device", "gpu", "--batches", "1,2", "--lengths", "16"]))
-    assert options.sources.python == {"torch": "/usr/bin/python-of-torch", "paddle": sys.executable}
-    assert options.sources.environment == {"torch": {}, "paddle": {"PYTHONPATH": "/a=b", "LD_LIBRARY_PATH": "/c:/d",
-                                                                  "E": ""}}
+    assert options.sources.python == {"torch": "/usr/bin/python-of-torch", "paddle": sys.executable,
+                                      "vllm": sys.executable, "paddle_other": sys.executable}
+    assert options.sources.environment == {"torch": {}, "vllm": {}, "paddle_other": {}, "paddle": {
+        "PYTHONPATH": "/a=b", "LD_LIBRARY_PATH": "/c:/d", "E": ""}}
     assert options.case.device == "gpu" and "torch-compile" in options.arms
     assert (options.further.batches, options.further.lengths) == ((1, 2), (16,))
 
@@ -100,7 +102,8 @@ def test_compiled_arm_is_no_default_on_the_cpu():
 def test_verdicts_have_limits_of_their_own(words):
     limits = judged(options_of(parse([*words, "--checkpoint", "x", "--device", "cpu", "--deadline", "9"]))).limits
     plan = PLANS["cpu"]
-    assert limits == Limits(launches=plan.judged, rounds=plan.rounds, warmup=plan.warmup, deadline=9, budget=0, cold=0)
+    assert limits == Limits(launches=plan.judged, rounds=plan.rounds, warmup=plan.warmup, deadline=9, budget=0, cold=0,
+                            new_lengths=0)
 
 
 @pytest.mark.parametrize("option", ["--budget", "--deadline", "--case-budget"])

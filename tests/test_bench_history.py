@@ -19,8 +19,10 @@ from bench.history import (
     unreadable,
     write_history,
 )
+from bench.provenance import machine_name, paddle_version
 from bench.schema import BENCHMARK, Case, Row
 from core.errors import UserError
+from scripts.wheels import wheels
 
 CASE = Case("tiny", "float32", "cpu", 1, 290, 8)
 
@@ -191,3 +193,11 @@ def test_a_picture_of_another_benchmark_version_goes(tmp_path):
 def test_lines_are_json(tmp_path):
     append(tmp_path, [run(1, 5.0)])
     assert json.loads((tmp_path / FILE).read_text())["median"] == 5.0
+
+
+def test_the_machine_of_another_paddle_is_another_one():
+    conditions = {"cpu": "A CPU", "cores": 2}
+    assert machine_name(conditions, None) == machine_name({**conditions, "paddle": "2.6.2"}, None) == "a-cpu-2-cores"
+    assert machine_name({**conditions, "paddle": "3.3.1"}, None) == "a-cpu-2-cores-paddle-3-3-1"
+    assert machine_name({**conditions, "paddle": "3.3.1"}, "A GPU") == "a-gpu-paddle-3-3-1"
+    assert any(line.endswith(f" {paddle_version()}") for line in wheels())

@@ -44,7 +44,7 @@ def test_launches_that_differ_make_it_uncertain():
 def test_rounds_on_a_slowed_device_do_not_count():
     slowed = np.where(np.arange(8) < 4, 1.4, 1.0) * np.ones((20, 1))
     now = simulated(2, device=slowed)
-    assert [len(rounds) for rounds, _ in quiet_rounds(now, ARM, best_times(simulated(1)), 0.12)] == [4] * 20
+    assert [len(rounds) for rounds, _ in quiet_rounds(now, ARM, best_times(simulated(1)), 0.12, True)] == [4] * 20
     assert verdicts(simulated(1), now)["decode"].verdict == "same"
 
 
@@ -97,7 +97,7 @@ def test_one_new_token_has_no_decode():
     case = replace(CASE, new_tokens=1)
 
     def rows(seed):
-        return [replace(row, samples=[], launches=[]) if row.stage in ("token", "decode") else row
+        return [replace(row, samples=[], launches=[]) if row.stage in ("least_step", "token", "decode") else row
                 for row in simulated(seed, case=case)]
     assert "decode" not in verdicts(rows(1), rows(2)) and verdicts(rows(1), rows(2))["vision"].verdict == "same"
 

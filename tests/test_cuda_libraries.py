@@ -67,12 +67,15 @@ def served(machine, tmp_path):
         return json.loads(done.stdout)
 
     (tmp_path / "site" / "nvidia").mkdir(parents=True)
+    (tmp_path / "site" / "nvidia" / "__init__.py").touch()  # hides the packages that are installed here
     return run
 
 
 def packages(tmp_path):
     """NVIDIA's packages as torch has them, {name: path}; the answers are 1, 2, 3 and 4 in the order of NAMES."""
     nvidia = tmp_path / "site" / "nvidia"
+    nvidia.mkdir(parents=True, exist_ok=True)
+    (nvidia / "__init__.py").touch()
     places = {"libcublasLt.so": ("cu13", 13), "libcublas.so": ("cu13", 13), "libcudnn.so": ("cudnn", 9),
               "libnccl.so": ("nccl", 2)}
     return {name: str(standin(nvidia / folder / "lib", f"{name}.{version}", NAMES.index(name) + 1))

@@ -11,6 +11,7 @@ from core.files import file_hash
 from export.checkpoint import open_checkpoint
 from export.convert import convert
 from export.vocabulary import write_vocabulary
+from ops.framework import import_paddle, programs
 from ops.weights import parameter_shapes
 
 VERSION = "from ops import library; print('VERSION', library.version())"
@@ -38,13 +39,14 @@ def test_manifest(exported, impl, graph):
     folder = exported / graph
     manifest = json.loads((folder / "manifest.json").read_text())
     files = {path.name for path in folder.iterdir()} - {"manifest.json"}
-    assert files == {"model.pdmodel", "model.pdiparams"} | ({"qwen.tiktoken"} if graph == "language" else set())
+    assert files == {programs.file_name(), "model.pdiparams"} | ({"qwen.tiktoken"} if graph == "language" else set())
     assert manifest.pop("files") == {
         name: {"bytes": (folder / name).stat().st_size, "xxh3_128": file_hash(folder / name)} for name in files}
     assert ModelConfig.from_dict(manifest.pop("config")) == ModelConfig.from_dict(golden_config())
     operators = run_code(VERSION).partition("VERSION ")[2].strip() if impl == "fused" else ""
     assert manifest == {"schema": 3, "graph": graph, "dtype": "float32", "impl": impl, "operators": operators,
-                        "paddle": "2.6.2", "checkpoint": {"hash": open_checkpoint(GOLDEN).hash(), "synthetic": False}}
+                        "paddle": import_paddle().__version__,
+                        "checkpoint": {"hash": open_checkpoint(GOLDEN).hash(), "synthetic": False}}
 
 
 def test_a_converted_checkpoint_gives_the_same_graphs(exported, impl, tmp_path):
@@ -62,6 +64,7 @@ os.environ["MKL_DEBUG_CPU_TYPE"] = "5"
 import numpy as np
 from paddle import inference
 from ops import library
+from ops.framework import programs
 folder, case, impl = sys.argv[1:]
 if impl == "fused":
     library.load()
@@ -69,7 +72,7 @@ case = np.load(case)
 mean = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 std = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 pixels = ((case["images_u8"].astype(np.float32) / 255 - mean) / std).transpose(0, 3, 1, 2)
-config = inference.Config(folder + "/model.pdmodel", folder + "/model.pdiparams")
+config = inference.Config(folder + "/" + programs.file_name(), folder + "/model.pdiparams")
 config.disable_gpu()
 config.disable_glog_info()
 config.disable_mkldnn()

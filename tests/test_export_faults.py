@@ -8,6 +8,8 @@ import sys
 import pytest
 from checkpoint_files import GOLDEN, REPOSITORY, copy_golden, golden_tensors, one_line_error, run, write_checkpoint
 
+from ops.framework import has_gpu_wheel, programs
+
 COMMANDS = {
     "export": ["-m", "export", "all", GOLDEN, "OUT", "--impl", "native"],
     "convert": ["-m", "export.convert", GOLDEN, "OUT/converted"],
@@ -62,16 +64,23 @@ def test_killed_half_way_and_run_again(tmp_path, command):
 
 
 def test_a_fault_in_the_weights_leaves_the_old_export(tmp_path):
-    assert run("-m", "export", "vision", GOLDEN, tmp_path / "out", "--impl", "native").returncode == 0
+    assert run("-m", "export", "vision", GOLDEN, tmp_path / "out").returncode == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "out" / "vision").iterdir()}
     arrays = golden_tensors()
     arrays["transformer.visual.proj"][0, 0] = 1e6
     broken = write_checkpoint(tmp_path / "broken", arrays)
-    done = run("-m", "export", "vision", broken, tmp_path / "out", "--impl", "native", "--dtype", "float16")
+    done = run("-m", "export", "vision", broken, tmp_path / "out", "--dtype", "float16")
     message = one_line_error(done)
     assert "transformer.visual.proj" in message and "bfloat16" in message
     assert {path.name: path.read_bytes() for path in (tmp_path / "out" / "vision").iterdir()} == before
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["vision"]
+
+
+@pytest.mark.skipif(programs.file_name() != "model.json" or has_gpu_wheel(), reason="all types have what is needed")
+def test_a_type_that_the_wheel_has_no_kernels_for(tmp_path):
+    message = one_line_error(run("-m", "export", "vision", GOLDEN, tmp_path / "out", "--impl", "native", "--dtype",
+                                 "float16"))
+    assert "no kernels of its own for the type" in message and not list((tmp_path / "out").iterdir())
 
 
 def test_a_truncated_checkpoint_in_one_line(tmp_path):

@@ -9,7 +9,7 @@ from makes import run_make
 
 ROOT = Path(__file__).parent.parent
 TARGETS = ("setup ops check checkpoint convert export-vision export-language export export-stock infer chat baseline "
-           "bench compare regress reproduce history report replay doctor test lint clean help").split()
+           "bench sweep compare regress reproduce history report replay doctor test lint clean help").split()
 
 
 def make(build, *arguments):
@@ -42,7 +42,7 @@ def test_help_lists_every_target(tmp_path):
 
 def test_every_phony_target_is_listed():
     phony = re.search(r"^\.PHONY:((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(), re.MULTILINE).group(1)
-    assert set(phony.replace("\\", "").split()) - {"FORCE", "stock-machine"} == set(TARGETS)
+    assert set(phony.replace("\\", "").split()) - {"FORCE", "stock-machine", "other-paddle"} == set(TARGETS)
 
 
 def test_bench_runs_every_step_in_order(tmp_path):
@@ -100,7 +100,7 @@ def test_export_stock_makes_the_packages_and_both_graphs(tmp_path):
     assert "converted/small /elsewhere --dtype" in make(tmp_path, "-n", "export-stock", "OUT=/elsewhere").stdout
 
 
-def test_stock_is_refused_before_anything_is_made(tmp_path):
+def test_stock_is_refused_before_anything_is_made(stock_paddle, tmp_path):
     done = make(tmp_path, "infer", "IMPL=stock", "PRESET=tiny", "DEVICE=cpu")
     assert done.returncode != 0 and not (tmp_path / "checkpoints").exists()
     assert done.stderr.startswith("error: the stock graph needs an NVIDIA GPU")

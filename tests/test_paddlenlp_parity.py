@@ -23,7 +23,7 @@ print("RESULT " + json.dumps({"missing": missing, "unexpected": unexpected,
 """
 
 
-def test_paddlenlp_gives_the_golden_logits(tmp_path, tiny):
+def test_paddlenlp_gives_the_golden_logits(tmp_path, tiny, stock_paddle):
     convert(GOLDEN, tmp_path / "converted")
     output = run_code(CODE, tmp_path / "converted", tiny / "case2_text.npz")
     result = json.loads(output.partition("RESULT ")[2].splitlines()[0])

@@ -13,7 +13,9 @@ from infer.graph import Graph
 from infer.parameters import load_packed, load_parameters, weights_as_inputs
 from ops import formats
 from ops.formats.base import Packed, Packer
+from ops.framework import programs
 from ops.weights import MATRICES, parameter_shapes, tensor_names
+from tests import program_files
 from tests.operators import config
 
 MADE, GPU = config(), Placement("gpu")
@@ -51,18 +53,13 @@ def test_another_file_is_refused_in_one_line(written, change):
     assert "\n" not in str(e.value)
 
 
-def test_parameters_become_inputs_behind_the_others(exported_tiny):
-    from paddle.base.proto import framework_pb2
-
-    program = (exported_tiny / "vision" / "model.pdmodel").read_bytes()
+def test_parameters_become_inputs(exported_tiny):
+    program = (exported_tiny / "vision" / programs.file_name()).read_bytes()
     made, names = weights_as_inputs(program, formats.get("float32"))
-    before, after = (framework_pb2.ProgramDesc.FromString(text).blocks[0] for text in (program, made))
-    feeds = {op.outputs[0].arguments[0]: next(a.i for a in op.attrs if a.name == "col")
-             for op in after.ops if op.type == "feed"}
-    assert sorted(feeds, key=feeds.get) == ["pixels", "image_features", *names]
-    assert names == sorted(v.name for v in before.vars if v.persistable and v.name not in ("feed", "fetch"))
-    assert not any(v.persistable for v in after.vars if v.name in names)
-    assert [op.type for op in after.ops if op.type != "feed"] == [op.type for op in before.ops if op.type != "feed"]
+    before, after = program_files.read(program), program_files.read(made)
+    assert names == sorted(before.parameters) and after.parameters == []
+    assert before.inputs == ["pixels", "image_features"] and sorted(after.inputs) == sorted([*before.inputs, *names])
+    assert after.operators == before.operators
 
 
 class Halves(Packed):
@@ -153,16 +150,11 @@ def test_where_matrices_are_packed(monkeypatch, graph, values, usable, pack, pac
 
 
 def test_a_program_is_told_the_format_and_what_it_adds(exported_tiny):
-    from paddle.base.proto import framework_pb2
-
-    program = (exported_tiny / "language" / "model.pdmodel").read_bytes()
-    format = Halves()
-    made, names = weights_as_inputs(program, format)
-    block = framework_pb2.ProgramDesc.FromString(made).blocks[0]
-    for op in block.ops:
+    program = (exported_tiny / "language" / programs.file_name()).read_bytes()
+    kept = Halves()
+    made, names = weights_as_inputs(program, kept)
+    for op in program_files.read(made).operators:
         matrices = [name for name in MATRICES if name.startswith(op.type.removeprefix("qwen_vl_") + ".")]
-        told = {a.name: a.s for a in op.attrs}.get("format")
-        extra = [list(i.arguments) for i in op.inputs if i.parameter == "extra@VECTOR@OPTIONAL"]
-        assert told == (format.name if matrices else None)
-        assert extra == ([[f"{name}.low" for name in matrices]] if matrices else [])
+        assert op.format == (kept.name if matrices else None)
+        assert op.lists == ([[f"{name}.low" for name in matrices]] if matrices else [])
     assert {f"{name}.low" for name in MATRICES} < set(names)

@@ -6,8 +6,9 @@ from checkpoint_files import bfloat16_bits, run_code
 
 from export.params import write_parameters
 from export.pdparams_writer import Writer
+from ops.framework import programs
 
-SAVE = """
+SAVE = {"model.pdmodel": """
 import sys, zlib, numpy as np, paddle
 source, out = sys.argv[1:]
 arrays = np.load(source)
@@ -20,7 +21,14 @@ with paddle.static.program_guard(program, startup), paddle.static.scope_guard(sc
         variables.append(program.global_block().create_parameter(name=name, shape=array.shape, dtype=dtype))
         scope.var(name).get_tensor().set(array, paddle.CPUPlace())
     paddle.static.io.save_vars(paddle.static.Executor(paddle.CPUPlace()), out, program, vars=variables, filename="all")
-"""
+""", "model.json": """
+import sys, zlib, numpy as np, paddle
+source, out = sys.argv[1:]
+arrays = dict(sorted(np.load(source).items()))
+tensors = list(map(paddle.to_tensor, arrays.values()))
+memory = [tensor.get_tensor() for tensor in tensors]
+paddle.base.core.save_combine_func(memory, list(arrays), out + "/all", True, False, False)
+"""}[programs.file_name()]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])

@@ -7,6 +7,7 @@ the objects that programs and Paddle Inference are made of.
 
 import ast
 import contextlib
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("core", "ops", "export", "infer", "bench", "scripts")
 HERE = ROOT / "ops" / "framework"
 LOADING = ROOT / "ops" / "stock" / "packages" / "paddlenlp_ops" / "loading.py"  # for environments without this source
+# What names one version because others do: paddlenlp's requirement, results from before a machine's name told Paddle's
+FOR_ONE_PADDLE = ["ops/stock/build.py", "bench/provenance.py", "scripts/doctor.py"]
 PLAIN = ([], ["nn"], ["nn", "functional"], ["__version__"], ["assign"])
 ANYBODYS = {"blocks", "dtypes", "flush", "inputs", "output", "outputs", "run", "set", "set_state_dict", "summary"}
 
@@ -154,3 +157,40 @@ def test_a_planted_one_is_found(source, text):
     "from ops import toolchain\npaddle = toolchain.paddle()\nprint(paddle.version, paddle.gpu)", "self._place = 1"])
 def test_what_computes_is_let_alone(source):
     assert Search(source).found == []
+
+
+def is_version(node):
+    text = node.value if isinstance(node, ast.Constant) else None
+    return isinstance(text, str) and re.fullmatch(r"(2\.6|3)(\.\d+)*", text) is not None
+
+
+def asked(source):
+    """Lines of a source in which a comparison or a lookup asks for Paddle's version."""
+    tree = ast.parse(source)
+    constants = {name.id for node in tree.body if isinstance(node, ast.Assign) and any(map(is_version, ast.walk(node)))
+                 for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+
+    def names_one(part):
+        text = ast.unparse(part) if isinstance(part, ast.Attribute | ast.Call | ast.Name) else ""
+        return (is_version(part) or isinstance(part, ast.Attribute) and re.search(r"paddle.*\.__version__", text)
+                or isinstance(part, ast.Call) and re.search(r"(^|\.)(wheel|own)\(", text)
+                or text in constants)
+
+    return [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Compare | ast.Subscript | ast.Match)
+            and any(map(names_one, ast.walk(node)))]
+
+
+def test_nothing_else_asks_for_the_version():
+    found = [path.relative_to(ROOT).as_posix() for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))
+             if HERE not in path.parents and asked(path.read_text(encoding="utf-8"))]
+    assert found == FOR_ONE_PADDLE
+
+
+@pytest.mark.parametrize("source, found", [
+    ("if paddle.__version__ >= '3': pass", True), ("x = {'2': 1}[paddle.__version__[0]]", True),
+    ("new = import_paddle().__version__.startswith('3') == True", True), ("if wheel() == 'x': pass", True),
+    ("if own() is paddle3: pass", True), ("print(paddle.__version__)", False), ("if version == '3': pass", True),
+    ("OLD = '2.6.2'\nif version != OLD: pass", True), ("OLD = '2.6.2'\nprint(OLD)", False), ("if x == 3: pass", False),
+    ("x['3.3']", True), ("x[3]", False)])
+def test_a_question_for_the_version_is_found(source, found):
+    assert bool(asked(source)) == found

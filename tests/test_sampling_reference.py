@@ -1,5 +1,6 @@
 """The numpy reference of the sampling filters against the transformers library (own process: torch)."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,7 @@ print(len(cases), "equal")
 
 
 def test_filters_are_those_of_transformers():
-    done = subprocess.run([sys.executable, "-c", COMPARE], cwd=ROOT, capture_output=True, text=True)
+    python = os.environ.get("TORCH_PYTHON") or sys.executable
+    done = subprocess.run([python, "-c", COMPARE], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "7 equal\n"

@@ -12,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
+PADDLE = "2.6"
+pytestmark = pytest.mark.skipif(sys.version_info >= (3, 13), reason="needs a Python that has both Paddles")
 GOOD_PYTHON = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
 PYTHON_39 = "#!/bin/sh\necho 3.9\n"
 NO_ENSUREPIP = """#!/bin/sh
@@ -42,13 +44,15 @@ def project(tmp_path_factory):
         (folder / path).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / path, folder / path)
     (folder / "wheels").mkdir()
-    for name in ("paddlepaddle", "paddlepaddle_gpu"):
-        write_wheel(folder / "wheels", name)
+    for name, version in (("paddlepaddle", "0.1"), ("paddlepaddle_gpu", "0.1"), ("paddlepaddle", "3.1")):
+        write_wheel(folder / "wheels", name, version)
     for version in ("0.1", "0.1+cpu"):
         write_wheel(folder / "wheels", "torch", version, "torch")
     write_wheel(folder / "wheels", "nvidia_cuda_runtime", "13.0", "nvidia_runtime")
     (folder / "requirements-gpu.txt").write_text("nvidia-cuda-runtime==13.0\n")
-    (folder / "requirements.txt").write_text("--no-index\n--find-links wheels\npaddlepaddle==0.1\ntorch==0.1\n")
+    (folder / "requirements-common.txt").write_text("--no-index\n--find-links wheels\ntorch==0.1\n")
+    (folder / "requirements.txt").write_text("-r requirements-common.txt\npaddlepaddle==0.1\n")
+    (folder / "requirements-3.txt").write_text("-r requirements-common.txt\npaddlepaddle==3.1\n")
     return folder
 
 
@@ -56,7 +60,7 @@ def project(tmp_path_factory):
 def setup(project):
     """Run setup.sh with some variables; the interpreter is the one that runs the tests."""
     def run(*arguments, stdout=subprocess.PIPE, **variables):
-        env = {key: value for key, value in os.environ.items() if key not in ("DEVICE", "PYTHON", "CXX")}
+        env = {key: value for key, value in os.environ.items() if key not in ("DEVICE", "PYTHON", "PADDLE", "CXX")}
         python = {} if "PATH" in variables else {"PYTHON": sys.executable}
         return subprocess.run(["/bin/bash", "scripts/setup.sh", *arguments], cwd=project, stdout=stdout,
                               stderr=subprocess.PIPE, text=True, env={**env, **python, **variables})
@@ -84,7 +88,7 @@ def test_life_of_an_environment(project, setup):
     assert "missing" in setup("--check").stdout
     done = setup()
     assert done.returncode == 0, done.stderr
-    assert (project / ".venv" / ".ready").read_text() == f"{VERSION} cpu\n"
+    assert (project / ".venv" / ".ready").read_text() == f"{VERSION} cpu {PADDLE}\n"
     assert installed(project, "[npt][!i]*") == ["paddlepaddle-0.1", "torch-0.1+cpu"]
     assert setup("--check").stdout == ""
 
@@ -124,9 +128,9 @@ def driver_of_cuda_12(tmp_path):
 def test_gpu_from_a_folder_of_wheels(project, setup, driver_of_cuda_12):
     """pip's own variables say where packages come from, requirements name no place; a driver that is too old is named
     before anything is fetched, and only where a GPU is asked for."""
-    requirements = project / "requirements.txt"
+    requirements = project / "requirements-common.txt"
     written = requirements.read_text()
-    requirements.write_text("paddlepaddle==0.1\ntorch==0.1\n")
+    requirements.write_text("torch==0.1\n")
     try:
         shutil.rmtree(project / ".venv", ignore_errors=True)
         done = setup(DEVICE="gpu", LD_LIBRARY_PATH=driver_of_cuda_12)
@@ -152,8 +156,8 @@ def test_failed_installation_is_not_ready(project, setup):
 
 
 @pytest.mark.parametrize("scripts, words", [
-    ({}, "no Python 3.11 or 3.12 found: apt install"),
-    ({"python3": PYTHON_39}, "no Python 3.11 or 3.12 found: apt install"),
+    ({}, "no Python 3.11, 3.12 or 3.13 found: apt install"),
+    ({"python3": PYTHON_39}, "no Python 3.11, 3.12 or 3.13 found: apt install"),
     ({"python3": NO_ENSUREPIP}, "apt install python3-venv"),
 ])
 def test_machine_without_a_fitting_python(tmp_path, setup, scripts, words):
@@ -170,8 +174,53 @@ def test_first_fitting_python_is_taken(tmp_path, setup):
 def test_given_python_that_does_not_fit(tmp_path, setup):
     path = interpreters(tmp_path / "bin", python3=PYTHON_39)
     done = setup("--find", PYTHON=f"{path}/python3")
-    assert done.returncode == 1 and "is 3.9: 3.11 or 3.12 is needed" in done.stderr
+    assert done.returncode == 1 and "is 3.9: Python 3.11, 3.12 or 3.13 is what works" in done.stderr
     assert "no interpreter that runs" in setup("--find", PYTHON="/no/python").stderr
+
+
+@pytest.mark.parametrize("version, paddle, file", [
+    ("3.11", "", "requirements.txt"), ("3.12", "", "requirements.txt"), ("3.13", "", "requirements-3.txt"),
+    ("3.11", "3", "requirements-3.txt"), ("3.12", "2.6", "requirements.txt")])
+def test_the_interpreter_and_paddle_choose_the_requirements(project, tmp_path, setup, version, paddle, file):
+    shutil.rmtree(project / ".venv", ignore_errors=True)
+    path = interpreters(tmp_path / "bin", python3=f'#!/bin/sh\ncase "$*" in *version*) echo {version};; esac\n')
+    assert setup("--pins", PATH=path, PADDLE=paddle).stdout == f"{file}\n"
+
+
+@pytest.mark.parametrize("version, paddle, said", [
+    ("3.14", "", "no Python 3.11, 3.12 or 3.13 found: apt install"),
+    ("3.13", "2.6", "no Python 3.11 or 3.12 for PADDLE=2.6 found"),
+    ("3.14", "3", "no Python 3.11, 3.12 or 3.13 for PADDLE=3 found")])
+def test_an_interpreter_that_is_too_new(tmp_path, setup, version, paddle, said):
+    path = interpreters(tmp_path / "bin", python3=f"#!/bin/sh\necho {version}\n")
+    done = setup("--find", PATH=path, PADDLE=paddle)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and said in done.stderr
+    assert "or set PYTHON= to one, such as `uv python install 3.12` brings" in done.stderr
+    given = setup("--find", PYTHON=f"{path}/python3", PADDLE=paddle)
+    assert given.returncode == 1 and given.stderr.count("\n") == 1
+    assert f"is {version}: Python 3.11" in given.stderr and "such as `uv python install 3.12` brings" in given.stderr
+
+
+def test_the_other_paddle_gets_an_environment_of_its_own(project, setup):
+    shutil.rmtree(project / ".venv", ignore_errors=True)
+    assert setup(PADDLE="3").returncode == 0 and installed(project) == ["paddlepaddle-3.1"]
+    (project / ".venv" / "kept").touch()
+    assert setup("--check").stdout == setup("--check", PADDLE="3").stdout == ""  # what there is stays, unless asked
+    assert ".ready says" in setup("--check", PADDLE="2.6").stdout
+    done = setup(PADDLE="2.6")
+    assert done.returncode == 0 and "Paddle 2.6" in done.stdout
+    assert installed(project) == ["paddlepaddle-0.1"] and not (project / ".venv" / "kept").exists()
+
+
+def test_where_a_gpu_wheel_of_paddle_3_comes_from(project, setup, tmp_path):
+    shutil.rmtree(project / ".venv", ignore_errors=True)
+    done = setup(PADDLE="3", DEVICE="gpu")
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]
+    assert "PyPI has no GPU wheel of Paddle 3: set PIP_EXTRA_INDEX_URL to" in said and "or PIP_FIND_LINKS to" in said
+    write_wheel(tmp_path, "paddlepaddle_gpu", "3.1")
+    done = setup(PADDLE="3", DEVICE="gpu", PIP_FIND_LINKS=str(tmp_path))
+    assert done.returncode == 0 and installed(project) == ["paddlepaddle_gpu-3.1"]
 
 
 def test_no_compiler(project, setup):

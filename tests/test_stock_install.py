@@ -23,7 +23,7 @@ print("imported", QWenForQWenVLInferenceModel.__name__)
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
+def environment(tmp_path_factory, stock_paddle):
     """A new environment that sees the packages of this one but paddlenlp_ops; its interpreter."""
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
@@ -85,7 +85,7 @@ def test_missing_installer_is_named(tmp_path, monkeypatch, module):
 
 
 @pytest.mark.parametrize("paddle, paddlenlp, message", [
-    ("2.5.0", "2.8.1", r"is Paddle 2\.5\.0, paddlenlp_ops is for 2\.6\.2: pip install paddlepaddle==2\.6\.2"),
+    ("3.3.1", "2.8.1", r"are for Paddle 2\.6\.2, /paddle is 3\.3\.1: make setup PADDLE=2\.6"),
     ("2.6.2", "3.0.0", r"paddlenlp 3\.0\.0 is installed, .*: pip install paddlenlp==2\.8\.1"),
 ])
 def test_wheels_of_another_version_are_named_first(tmp_path, monkeypatch, paddle, paddlenlp, message):

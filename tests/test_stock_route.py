@@ -119,18 +119,18 @@ def test_export_needs_the_gpu_wheel(converted, stock_packages, tmp_path):
 def stock_folder(tmp_path):
     """What looks like an exported stock model, without its graphs."""
     manifest = {"schema": SCHEMA, "graph": "language", "config": ModelConfig.load(GOLDEN).to_dict(), "dtype": "float16",
-                "impl": "stock", "operators": "", "checkpoint": {"hash": "0"}, "files": {}}
+                "impl": "stock", "operators": "", "paddle": "2.6.2", "checkpoint": {"hash": "0"}, "files": {}}
     (tmp_path / "language").mkdir()
     (tmp_path / "language" / "manifest.json").write_text(json.dumps(manifest))
     return tmp_path
 
 
-def test_the_stock_graph_is_refused_without_a_gpu(stock_folder):
+def test_the_stock_graph_is_refused_without_a_gpu(stock_folder, stock_paddle):
     with pytest.raises(NotHere, match="needs an NVIDIA GPU and the paddlepaddle-gpu wheel, .*: use IMPL=fused"):
         stock.StockEngine(stock_folder, "cpu")
 
 
-def test_the_stock_graph_is_refused_where_the_wheel_has_no_kernels(stock_folder, monkeypatch):
+def test_the_stock_graph_is_refused_where_the_wheel_has_no_kernels(stock_folder, stock_paddle, monkeypatch):
     from ops import selfcheck
 
     monkeypatch.setattr(stock.devices, "has_gpu", lambda: True)

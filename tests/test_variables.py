@@ -62,6 +62,7 @@ def test_folder_name_is_no_option_and_leaves_room(path):
     ({"BUILD": ""}, "BUILD= is empty"),
     ({"BUILD": "a=b"}, "BUILD=a=b may hold"), ({"BUILD": "a:b"}, "BUILD=a:b may hold"), ({"BUILD": "a%b"}, "may hold"),
     ({"PADDLE_PYTHON": "/a;b/python"}, "PADDLE_PYTHON=/a;b/python may hold"),
+    ({"PADDLE_OTHER_PYTHON": "/no/python"}, "PADDLE_OTHER_PYTHON=/no/python cannot be run"),
     ({"TORCH_PYTHON": "/no/python"}, "TORCH_PYTHON=/no/python cannot be run"),
     ({"PRESET": "foo"}, "PRESET=foo is unknown, use one of: .*small"),
 ])
@@ -93,6 +94,13 @@ def test_image_need_not_be_utf8(tmp_path):
 def test_inherited_out_is_named():
     message = fault({"OUT": "/ci"}, ["test"], ["OUT"])
     assert message.startswith("OUT=/ci (from the environment) says where one target writes to: leave it out")
+
+
+def test_paddle_is_chosen_for_venv_alone():
+    assert fault({"PADDLE": "3", "PADDLE_PYTHON": ".venv/bin/python"}, ["setup"]) is None
+    message = fault({"PADDLE": "3", "PADDLE_PYTHON": sys.executable, "TORCH_PYTHON": sys.executable}, ["setup"])
+    assert message == "PADDLE=3 chooses what .venv gets, PADDLE_PYTHON= has its own: leave one of them out"
+    assert fault({"PADDLE": "2"}, ["setup"]) == "PADDLE=2 is unknown, use one of: 2.6 3"
 
 
 @pytest.mark.parametrize("root, allowed", [("/home/u/qwen-vl_2.0", True), ("/home/ü", True), ("/tmp/R&D", False),
@@ -155,9 +163,17 @@ def test_variables_of_the_build_are_no_mistake():
 
 @pytest.mark.parametrize("given, expected", [
     ({"ARMS": "torch-sdpa"}, "-"), ({"ARMS": ""}, "native,fused"), ({"ARMS": "xpaddle-fused,paddle-native"}, "native"),
-    ({"ARMS": "paddle-stock,paddle-fused"}, "fused,stock")])
+    ({"ARMS": "paddle-stock,paddle-fused"}, "fused,stock"), ({"PADDLE_OTHER_PYTHON": "python"}, "native,fused,other"),
+    ({"PADDLE_OTHER_PYTHON": "python", "ARMS": "paddle-other"}, "other"),
+    ({"PADDLE_OTHER_PYTHON": "python", "ARMS": "paddle-fused"}, "fused")])
 def test_graphs_of_the_arms(given, expected):
     assert decide(VALUES | given, ["bench"]).graphs == expected
+
+
+def test_the_other_paddle_has_to_be_named():
+    asked = {"ARMS": "torch-sdpa,paddle-other"}
+    assert "set PADDLE_OTHER_PYTHON= to its interpreter" in fault(asked, ["bench"])
+    assert fault(asked, ["infer"]) is fault({**asked, "PADDLE_OTHER_PYTHON": sys.executable}, ["bench"]) is None
 
 
 def test_device_and_packages(monkeypatch):
@@ -174,9 +190,10 @@ def test_device_and_packages(monkeypatch):
 def test_the_environment_is_asked_for_only_where_it_is_used(monkeypatch):
     asked = []
     monkeypatch.setattr(variables.subprocess, "run", lambda command, env, stdout: asked.append(
-        (env["DEVICE"], env["PYTHON"])) or subprocess.CompletedProcess(command, 0, b".venv/.ready is missing or old\n"))
-    venv = VALUES | {"PADDLE_PYTHON": ".venv/bin/python", "DEVICE": "gpu", "PYTHON": "python3.12"}
-    assert decide(venv, ["bench"]).environment == "stale" and asked == [("gpu", "python3.12")]
+        (env["DEVICE"], env["PYTHON"], env["PADDLE"]))
+        or subprocess.CompletedProcess(command, 0, b".venv/.ready is missing or old\n"))
+    venv = VALUES | {"PADDLE_PYTHON": ".venv/bin/python", "DEVICE": "gpu", "PYTHON": "python3.12", "PADDLE": "3"}
+    assert decide(venv, ["bench"]).environment == "stale" and asked == [("gpu", "python3.12", "3")]
     assert decide(venv, ["doctor"]).environment == decide(VALUES, ["bench"]).environment == "ready" and len(asked) == 1
 
 

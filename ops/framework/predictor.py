@@ -1,11 +1,8 @@
-"""Paddle Inference: a program loaded on a device, with the switches that it needs there.
-
-3.3.1 reads and runs what 2.6.2 wrote; on programs of its own kind (.json) its enable_memory_optim fails.
-"""
+"""Paddle Inference: a program loaded on a device, with the switches that it needs there."""
 
 import functools
 
-from ops.framework import import_paddle
+from ops.framework import import_paddle, own
 
 
 class Predictor:
@@ -21,23 +18,18 @@ class Predictor:
         threads: of the CPU; fuse: let Paddle rewrite the program; reserve_mib: of the GPU's memory, at once;
         reuse_memory: tensors share memory that are not needed at the same time.
         """
-        inference = import_paddle().inference
-        if isinstance(model, bytes):
-            config = inference.Config()
-            config.set_model_buffer(model, len(model), b"", 0)
-        else:
-            config = inference.Config(str(model), str(parameters))
-        config.disable_glog_info()
-        config.switch_ir_optim(fuse)
-        if placement.on_gpu:
-            config.enable_use_gpu(reserve_mib, placement.index)
-        else:
-            config.disable_gpu()
-            config.disable_mkldnn()  # oneDNN prepares kernels for every new shape, and each decode step has one
-            config.set_cpu_math_library_num_threads(threads)
-        if reuse_memory:
-            config.enable_memory_optim(True)
-        self._predictor = inference.create_predictor(config)
+        with own().config(model, parameters) as config:
+            config.disable_glog_info()
+            config.switch_ir_optim(fuse)
+            if placement.on_gpu:
+                config.enable_use_gpu(reserve_mib, placement.index)
+            else:
+                config.disable_gpu()
+                config.disable_mkldnn()  # oneDNN prepares kernels for every new shape, and each decode step has one
+                config.set_cpu_math_library_num_threads(threads)
+            if reuse_memory:
+                own().reuse_memory(config)
+            self._predictor = import_paddle().inference.create_predictor(config)
         self.bound = {}
         self.run = self._predictor.run
 

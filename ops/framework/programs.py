@@ -1,9 +1,4 @@
-"""Static programs and files of parameters (.pdmodel and .pdiparams): built, written and read.
-
-3.3.1 builds programs of another kind (PIR, which jit.save writes as .json): no variable can be created in their blocks,
-and no protobuf message describes them. With FLAGS_enable_pir_api=0 it builds these, but plain layers do not take their
-variables ("matmul(): argument must be Value, but got Variable"): so fused graphs alone.
-"""
+"""Static programs and files of parameters (.pdiparams): built, written and read."""
 
 import contextlib
 import math
@@ -11,8 +6,9 @@ import struct
 
 import numpy as np
 
+from core.errors import UserError
 from ops import formats
-from ops.framework import import_paddle
+from ops.framework import import_paddle, own
 
 HEADER = struct.Struct("<IQIi")  # versions and ragged levels, all zero, and the length of the TensorDesc that follows
 TYPES = {"float16": 4, "float32": 5, "bfloat16": 22}  # VarType.Type
@@ -20,7 +16,10 @@ TYPES = {"float16": 4, "float32": 5, "bfloat16": 22}  # VarType.Type
 
 @contextlib.contextmanager
 def new_program():
-    """A new static program, to which operators are added meanwhile."""
+    """A new static program, to which operators are added meanwhile.
+
+    Raises UserError for Paddle's own in a type that the wheel has no kernel for, which Paddle 3 does not add.
+    """
     paddle = import_paddle()
     was_dynamic = paddle.in_dynamic_mode()
     paddle.enable_static()
@@ -28,6 +27,11 @@ def new_program():
         program = paddle.static.Program()
         with paddle.static.program_guard(program, paddle.static.Program()), paddle.utils.unique_name.guard():
             yield program
+    except TypeError as error:
+        if "Check data type error" not in str(error):
+            raise
+        raise UserError("this wheel of Paddle has no kernels of its own for the type, without which Paddle 3 exports "
+                        "none of its operators: use IMPL=fused, DTYPE=float32, or Paddle's GPU wheel") from None
     finally:
         if was_dynamic:
             paddle.disable_static()
@@ -38,27 +42,22 @@ def graph_input(name, shape, dtype):
     return import_paddle().static.data(name, shape, dtype)
 
 
+def file_name():
+    """What the file of a program is called, which says of what kind it is."""
+    return own().FILE_NAME
+
+
 def parameter(program, name, shape, dtype):
-    """A parameter of the program, without an operator that would give it a first value."""
-    return program.global_block().create_var(name=name, shape=shape, dtype=dtype, persistable=True, stop_gradient=True)
+    """A parameter of the program, whose value is in a file of parameters."""
+    return own().parameter(program, name, shape, dtype)
 
 
 def serialized(program, inputs, output):
-    """The bytes of a .pdmodel file: the program with these inputs, by name, and one output, a variable.
+    """The bytes of a program's file: the program with these inputs, by name, and one output, a variable.
 
-    paddle.static.save_inference_model prunes what no output needs, and with it the updates of the state: so the feed
-    and fetch operators are added here.
+    Paddle's save_inference_model prunes what no output needs, and with it the updates of the state.
     """
-    io = import_paddle().static.io
-    io.prepend_feed_ops(program, inputs)
-    io.append_fetch_ops(program, [output.name])
-    program.desc._set_version(0)
-    return program.desc.serialize_to_string()
-
-
-def _messages():
-    """The protobuf messages of programs."""
-    return import_paddle().base.proto.framework_pb2
+    return own().serialized(program, inputs, output)
 
 
 def parameters_as_inputs(program, attributes=(), input_name="", added=()):
@@ -68,34 +67,7 @@ def parameters_as_inputs(program, attributes=(), input_name="", added=()):
     which go to the input `input_name` of the operators that take the parameter.
     2.6.2's own loading of parameters is slow on a GPU, see infer/parameters.py.
     """
-    messages = _messages()
-    message = messages.ProgramDesc.FromString(program)
-    block = message.blocks[0]
-    feeds = [op for op in block.ops if op.type == "feed"]
-    for op in block.ops:
-        for attribute in op.attrs:
-            attribute.s = dict(attributes).get(attribute.name, attribute.s)
-        taken = {name for variable in op.inputs for name in variable.arguments}
-        for variable in op.inputs:
-            if variable.parameter == input_name:  # 2.6.2 leaves inputs that are absent empty
-                variable.arguments[:] = [name for parameter, names in added if parameter in taken for name in names]
-    for parameter, names in added:
-        (like,) = (variable for variable in block.vars if variable.name == parameter)
-        for name in names:
-            block.vars.add().CopyFrom(like)
-            block.vars[-1].name = name
-    parameters = {variable.name: variable for variable in block.vars
-                  if variable.persistable and variable.name not in ("feed", "fetch")}
-    operators = list(block.ops)
-    for column, name in enumerate(sorted(parameters), len(feeds)):
-        parameters[name].persistable = False
-        feed = messages.OpDesc.FromString(feeds[0].SerializeToString())
-        feed.outputs[0].arguments[:] = [name]
-        next(attribute for attribute in feed.attrs if attribute.name == "col").i = column
-        operators.insert(0, feed)
-    del block.ops[:]
-    block.ops.extend(operators)
-    return message.SerializeToString(), sorted(parameters)
+    return own().parameters_as_inputs(program, attributes, input_name, added)
 
 
 def parameter_header(shape, dtype):
@@ -103,7 +75,7 @@ def parameter_header(shape, dtype):
 
     Paddle's own writing takes 7 to 10 s/GB and three times the weights in memory.
     """
-    described = _messages().VarType.TensorDesc(data_type=TYPES[dtype], dims=shape).SerializeToString()
+    described = _described()(data_type=TYPES[dtype], dims=shape).SerializeToString()
     return HEADER.pack(0, 0, 0, len(described)) + described
 
 
@@ -116,7 +88,12 @@ def read_parameter(content, offset):
     begin = offset + HEADER.size
     if any(zeros) or not 0 < length <= len(content) - begin:
         raise ValueError(f"no tensor at byte {begin}")
-    described = _messages().VarType.TensorDesc.FromString(content[begin:begin + length])
+    described = _described().FromString(content[begin:begin + length])
     (dtype,) = (name for name, code in TYPES.items() if code == described.data_type)
     values = np.frombuffer(content, formats.get(dtype).storage, math.prod(described.dims), begin + length)
     return values.reshape(described.dims), begin + length + values.nbytes
+
+
+def _described():
+    """The protobuf message that stands before a parameter's values."""
+    return import_paddle().base.proto.framework_pb2.VarType.TensorDesc

@@ -1,9 +1,6 @@
-"""Memory of tensors. None of these runs a kernel of Paddle's: the GPU wheel has wrong ones for newer cards.
+"""Memory of tensors. None of these runs a kernel of Paddle's: the GPU wheel has wrong ones for newer cards."""
 
-3.3.1: `view` needs FLAGS_enable_pir_api=0, else Paddle's types are no longer those that _mutable_data takes.
-"""
-
-from ops.framework import import_paddle
+from ops.framework import import_paddle, own
 from ops.framework.devices import place
 
 
@@ -36,5 +33,11 @@ def view(memory, begin, like, placement):
     tensor = rows(memory, begin, begin + like.nbytes)
     tensor.get_tensor()._set_dims(like.shape)
     # Sets the type and keeps the memory, which has the size asked for.
-    tensor.get_tensor()._mutable_data(place(placement), getattr(import_paddle(), like.dtype.name))
+    kind = getattr(import_paddle().base.core.VarDesc.VarType, like.dtype.name.upper().replace("FLOAT", "FP"))
+    tensor.get_tensor()._mutable_data(place(placement), kind)
     return tensor
+
+
+def sizes(tensor):
+    """The sizes of a tensor as a tensor i32: in a program those that it has whenever that runs."""
+    return own().sizes(tensor)

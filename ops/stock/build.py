@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from core.errors import UserError, run_cli
+from core.errors import NotHere, UserError, run_cli
 from core.files import atomic_dir
 from ops import build as operators
 from ops import compiler, target, toolchain
@@ -24,10 +24,10 @@ WRAPPERS = "import sys; from ops.framework.operators import wrappers; print(wrap
 
 
 def check_versions(paddle):
-    """Raise UserError unless the wheels are those that the packages serve."""
+    """Raise UserError unless the wheels are those that the packages serve, NotHere for another Paddle."""
     if paddle.version != PADDLE_VERSION:
-        raise UserError(f"{paddle.package} is Paddle {paddle.version}, paddlenlp_ops is for {PADDLE_VERSION}: "
-                        f"pip install paddlepaddle{'-gpu' if paddle.gpu else ''}=={PADDLE_VERSION}")
+        raise NotHere(f"paddlenlp_ops and the stock pipeline are for Paddle {PADDLE_VERSION}, {paddle.package} is "
+                      f"{paddle.version}: make setup PADDLE=2.6")
     try:
         installed = importlib.metadata.version("paddlenlp")
     except importlib.metadata.PackageNotFoundError:
@@ -117,8 +117,18 @@ def build(device, out, march="native", architectures=""):
     return packages
 
 
+def build_where_served(device, out, march="native", architectures=""):
+    """`build`, or with another Paddle a folder that says in its empty VERSION that there are none."""
+    try:
+        return build(device, out, march, architectures)
+    except NotHere as e:
+        with atomic_dir(out / "packages") as folder:
+            (folder / "VERSION").write_text("")
+        return f"not built: {e}"
+
+
 def main():
-    operators.command_line(__doc__, build, ["auto", "cpu", "gpu"], operators.ROOT / "build" / "stock")
+    operators.command_line(__doc__, build_where_served, ["auto", "cpu", "gpu"], operators.ROOT / "build" / "stock")
 
 
 if __name__ == "__main__":

@@ -27,11 +27,12 @@ def installed():
 
 
 def install(packages):
-    """Install the project in folder `packages`, which ops.stock.build made; returns its version. Raises UserError."""
+    """Install the project in folder `packages`, which ops.stock.build made; returns its version, "" where it made none
+    for this Paddle. Raises UserError."""
     if not (packages / "VERSION").is_file():
         raise UserError(f"{packages} holds no built packages: run `make ops`")
     version = (packages / "VERSION").read_text()
-    if installed() == version:
+    if version in ("", installed()):
         return version
     for tool, remedy in (("pip", "-m ensurepip"), ("setuptools", "-m pip install setuptools")):
         if importlib.util.find_spec(tool) is None:
@@ -51,7 +52,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("packages", type=Path)
     args = parser.parse_args()
-    print(f"paddlenlp_ops and fused_ln {install(args.packages.resolve())} are installed in {sys.prefix}")
+    if version := install(args.packages.resolve()):
+        print(f"paddlenlp_ops and fused_ln {version} are installed in {sys.prefix}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ constexpr int kKeys = CausalTile::kKeys, kQueries = CausalTile::kQueries, kThrea
 template <typename T, int D>
 __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? kThreads : 1)
     causal_kernel(const QwenVlAttention a, const __grid_constant__ CUtensorMap k_map,
-                  const __grid_constant__ CUtensorMap v_map) {
+                  const __grid_constant__ CUtensorMap v_map, volatile uint64_t* words) {
 #if QWEN_VL_HAS_WGMMA
   extern __shared__ __align__(1024) unsigned char memory[];
   using Shape = Tile<D, kKeys>;
@@ -35,17 +35,19 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? kThreads : 1)
   const T* q = static_cast<const T*>(a.q) + head * a.query_head + query_base;
   const uint32_t k_tiles = shared_address(memory), v_tiles = k_tiles + 2 * Shape::kBytes;
   const uint32_t k_barriers = v_tiles + 2 * Shape::kBytes, v_barriers = k_barriers + 16;
+  CountedWaits waits;
 
   const int last = tiles - 1;
+  const bool loses = test_loses(words);
   // Tile t lies in buffer t % 2, whose barrier then completes its phase (last - t) / 2.
   auto fetch = [&](const CUtensorMap& map, uint32_t buffers, uint32_t barriers, int tile) {
     const uint32_t to = buffers + tile % 2 * Shape::kBytes, barrier = barriers + tile % 2 * 8;
     barrier_expect(barrier, Shape::kBytes);
 #pragma unroll
-    for (int panel = 0; panel < Shape::kPanels; ++panel)
+    for (int panel = loses; panel < Shape::kPanels; ++panel)
       fetch_box(to + panel * Shape::kPanelBytes, map, barrier, panel * 64, tile * kKeys, head, group);
   };
-  auto wait = [&](uint32_t barriers, int tile) { barrier_wait(barriers + tile % 2 * 8, (last - tile) / 2 % 2); };
+  auto wait = [&](uint32_t barriers, int tile) { waits.wait(barriers + tile % 2 * 8, (last - tile) / 2 % 2); };
   if (threadIdx.x == 0) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) barrier_init(k_barriers + i * 8);
@@ -133,7 +135,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? kThreads : 1)
   }
   for (int tile = last; tile > 0; --tile) {
     __syncthreads();  // the buffers of the values before and of the keys after the next tile's are free
-    if (threadIdx.x == 0) {
+    if (threadIdx.x == 0 && !waits.over()) {
       fetch(v_map, v_tiles, v_barriers, tile - 1);
       if (tile > 1) fetch(k_map, k_tiles, k_barriers, tile - 2);
     }
@@ -168,13 +170,14 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? kThreads : 1)
       *reinterpret_cast<uint32_t*>(to + n * 8) =
           pack_pair<T>(output[n][2 * half] * inverse, output[n][2 * half + 1] * inverse);
   }
+  waits.report(words, QWEN_VL_WAIT_KEYS);
 #endif
 }
 
 template <typename T, int D> bool launch(const QwenVlAttention& a, cudaStream_t stream, int* status) {
   constexpr int kBytes = 4 * Tile<D, kKeys>::kBytes + 32;
   const auto kernel = causal_kernel<T, D>;
-  const bool usable = can_run(kernel, kThreads, kBytes);
+  const bool usable = can_run(kernel, kThreads, kBytes) && qwen_vl_wait_words();
   if (!usable) return false;
   CUtensorMap maps[2];
   for (int i = 0; i < 2; ++i)
@@ -182,7 +185,7 @@ template <typename T, int D> bool launch(const QwenVlAttention& a, cudaStream_t 
                          a.key_head, a.groups, a.key_group, kKeys))
       return false;
   const dim3 grid(ceil_div(a.query_rows, kQueries), a.heads, a.groups);
-  kernel<<<grid, kThreads, kBytes, stream>>>(a, maps[0], maps[1]);
+  kernel<<<grid, kThreads, kBytes, stream>>>(a, maps[0], maps[1], qwen_vl_wait_words());
   *status = cudaGetLastError();
   return true;
 }

@@ -25,7 +25,7 @@ template <typename T, int D>
 __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1, 1)
     full_kernel(const QwenVlAttention a, const __grid_constant__ CUtensorMap q_map,
                 const __grid_constant__ CUtensorMap k_map, const __grid_constant__ CUtensorMap v_map,
-                const __grid_constant__ CUtensorMap out_map) {
+                const __grid_constant__ CUtensorMap out_map, volatile uint64_t* words) {
 #if QWEN_VL_HAS_WGMMA
   extern __shared__ __align__(1024) unsigned char memory[];
   using S = FullShape<D>;
@@ -55,12 +55,13 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
   if (threadIdx.x < 128) {
     registers_release<S::kFetchRegisters>();
     if (threadIdx.x == 0) {
+      const bool loses = test_loses(words);
       auto fetch = [&](const CUtensorMap& map, uint32_t tiles, uint32_t full, uint32_t empty, Place place, int tile) {
         const uint32_t barrier = full + place.stage * 8, half = rank * (S::kKeys / 2);
-        barrier_wait(empty + place.stage * 8, place.parity ^ 1);
+        barrier_wait_or_end(empty + place.stage * 8, place.parity ^ 1);
         barrier_expect(barrier, S::kBytes);
 #pragma unroll
-        for (int panel = 0; panel < S::kPanels; ++panel)
+        for (int panel = loses; panel < S::kPanels; ++panel)
           fetch_box(tiles + place.stage * S::kBytes + panel * S::kPanelBytes + half * 128, map, barrier, panel * 64,
                     tile * S::kKeys + half, head, group, uint16_t(3));
       };
@@ -83,6 +84,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
     registers_take<S::kComputeRegisters>();
     const int consumer = threadIdx.x / 128 - 1, lane = threadIdx.x % 32;
     const bool leader = threadIdx.x % 128 == 0;
+    CountedWaits waits;
     const uint32_t peer_k_empty = cluster_address(k_empty, rank ^ 1);
     const uint32_t peer_v_empty = cluster_address(v_empty, rank ^ 1);
     // Only a stage that will be filled again is given back: the peer may have ended by then.
@@ -102,7 +104,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
       return queries + step / 4 * S::kQueryPanel + row * 128 + (unit ^ row % 8) * 16;
     };
     uint32_t query[S::kSteps][4];
-    barrier_wait(q_full, 0);
+    waits.wait(q_full, 0);
 #pragma unroll
     for (int step = 0; step < S::kSteps; ++step) load_matrix_x4(query[step], unit_address(step));
 
@@ -147,7 +149,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
     };
     Place k(0);
     if (consumer == 1) pass_turn();
-    barrier_wait(k_full, 0);
+    waits.wait(k_full, 0);
     take_turn();
     multiply_keys<T, D, S::kKeys>(score, query, k_tiles);
     if (consumer == 0 || last > 0) pass_turn();
@@ -166,8 +168,8 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
     for (int tile = last; tile > 0; --tile) {
       const Place v = k;
       k.advance();
-      barrier_wait(k_full + k.stage * 8, k.parity);
-      barrier_wait(v_full + v.stage * 8, v.parity);
+      waits.wait(k_full + k.stage * 8, k.parity);
+      waits.wait(v_full + v.stage * 8, v.parity);
       take_turn();
       multiply_keys<T, D, S::kKeys>(score, query, k_tiles + k.stage * S::kBytes);
       multiply_values<T, D, S::kKeys>(output, weights, v_tiles + v.stage * S::kBytes);
@@ -183,7 +185,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
       pack_weights<T, S::kKeys>(weights, score);
       add_up();
     }
-    barrier_wait(v_full + k.stage * 8, k.parity);
+    waits.wait(v_full + k.stage * 8, k.parity);
     multiply_values<T, D, S::kKeys>(output, weights, v_tiles + k.stage * S::kBytes);
     wgmma_wait<0>();
     wgmma_settle(output);
@@ -209,6 +211,9 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
                   group);
       store_wait();
     }
+    waits.report(words, QWEN_VL_WAIT_KEYS);
+    // The peer still arrives in this block's memory; who has ended counts as there.
+    if (waits.over()) cluster_sync();
   }
 #endif
 }
@@ -216,7 +221,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? FullShape<D>::kThreads : 1
 template <typename T, int D> bool launch(const QwenVlAttention& a, cudaStream_t stream, int* status) {
   using S = FullShape<D>;
   const auto kernel = full_kernel<T, D>;
-  const bool usable = can_run(kernel, S::kThreads, S::kTotal);
+  const bool usable = can_run(kernel, S::kThreads, S::kTotal) && qwen_vl_wait_words();
   if (!usable) return false;
   const int query_groups = a.query_group ? a.groups : 1;  // groups may share their queries
   const auto map = [&](CUtensorMap* to, const void* base, int rows, long long row, long long head, int groups,
@@ -231,7 +236,7 @@ template <typename T, int D> bool launch(const QwenVlAttention& a, cudaStream_t 
       !map(&out, a.out, a.query_rows, a.out_row, a.out_head, a.groups, a.out_group, 16))
     return false;
   const dim3 grid(2 * ceil_div(a.query_rows, 2 * S::kQueries), a.heads, a.groups);
-  *status = launch_pairs(kernel, grid, S::kThreads, S::kTotal, stream, a, q, k, v, out);
+  *status = launch_pairs(kernel, grid, S::kThreads, S::kTotal, stream, a, q, k, v, out, qwen_vl_wait_words());
   return true;
 }
 

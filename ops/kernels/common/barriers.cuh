@@ -63,12 +63,48 @@ __device__ __forceinline__ bool barrier_test(uint32_t barrier, uint32_t parity) 
 __device__ __forceinline__ void barrier_expect(uint32_t barrier, uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
-// Never given up, of products and attention alone: docs/waits.md says why.
-__device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) {
-  asm volatile("{ .reg .pred done; again_%=: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;"
-               " @!done bra again_%=; }" ::"r"(barrier),
-               "r"(parity) : "memory");
+
+// Both waits below try once before they begin to count: what stands between the end of a phase and what waits for it
+// decides how fast products with packed weights are, and a count before the first try costs 3 to 6 % of them on an H200
+// (docs/lab/waits.md). Only tries count, so time in which the thread does not run is no wait.
+
+// Of a thread that does nothing but fetch: until the phase of this parity is over, or for kTriesToFetch. Then the thread
+// ends, and those that wait for what it would have fetched give up and say so.
+__device__ __forceinline__ void barrier_wait_or_end(uint32_t barrier, uint32_t parity) {
+  asm volatile(
+      "{ .reg .pred done, spent; .reg .s32 left;"
+      " mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1; @done bra over_%=; mov.s32 left, %2;"
+      " again_%=: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1; @done bra over_%=;"
+      " sub.s32 left, left, 1; setp.lt.s32 spent, left, 0; @spent exit; bra again_%=; over_%=: }" ::"r"(barrier),
+      "r"(parity), "n"(kTriesToFetch) : "memory");
 }
+
+// Waits of a thread that others wait for in turn: they end when it has tried kTriesOfWaits times in all. What a launch
+// does after that is lost, but it ends: the thread waits no more and goes on with what is there. It announces no more
+// bytes then, since a barrier whose bytes have not come takes no further arrival.
+class CountedWaits {
+ public:
+  // Until the phase of this parity is over.
+  __device__ __forceinline__ void wait(uint32_t barrier, uint32_t parity) {
+    asm volatile("{ .reg .pred go, spent;"
+                 " mbarrier.try_wait.parity.shared::cta.b64 go, [%1], %2; @go bra over_%=;"
+                 " again_%=: sub.s32 %0, %0, 1; setp.lt.s32 spent, %0, 0;"
+                 " mbarrier.try_wait.parity.shared::cta.b64 go, [%1], %2; or.pred go, go, spent;"
+                 " @!go bra again_%=; over_%=: }" : "+r"(left_) : "r"(barrier), "r"(parity) : "memory");
+  }
+  __device__ __forceinline__ bool over() const { return left_ < 0; }
+
+  // Before the thread ends: reports waits that have ended, and leaves time to what is on its way to this block's
+  // memory.
+  __device__ __forceinline__ void report(volatile uint64_t* words, QwenVlWait wait) const {
+    if (!over()) return;
+    words[wait] = qwen_vl_wait_report(blockIdx.x, threadIdx.x);
+    outlast_copies();
+  }
+
+ private:
+  int left_ = kTriesOfWaits;
+};
 #endif
 
 // A place in the ring of stages and the parity of its barriers there.

@@ -10,8 +10,9 @@ namespace {
 thread_local char given_up[480] = "a kernel gave up waiting";
 
 constexpr const char* kPurposes[QWEN_VL_WAITS] = {
-    "copies on their way",    "room for weights in shared memory", "weights in shared memory",
-    "all blocks of the grid", "results of other blocks",
+    "copies on their way",          "room for weights in shared memory", "weights in shared memory",
+    "all blocks of the grid",       "results of other blocks",           "tiles of a matrix product",
+    "keys and values of attention",
 };
 
 }  // namespace
@@ -19,11 +20,11 @@ constexpr const char* kPurposes[QWEN_VL_WAITS] = {
 volatile uint64_t* qwen_vl_wait_words() {
   static volatile uint64_t* const words = []() -> uint64_t* {
     void* memory = nullptr;
-    if (cudaHostAlloc(&memory, QWEN_VL_WAITS * sizeof(uint64_t), cudaHostAllocPortable | cudaHostAllocMapped)) {
+    if (cudaHostAlloc(&memory, (QWEN_VL_WAITS + 1) * sizeof(uint64_t), cudaHostAllocPortable | cudaHostAllocMapped)) {
       cudaGetLastError();  // answered by the null pointer
       return nullptr;
     }
-    return new (memory) uint64_t[QWEN_VL_WAITS]();
+    return new (memory) uint64_t[QWEN_VL_WAITS + 1]();
   }();
   return words;
 }

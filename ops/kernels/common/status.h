@@ -15,13 +15,15 @@ enum QwenVlStatus {
   QWEN_VL_GAVE_UP = 10005,  // a kernel gave up a wait that had no end: its results are wrong
 };
 
-// Waits inside the decode step, by what they are for, in the order in which one without end leads to the next.
+// Waits inside kernels, by what they are for, in the order in which one without end leads to the next.
 enum QwenVlWait {
   QWEN_VL_WAIT_COPIES,  // fewer copies on their way
   QWEN_VL_WAIT_STAGE_TO_FILL,  // room in the ring of stages
   QWEN_VL_WAIT_STAGE_TO_READ,  // a stage's weights or cache slots
   QWEN_VL_WAIT_GRID,  // all blocks
   QWEN_VL_WAIT_WORDS,  // words of other blocks
+  QWEN_VL_WAIT_TILES,  // tiles of a matrix product
+  QWEN_VL_WAIT_KEYS,  // keys and values of attention
   QWEN_VL_WAITS,
 };
 
@@ -35,7 +37,8 @@ extern "C" {
 const char* qwen_vl_status_text(int status);
 
 // Where kernels report waits that they gave up, a word for each kind, for host and devices alike; null without a
-// device. The first call allocates and must not be within a capture.
+// device. The first call allocates and must not be within a capture. One word more is for tests (test_loses in
+// waits.cuh).
 volatile uint64_t* qwen_vl_wait_words();
 
 // QWEN_VL_GAVE_UP if a kernel has reported since the last call, else QWEN_VL_OK. Costs no more than a look at memory;

@@ -1,5 +1,5 @@
-// Waits inside the decode step for what other threads do: none is to be without end, and one that were is given up and
-// reported.
+// Waits inside kernels for what other threads or copies do: none is to be without end, and one that were is given up
+// and reported.
 #pragma once
 
 #include <stdint.h>
@@ -8,11 +8,26 @@
 
 namespace qwen {
 
-// No wait of a correct kernel comes near the first; a kernel takes milliseconds. Counted is time in which the waiting
-// thread ran: it looks at the clock after kTriesToLook failed tries, and what passed between two looks counts for no
-// more than the second, so that a pause of the whole grid (debugger, time slices, a virtual machine at rest) is no
-// wait.
-constexpr unsigned kPatienceNanoseconds = 2000000000u, kMostBetweenLooks = 50000000u, kTriesToLook = 64;
+// No wait of a correct kernel comes near these; a kernel takes milliseconds. Tests that make waits without end have
+// less patience.
+//
+// Of a wait that looks at the clock: counted is time in which the waiting thread ran. It looks after kTriesToLook
+// failed tries, and what passed between two looks counts for no more than kMostBetweenLooks, so that a pause of the
+// whole grid (debugger, time slices, a virtual machine at rest) is no wait.
+//
+// Of a thread that counts its tries (barriers.cuh): kTriesOfWaits, and of a thread that only fetches kTriesToFetch. A
+// failed try pauses for some 4 us on an H200, so that these are 17 and 4 s there; a card that did not pause would still
+// wait for 20 ms and more, several times as long as the longest product takes. Who fetches ends first: nothing is on
+// its way then when those that wait go on.
+constexpr unsigned kMostBetweenLooks = 50000000u, kTriesToLook = 64;
+#ifdef QWEN_VL_TEST_DELAYS
+constexpr unsigned kPatienceNanoseconds = 200000000u;
+constexpr int kTriesOfWaits = 1 << 17;
+#else
+constexpr unsigned kPatienceNanoseconds = 2000000000u;
+constexpr int kTriesOfWaits = 1 << 22;
+#endif
+constexpr int kTriesToFetch = kTriesOfWaits / 4;
 
 #ifdef __CUDACC__
 
@@ -57,7 +72,7 @@ __device__ __noinline__ inline unsigned long long look(unsigned long long state,
 
 // Until copies that this block has asked for have landed for certain: its shared memory must not go before. Only after
 // a wait was given up, when nobody counts them.
-__device__ __noinline__ inline void outlast_copies() {
+__device__ __forceinline__ void outlast_copies() {
 #pragma unroll 1
   for (int i = 0; i < 1000; ++i) __nanosleep(1000);
 }
@@ -70,6 +85,16 @@ __device__ inline void test_delay() {
   asm volatile("mov.u32 %0, %clock;" : "=r"(clock));
   const unsigned chance = (clock ^ blockIdx.x * 40503u ^ threadIdx.x / 32 * 9973u) * 2654435761u;
   if (chance >> 26 == 0) __nanosleep(chance >> 13 & 0x1fff);
+#endif
+}
+
+// In such a build a kernel also loses a copy where the host has set the word after those of qwen_vl_wait_words: the
+// wait for it has no end.
+__device__ __forceinline__ bool test_loses(const volatile uint64_t* words) {
+#ifdef QWEN_VL_TEST_DELAYS
+  return words[QWEN_VL_WAITS] != 0;
+#else
+  return false;
 #endif
 }
 

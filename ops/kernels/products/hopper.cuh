@@ -21,7 +21,7 @@ template <typename T, typename S, int ACTIVATION, typename Y>
 __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
     gemm_kernel(const __grid_constant__ CUtensorMap weight_map, const __grid_constant__ CUtensorMap x_map,
                 const __grid_constant__ CUtensorMap addend_map, const __grid_constant__ CUtensorMap y_map,
-                const T* bias, bool adds, Y* y, const GemmSize size) {
+                const T* bias, bool adds, Y* y, const GemmSize size, volatile uint64_t* words) {
 #if QWEN_VL_HAS_WGMMA
   constexpr bool kSilu = ACTIVATION == kSiluMul, kGate = ACTIVATION == kGelu;
   constexpr bool kFloat = std::is_same<Y, float>::value;
@@ -87,26 +87,30 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
           fetch_box(to, x_map, barrier, column, n * S::kN);
         }
       };
+      const bool loses = test_loses(words);
       for (int unit = first; unit < size.units; unit += clusters) {
         int m, n;
         place(unit, m, n);
+#pragma unroll 4  // left alone the compiler does so for some tiles only
         for (int step = start; step < start + steps; ++step, ring.advance()) {
-          const uint32_t barrier = full + ring.stage * 8, stage_memory = memory + ring.stage * S::kStageBytes;
+          const uint32_t stage_memory = memory + ring.stage * S::kStageBytes;
           if (S::kPacked && step % S::kSteps == 0) {
-            barrier_wait(packed_empty + granule.stage * 8, granule.parity ^ 1);
+            barrier_wait_or_end(packed_empty + granule.stage * 8, granule.parity ^ 1);
             if (S::kSharesWeights) {  // both blocks' memory is written to
               barrier_arrive_at(cluster_address(peer_ready, rank ^ 1) + granule.stage * 8);
-              barrier_wait(peer_ready + granule.stage * 8, granule.parity);
+              barrier_wait_or_end(peer_ready + granule.stage * 8, granule.parity);
             }
-            barrier_expect(packed_full + granule.stage * 8, S::kWeightBytes);
-            fetch_weights(packed + granule.stage * S::kWeightBytes, packed_full + granule.stage * 8,
+            const uint32_t barrier = packed_full + granule.stage * 8;
+            barrier_expect(barrier, S::kWeightBytes);
+            fetch_weights(packed + granule.stage * S::kWeightBytes, barrier,
                           step / S::kSteps * (S::kRowBytes * S::kRowsTogether / 8), m);
             granule.advance();
           }
-          barrier_wait(empty + ring.stage * 8, ring.parity ^ 1);
+          barrier_wait_or_end(empty + ring.stage * 8, ring.parity ^ 1);
+          const uint32_t barrier = full + ring.stage * 8;
           barrier_expect(barrier, S::kStageBytes);
           if (!S::kPacked) fetch_weights(stage_memory, barrier, step * 64, m);
-          fetch_tokens(stage_memory + S::kTokensAt, barrier, step * 64, n);
+          if (!loses) fetch_tokens(stage_memory + S::kTokensAt, barrier, step * 64, n);
         }
       }
     }
@@ -118,6 +122,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
     const uint32_t panel = memory + S::kPanels + group * S::kPanelBytes, arrived = added + group * 8;
     const uint32_t peer_empty = cluster_address(empty, rank ^ 1);
     int turn = 0, added_parity = 0;
+    CountedWaits waits;
     auto release = [&](int stage) {
       if (!leader) return;
       barrier_arrive(empty + stage * 8);
@@ -133,7 +138,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
     Packing shares[2];
     auto load_granule = [&] {
       const char* packed = packed_rows + granule.stage * S::kWeightBytes;
-      barrier_wait(packed_full + granule.stage * 8, granule.parity);
+      waits.wait(packed_full + granule.stage * 8, granule.parity);
 #pragma unroll
       for (int i = 0; i < 2; ++i, packed += 8 * Packing::kRowBytes) shares[i].load(packed, packed_place);
       __syncwarp();
@@ -148,6 +153,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
       auto fetch_addend = [&](int chunk) {
         if (!leader) return;
         store_wait();
+        if (waits.over()) return;
         barrier_expect(arrived, S::kPanelBytes);
         fetch_box(panel, addend_map, arrived, first_row, first_token + chunk * S::kChunk);
       };
@@ -170,7 +176,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
             for (int j = 0; j < 16; ++j) numbers[i][j / 4][j % 4] = shares[j % 2].pair(i * 8 + j / 4 * 2 + j % 4 / 2);
             wgmma_settle(numbers[i]);
           }
-          barrier_wait(full + ring.stage * 8, ring.parity);
+          waits.wait(full + ring.stage * 8, ring.parity);
           wgmma_begin();
 #pragma unroll
           for (int part = 0; part < 4; ++part) {
@@ -241,7 +247,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
       for (int chunk = 0; chunk < kChunks; ++chunk) {
         if (adds) {
           if (!S::kDedicated || chunk > 0) fetch_addend(chunk);
-          barrier_wait(arrived, added_parity);
+          waits.wait(arrived, added_parity);
           added_parity ^= 1;
         } else {
           if (leader) store_wait();
@@ -293,6 +299,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
       }
     }
     if (leader) store_wait();
+    waits.report(words, QWEN_VL_WAIT_TILES);
   }
   cluster_sync();  // a block's memory and barriers outlive what its peer sends there
 #endif
