@@ -7,11 +7,11 @@ from bench.arms import ARMS
 from bench.git import is_changed
 from bench.plan import judged
 from bench.provenance import WRITTEN_BY_RUNS
-from bench.report import conditions_line, markdown_text
+from bench.report import markdown_text
 from bench.results import check_writable, folder_of
 from bench.run import measured
 from bench.schema import write_rows
-from bench.verdict import interrupted, launches_line, paired, verdict_table
+from bench.verdict import interrupted, paired, run_line, verdict_table
 from bench.versions import build, check_out, linked, operators
 from core.files import atomic_file
 from export.checkpoint import open_checkpoint
@@ -59,8 +59,7 @@ def compare(options, names, impl, build_folder, argv, console):
     write_rows(folder / f"{stem}.jsonl", (
         replace(row, provenance={**row.provenance, "compared": compared}) for row in rows))
     title = f"{versions[1].name} ({versions[1].sha[:12]}) against {versions[0].name} ({versions[0].sha[:12]})"
-    text = "\n\n".join([markdown_text(title), markdown_text(conditions_line(rows)), verdict_table(verdicts),
-                        launches_line(rows)])
+    text = "\n\n".join([markdown_text(title), markdown_text(run_line(rows)), verdict_table(verdicts)])
     with atomic_file(folder / f"{stem}.md", "w") as f:
         f.write(text + "\n")
     console.print(text, f"results: {folder / stem}.*", sep="\n", soft_wrap=True)

@@ -13,21 +13,12 @@ from bench import provenance
 from bench.arms import ARMS
 from bench.comparable import BASELINE, comparable_baseline, since
 from bench.plan import PLANS, judged
-from bench.report import conditions_line
 from bench.results import check_writable, folder_of
 from bench.run import case_of, measured
 from bench.schema import write_rows
 from bench.session import missing_source, read_inputs, watched_gpu
 from bench.steps import accept, accepted, read_steps
-from bench.verdict import (
-    against_stored,
-    best_times,
-    interrupted,
-    launches_line,
-    slower,
-    verdict_table,
-    why_invalid,
-)
+from bench.verdict import against_stored, best_times, interrupted, run_line, slower, verdict_table, why_invalid
 from bench.yardstick import Quiet
 from core.errors import UserError
 from core.files import atomic_file
@@ -63,7 +54,7 @@ def update(options, argv, console):
         raise UserError(f"no baseline stored: {reason}")
     path = folder_of(options.out, rows) / BASELINE
     write_rows(path, rows)
-    console.print(conditions_line(rows), launches_line(rows), sep="\n", soft_wrap=True)
+    console.print(run_line(rows), soft_wrap=True)
     return 0, f"baseline stored: {path}", []
 
 
@@ -96,8 +87,7 @@ def regress(options, impl, renew, reason, argv, console):
     known = accepted(read_steps(folder), arm, baseline[0].provenance["time"])
     rows = measure(judged(options), argv, best_times(baseline))
     verdicts = against_stored(arm, baseline, rows, known)
-    console.print(conditions_line(rows), launches_line(rows), verdict_table(verdicts), since(baseline),
-                  sep="\n", soft_wrap=True)
+    console.print(run_line(rows), verdict_table(verdicts), since(baseline), sep="\n", soft_wrap=True)
     if interrupted(rows):
         return INTERRUPTED, "interrupted: cannot tell", verdicts
     status, line = outcome(verdicts)

@@ -117,8 +117,8 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
     """Measure; returns (rows, accuracy). Raises UserError before anything is started or written.
 
     A gate that fails, a worker that dies or a full memory is a row; so is an arm without weights. `memory` is a
-    DeviceMemory, `narrow` what bench.stopping.Stopping takes, for a verdict, `store` is called with (out, rows, accuracy) after every
-    group of arms where there are several. With `quiet`, a bench.yardstick.Quiet, the device itself is timed around
+    DeviceMemory, `narrow` what bench.stopping.Stopping takes, for a verdict, `store` is called with (out, rows,
+    accuracy) after every group of arms where there are several. With `quiet`, a bench.yardstick.Quiet, the device itself is timed around
     every round.
     """
     case_options, sources, limits = options.case, options.sources, options.limits

@@ -52,7 +52,8 @@ COLD_STAGES = ("vision_cold", "prefill_cold", "token_cold")
 DEVICE_STAGES = ("device_read", "device_matrix")   # of the device itself, not of an arm; before and after a round
 OTHERS = "device_others"
 OPTIONAL = ("without_preprocess", *GPU_STAGES, *COLD_STAGES, *DEVICE_STAGES, OTHERS, "host_step", "least_step",
-            "first_run", "new_length", "published", "compile", "device_memory", "beyond_weights")   # rows only if measured
+            "first_run", "new_length", "published", "compile", "device_memory",
+            "beyond_weights")   # rows only if measured
 CASE_STAGES = ("preprocess", "vision", "prefill", "ttft", "token", "decode", "end_to_end", "without_preprocess",
                *GPU_STAGES, "host_step", "first_run", "compile")
 TIMED = ("preprocess", "vision", "prefill", "ttft", "token", "decode", "end_to_end")

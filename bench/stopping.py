@@ -54,8 +54,9 @@ class Stopping:
 class EqualRounds:
     """Stopping for arms that are measured one after the other: the first to get there plans, all make as many rounds.
 
-    budget: seconds of rounds of one arm (0: no limit). left(): seconds until the deadline that one arm may spend on rounds, None
-    without one. `at_least` rounds go beyond the budget, never beyond the deadline; `rounds` is then the number for every arm.
+    budget: seconds of rounds of one arm (0: no limit). left(): seconds until the deadline that one arm may spend on
+    rounds, None without one. `at_least` rounds go beyond the budget, never beyond the deadline; `rounds` is then the
+    number for every arm.
     """
 
     def __init__(self, rounds, budget, left=lambda: None, at_least=ROUNDS_AT_LEAST, clock=time.monotonic):

@@ -15,7 +15,7 @@ from scipy import stats
 
 from bench.contest import YARDSTICK
 from bench.plan import PLANS
-from bench.report import OTHERS, markdown_table
+from bench.report import OTHERS, conditions_line, markdown_table
 from bench.schema import DEVICE_STAGES
 from bench.schema import OTHERS as OTHER_CORES
 from bench.statistics import CONFIDENCE, half_width, launch_draws, location_draws
@@ -59,8 +59,8 @@ def knows_steps(*sides):
 
 
 def rounds_of(stages, by_step):
-    """Per launch the logs of the parts' times in its rounds, [rounds, PARTS], of an arm's {stage: Row}; NaN where a part
-    has none. by_step: a decode's time is that of its fastest step, as often as it has steps."""
+    """Per launch the logs of the parts' times in its rounds, [rounds, PARTS], of an arm's {stage: Row}; NaN where a
+    part has none. by_step: a decode's time is that of its fastest step, as often as it has steps."""
     launches = []
     for i, passes in enumerate(stages["end_to_end"].by_launch):
         columns = []
@@ -240,10 +240,11 @@ def interrupted(rows):
     return any(row.provenance["rounds"]["interrupted"] for row in rows)
 
 
-def launches_line(rows):
-    """How many launches and rounds were made; a verdict says how many of them counted."""
+def run_line(rows):
+    """The conditions of a run, and how many launches and rounds were made; a verdict says how many of them counted."""
     launches = rows_of(rows, rows[0].arm)["end_to_end"].by_launch
-    return f"{len(launches)} launches with {plural(sum(map(len, launches)), 'round')}"
+    conditions = conditions_line([row for row in rows if row.arm != YARDSTICK])
+    return f"{conditions}; {len(launches)} launches with {plural(sum(map(len, launches)), 'round')}"
 
 
 def verdict_table(verdicts):

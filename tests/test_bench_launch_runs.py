@@ -25,7 +25,7 @@ def launched(checkpoint, tmp_path):
         specs = {name: ArmSpec(name, "torch", "tests.bench_fake_arm:FakeArm", "checkpoint",
                                {"name": name, "diary": str(diary), **options}) for name, options in arms.items()}
         options = run_options(**{"checkpoint": checkpoint, "out": str(tmp_path), "arms": tuple(arms), "new_tokens": 4,
-                                 "rounds": 2, "warmup": 0, **changes})
+                                 "rounds": 2, "warmup": 0, "new_lengths": 0, **changes})
         rows, _ = measured(options, ["test"], specs=specs, quiet=quiet)
         return {(row.arm, row.stage): row for row in rows}, diary.read_text().split()
     return run

@@ -43,7 +43,7 @@ def test_calls_answer_although_libraries_print(start):
     worker = start()
     result = worker.call("measure")
     assert set(result["stages"]) == {"preprocess", "vision", "prefill", "ttft", "decode", "token", "host_step",
-                                     "end_to_end", "without_preprocess"}
+                                     "least_step", "end_to_end", "without_preprocess"}
     assert len(result["stages"]["token"]) == 1
     assert len(result["tokens"]) == 1 and len(result["tokens"][0]) == 4
     assert b"a library prints" in worker.log.read_bytes()

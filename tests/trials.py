@@ -17,8 +17,7 @@ from bench.arms import ARMS
 from bench.options import CaseOptions, Limits, RunOptions, Sources, add, read
 from bench.plan import judged
 from bench.regress import measure, outcome
-from bench.report import conditions_line
-from bench.verdict import against_stored, best_times
+from bench.verdict import against_stored, best_times, run_line
 from core.errors import ArgumentParser, run_cli
 
 ARM = "paddle-fused"
@@ -49,7 +48,7 @@ def trial(options, before, stage, share):
         return rows, None
     verdicts = against_stored(ARM, before, rows)
     status, line = outcome(verdicts)
-    return rows, {"time": rows[0].provenance["time"], "machine": conditions_line(rows), "planted": {stage: share},
+    return rows, {"time": rows[0].provenance["time"], "machine": run_line(rows), "planted": {stage: share},
                   "seconds": seconds, "status": status, "line": line, "verdicts": [asdict(each) for each in verdicts]}
 
 
