@@ -20,12 +20,13 @@ struct DestroyGraph {
 };
 using Graph = std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, DestroyGraph>;
 
-// One call; null when the stream or the call cannot be recorded.
-Graph record(cudaStream_t stream, const std::function<int()>& call) {
+// One call; null when it cannot be recorded. `stream` may not be one that waits for the legacy stream, as Paddle's is:
+// while such a stream records, a plain copy of another thread fails, and with it the recording.
+Graph record(cudaStream_t stream, const std::function<int(cudaStream_t)>& call) {
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t executable = nullptr;
   if (cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess) {
-    const int status = call();
+    const int status = call(stream);
     if (cudaStreamEndCapture(stream, &graph) == cudaSuccess && status == QWEN_VL_OK &&
         cudaGraphInstantiateWithFlags(&executable, graph, 0) != cudaSuccess)
       executable = nullptr;
@@ -50,6 +51,7 @@ struct StreamState {
   std::mutex mutex;
   int device = 0;
   QwenVlContext* context = nullptr;
+  cudaStream_t recording = nullptr;
   paddle::Tensor products, shared;
   std::map<std::pair<std::string, size_t>, paddle::Tensor> own;  // as many as the models have kinds of decode steps
   Recent<std::string, Recorded> calls{kMaxGraphs};
@@ -64,6 +66,7 @@ struct StreamState {
     cudaSetDevice(device);
     cudaDeviceSynchronize();
     qwen_vl_context_destroy(context);
+    if (recording != nullptr) cudaStreamDestroy(recording);
     cudaSetDevice(current);
   }
 };
@@ -112,11 +115,14 @@ void* Turn::private_workspace(size_t bytes, const std::string& op) {
   return memory.data();
 }
 
-void Turn::run_or_replay(const std::string& key, const std::function<int()>& call, const char* op) {
+void Turn::run_or_replay(const std::string& key, const std::function<int(cudaStream_t)>& call, const char* op) {
   Recorded& recorded = state_->calls[key];
   if (recorded.graph != nullptr) return check_status(cudaGraphLaunch(recorded.graph.get(), on_.stream()), op);
-  check_status(call(), op);  // the first time library handles and lazily loaded kernels settle
-  if (++recorded.calls == 2) recorded.graph = record(on_.stream(), call);
+  check_status(call(on_.stream()), op);  // the first time library handles and lazily loaded kernels settle
+  if (++recorded.calls != 2) return;
+  if (state_->recording == nullptr)
+    check_status(cudaStreamCreateWithFlags(&state_->recording, cudaStreamNonBlocking), op);
+  recorded.graph = record(state_->recording, call);
 }
 
 void* private_workspace(const paddle::Tensor& on, size_t bytes, const std::string& op) {

@@ -28,10 +28,10 @@ class Turn {
   // Device memory for calls of this name and size alone, zero before its first use; it stays where it is.
   void* private_workspace(size_t bytes, const std::string& op);
 
-  // Launches `call`; the second time that `key` is seen it is recorded into a CUDA graph as well, beside the device's
-  // work on it, and from then on the graph is replayed: a call of hundreds of kernels costs one launch. `key` holds
-  // everything that the call depends on.
-  void run_or_replay(const std::string& key, const std::function<int()>& call, const char* op);
+  // Launches `call`, which takes the stream; the second time that `key` is seen it is recorded into a CUDA graph as
+  // well, on a stream of its own beside the device's work, and from then on the graph is replayed: a call of hundreds of
+  // kernels costs one launch. `key` holds everything that the call depends on.
+  void run_or_replay(const std::string& key, const std::function<int(cudaStream_t)>& call, const char* op);
 
  private:
   const paddle::Tensor& on_;
@@ -58,7 +58,8 @@ void launch(const char* op, const paddle::Tensor& on, const Arguments& arguments
   key.append(reinterpret_cast<const char*>(&arguments), sizeof arguments);
   key.append(reinterpret_cast<const char*>(&memory), sizeof memory);
   QwenVlContext* const context = turn.context();
-  turn.run_or_replay(key, [&] { return launcher(context, &arguments, memory, bytes, on.stream()); }, op);
+  turn.run_or_replay(
+      key, [&](cudaStream_t stream) { return launcher(context, &arguments, memory, bytes, stream); }, op);
 }
 #endif
 

@@ -1,7 +1,7 @@
 """Time of the vision encoder, the resampler, the prefill and large-batch steps at the published 7B shapes.
 
     QWEN_VL_KERNELS=<library> python -m tests.gpu.bench_prefill [--dtype bfloat16] [--weights float16] [--small]
-        [--skip-check] [--only language] [--library NAME=PATH …]
+        [--skip-check] [--only language] [--prompts 1x286,1x1024,4x286] [--library NAME=PATH …]
 
 Weights are random. Each stage is first compared with torch (fp32, and the same dtype: the error may be 1.25 x torch's),
 then captured into a CUDA graph and replayed; times are medians by CUDA events: of single replays after a pause (as in
@@ -246,6 +246,7 @@ def main():
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--skip-check", dest="check", action="store_false")
     parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--prompts", default="1x286,1x1024,4x286", metavar="ROWSxTOKENS,…")
     parser.add_argument("--library", action="append", default=[], metavar="NAME=PATH")
     options = parser.parse_args()
     dtype = getattr(torch, options.dtype)
@@ -271,7 +272,8 @@ def main():
             return report.finish()
         language = Language(next(iter(libraries.values())), config, dtype, format)
         # The most rows of a rung first: it is timed with those (ops/product_timing.py), and fewer take what they chose.
-        for batch, seq, past in ((16, 1, 300), (1, 286, 0), (1, 1024, 0), (4, 286, 0)):
+        prompts = [tuple(map(int, text.split("x"))) for text in options.prompts.split(",")]
+        for batch, seq, past in ((16, 1, 300), *((rows, tokens, 0) for rows, tokens in prompts)):
             language.prepare(batch, seq, 2048, past)
             runs = {name: language.launch(kernels) for name, kernels in libraries.items()}
             error = None

@@ -1,5 +1,6 @@
-// The tile shapes of products with weights in E5M7: two narrow ones, two for few tokens, where only the way of the
-// weights counts, and a wide one. Each fills 132 processors once or twice at some shapes of the published 7B model.
+// The tile shapes of products with weights in E5M7: narrow ones in three widths, so that two tiles fit most prompts; two
+// for few tokens, where only the way of the weights counts; and a wide one. Each fills 132 processors once or twice at
+// some shapes of the published 7B model.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -12,9 +13,13 @@ namespace qwen {
 struct E5m7Tiles {
   using Prompt = GemmShape<3, 144, 6, 144, Common::kWeights, false, E5m7Share, 3>;
   using Half = GemmShape<2, 144, 7, 72, Common::kDepth, true, E5m7Share, 3>;
-  using Few = GemmShape<3, 64, 5, 64, Common::kTokens, true, E5m7Share, 4>;       // 192 x 64
-  using FewHalf = GemmShape<1, 64, 8, 32, Common::kDepth, true, E5m7Share, 10>;   // 64 x 64, half of the depth each
-  using Wide = GemmShape<2, 256, 4, 64, Common::kTokens, true, E5m7Share, 3>;     // 128 x 256
+  using Prompt160 = GemmShape<3, 160, 5, 160, Common::kWeights, false, E5m7Share, 3>;
+  using Prompt192 = GemmShape<3, 192, 4, 192, Common::kWeights, false, E5m7Share, 3>;
+  using Half160 = GemmShape<2, 160, 6, 80, Common::kDepth, true, E5m7Share, 3>;
+  using Half192 = GemmShape<2, 192, 5, 96, Common::kDepth, true, E5m7Share, 3>;
+  using Few = GemmShape<3, 64, 5, 64, Common::kTokens, true, E5m7Share, 4>;  // 192 x 64
+  using FewHalf = GemmShape<1, 64, 8, 32, Common::kDepth, true, E5m7Share, 10>;  // 64 x 64, half of the depth each
+  using Wide = GemmShape<2, 256, 4, 64, Common::kTokens, true, E5m7Share, 3>;  // 128 x 256
 
   template <class Launch> static bool choose(const QwenVlGemm& g, int shape, Launch launch) {
     using T = __half;
@@ -23,12 +28,18 @@ struct E5m7Tiles {
     if (g.activation == kSiluMul) {
       if (shape == 0) return launch(Tile<T, Prompt, kSiluMul>{});
       if (shape == 2) return launch(Tile<T, Few, kSiluMul>{});
+      if (shape == 5) return launch(Tile<T, Prompt160, kSiluMul>{});
+      if (shape == 6) return launch(Tile<T, Prompt192, kSiluMul>{});
       return shape == 4 && launch(Tile<T, Wide, kSiluMul>{});
     }
     if (shape == 0) return launch(Tile<T, Prompt, kNoActivation>{});
     if (shape == 1) return launch(Tile<T, Half, kNoActivation>{});
     if (shape == 2) return launch(Tile<T, Few, kNoActivation>{});
     if (shape == 3) return launch(Tile<T, FewHalf, kNoActivation>{});
+    if (shape == 5) return launch(Tile<T, Prompt160, kNoActivation>{});
+    if (shape == 6) return launch(Tile<T, Prompt192, kNoActivation>{});
+    if (shape == 7) return launch(Tile<T, Half160, kNoActivation>{});
+    if (shape == 8) return launch(Tile<T, Half192, kNoActivation>{});
     return shape == 4 && launch(Tile<T, Wide, kNoActivation>{});
   }
 };

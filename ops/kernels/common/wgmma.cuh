@@ -87,11 +87,12 @@ __device__ __forceinline__ void fence_stores() { asm volatile("fence.proxy.async
   "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, " \
   "%64, %65, %66, %67, %68, %69, %70, %71"
 
-// And of N = 256.
+// And of N = 160, 192 and 256.
+#define QWEN_VL_FIRST_80 QWEN_VL_FIRST_72 ", %72, %73, %74, %75, %76, %77, %78, %79"
+#define QWEN_VL_FIRST_96 \
+  QWEN_VL_FIRST_80 ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
 #define QWEN_VL_FIRST_128 \
-  QWEN_VL_FIRST_72 ", " \
-                   "%72, %73, %74, %75, %76, %77, %78, %79, " \
-                   "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, " \
+  QWEN_VL_FIRST_96 ", " \
                    "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
                    "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127 "
 
@@ -100,6 +101,18 @@ __device__ __forceinline__ void fence_stores() { asm volatile("fence.proxy.async
                "wgmma.mma_async.sync.aligned.m64n144k16.f32." TYPE "." TYPE " {" QWEN_VL_FIRST_72 \
                "}, {%72, %73, %74, %75}, %76, p, 1, 1, %78; }" \
                : QWEN_VL_D32(0), QWEN_VL_D32(8), QWEN_VL_D4(16), QWEN_VL_D4(17) \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(TRANSPOSED ? 1 : 0))
+
+#define QWEN_VL_WGMMA_160(TYPE) \
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, %85, 0; " \
+               "wgmma.mma_async.sync.aligned.m64n160k16.f32." TYPE "." TYPE " {" QWEN_VL_FIRST_80 \
+               "}, {%80, %81, %82, %83}, %84, p, 1, 1, %86; }" : QWEN_VL_D32(0), QWEN_VL_D32(8), QWEN_VL_D16(16) \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(TRANSPOSED ? 1 : 0))
+
+#define QWEN_VL_WGMMA_192(TYPE) \
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, %101, 0; " \
+               "wgmma.mma_async.sync.aligned.m64n192k16.f32." TYPE "." TYPE " {" QWEN_VL_FIRST_96 \
+               "}, {%96, %97, %98, %99}, %100, p, 1, 1, %102; }" : QWEN_VL_D64(0), QWEN_VL_D32(16) \
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(TRANSPOSED ? 1 : 0))
 
 #define QWEN_VL_WGMMA_256(TYPE) \
@@ -111,7 +124,8 @@ __device__ __forceinline__ void fence_stores() { asm volatile("fence.proxy.async
 template <typename T, int N, bool TRANSPOSED>
 __device__ __forceinline__ void wgmma(float (&d)[N / 8][4], const uint32_t (&a)[4], uint64_t b, int accumulate) {
   constexpr bool kHalf = std::is_same<T, __half>::value;
-  static_assert(N == 64 || N == 104 || N == 128 || N == 144 || N == 256, "width without an instruction here");
+  static_assert(N == 64 || N == 104 || N == 128 || N == 144 || N == 160 || N == 192 || N == 256,
+                "width without an instruction here");
   if constexpr (N == 64) {
     if constexpr (kHalf) QWEN_VL_WGMMA_64("f16");
     else QWEN_VL_WGMMA_64("bf16");
@@ -124,6 +138,12 @@ __device__ __forceinline__ void wgmma(float (&d)[N / 8][4], const uint32_t (&a)[
   } else if constexpr (N == 144) {
     if constexpr (kHalf) QWEN_VL_WGMMA_144("f16");
     else QWEN_VL_WGMMA_144("bf16");
+  } else if constexpr (N == 160) {
+    if constexpr (kHalf) QWEN_VL_WGMMA_160("f16");
+    else QWEN_VL_WGMMA_160("bf16");
+  } else if constexpr (N == 192) {
+    if constexpr (kHalf) QWEN_VL_WGMMA_192("f16");
+    else QWEN_VL_WGMMA_192("bf16");
   } else {
     if constexpr (kHalf) QWEN_VL_WGMMA_256("f16");
     else QWEN_VL_WGMMA_256("bf16");

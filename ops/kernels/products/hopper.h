@@ -7,7 +7,7 @@
 
 namespace qwen {
 
-constexpr int kHopperGemms = 5;  // tile shapes, at most
+constexpr int kHopperGemms = 9;  // tile shapes, at most
 
 // Launches the product with one of the tile shapes and sets `status`; false where this shape, build or device cannot.
 // Without `status` it launches nothing.

@@ -15,7 +15,8 @@ constexpr long long kUnpackedBytes = 32ll << 20, kUnpackedRows = 128;
 
 constexpr long long kFewRows = 16, kEveryTile = 1024;
 constexpr long long kManyRows[] = {1152, 1536, 2048};  // beyond kEveryTile; the last is the largest rung
-constexpr long long kRowsOfTiles[] = {64, 144, 256};  // of the products' tiles; cuBLASLt's are powers of two
+// Of the products' tiles (cuBLASLt's are powers of two); the first counts up to the last only.
+constexpr long long kRowsOfTiles[] = {64, 144, 160, 192, 256};
 
 // At least `rows`, unless they are more than the largest: with so many tiles the last ones count for little.
 // (docs/lab/waits.md: 1144 rows with the choice of 1024.)
@@ -27,7 +28,11 @@ inline long long gemm_rung(long long rows) {
     return std::end(kManyRows)[-1];
   }
   if (rows <= 2 * kFewRows) return std::max(up(kFewRows), kFewRows);  // one tile, read from memory all the same
-  return std::min(up(rows <= kRowsOfTiles[2] ? kRowsOfTiles[0] : kRowsOfTiles[2]), up(kRowsOfTiles[1]));
+  const long long widest = std::end(kRowsOfTiles)[-1];
+  long long rung = up(widest);
+  for (const long long tile : kRowsOfTiles)
+    if (tile > kRowsOfTiles[0] || rows <= widest) rung = std::min(rung, up(tile));
+  return rung;
 }
 
 }  // namespace qwen

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.gpu
 pytest_plugins = ["tests.gpu.prefill_fixtures"]
 TOKENS = (1, 7, 16, 64, 143, 144, 145, 286, 300, 1024)
 # Too short for the products of sm_90a, rows that they do not take, of several tiles and of a part of one.
+SHAPES, SHAPES_OF_SILU = range(9), (0, 2, 4, 5, 6)  # of ops/formats/e5m7/tiles.cuh
 SIZES = ((256, 480), (1024, 1000), (4096, 1536), (11008, 208))
 
 
@@ -119,20 +120,20 @@ def test_products(kernels, tokens, inner, outer):
 
 
 @pytest.mark.parametrize("inner,outer", [(1024, 1000), (4096, 12288), (11008, 4096)])
-@pytest.mark.parametrize("tokens", [1, 145, 286, 613])
+@pytest.mark.parametrize("tokens", [1, 145, 286, 316, 380, 613])
 def test_tile_shapes(kernels, tile_shape, tokens, inner, outer):
     product = Product(kernels, tokens, inner, outer)
-    for shape in range(5):
+    for shape in SHAPES:
         product.check(partial(tile_shape, shape), bias=True)
         product.check(partial(tile_shape, shape), addend=True)
     if outer % 16 == 0:
-        for shape in (0, 2, 4):
+        for shape in SHAPES_OF_SILU:
             product.check(partial(tile_shape, shape), silu=True)
 
 
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("inner,outer", [(4096, 12288), (11008, 4096)])
-@pytest.mark.parametrize("shape", range(5))
+@pytest.mark.parametrize("shape", SHAPES)
 def test_the_same_product_gives_the_same_bits(kernels, tile_shape, shape, inner, outer, residual):
     product = Product(kernels, 286, inner, outer)
     results = []
