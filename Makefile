@@ -10,7 +10,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help setup ops check checkpoint convert export export-vision export-language export-stock infer chat baseline \
-  bench compare regress reproduce history report replay doctor test lint clean FORCE stock-machine other-paddle
+  bench sweep compare regress reproduce history report replay doctor test lint clean FORCE stock-machine other-paddle
 FORCE:
 unexport PYTHONSAFEPATH PYTHONOPTIMIZE
 
@@ -76,7 +76,7 @@ EXPORTED_native := $(EXPORTED_ROOT)/native-$(DTYPE)
 EXPORTED_stock := $(call out_or,export-stock,$(EXPORTED_ROOT)/stock-$(DTYPE))
 EXPORTED_other := $(BUILD)/other/exported/$(NAME)/fused-$(DTYPE)
 EXPORTED_$(IMPL) := $(call out_or,export export-vision export-language,$(EXPORTED_$(IMPL)))
-RESULTS := $(call out_or,baseline bench compare regress reproduce history report,results)
+RESULTS := $(call out_or,baseline bench sweep compare regress reproduce history report,results)
 STAMPS := $(BUILD)/stamps
 OPS_LIBRARY := $(BUILD)/ops/$(USED_DEVICE)/libqwen_vl_ops.so
 STOCK := $(BUILD)/stock/$(DEVICE)
@@ -191,7 +191,7 @@ check: | $(ENVIRONMENT) ## say whether the downloaded checkpoint CKPT is whole, 
 checkpoint: $(CHECKPOINT_MADE) ## make the random checkpoint of PRESET
 
 ifeq ($(CKPT),)
-$(call made_from,$(CHECKPOINT_MADE),export/presets/$(PRESET).json export/synthetic.py)
+$(call made_from,$(CHECKPOINT_MADE),export/presets/$(PRESET).json $(addprefix export/,synthetic.py vocabulary.py))
 $(CHECKPOINT_MADE):
 	$(PADDLE_PYTHON) -m export.synthetic --preset $(PRESET) $(CHECKPOINT)
 	$(MADE)
@@ -295,7 +295,7 @@ other-paddle: $(CHECKPOINT_MADE) | $(ENVIRONMENT)
 OTHER_OPERATORS = $(call absolute,$(BUILD)/other/ops/$(USED_DEVICE)/libqwen_vl_ops.so)
 
 # The goal and the variables that were given, for the results: what a reader has to give for the same again.
-bench compare regress reproduce: export QWEN_VL_MAKE = $@ $(filter $(GIVEN),PRESET CKPT DTYPE DEVICE IMPL NEW_TOKENS \
+bench sweep compare regress reproduce: export QWEN_VL_MAKE = $@ $(filter $(GIVEN),PRESET CKPT DTYPE DEVICE IMPL NEW_TOKENS \
   ARMS ROUNDS BATCH BATCHES LENGTHS BUDGET BASE UPDATE IMAGE PROMPT PADDLE_OTHER_PYTHON)
 
 baseline: $(CHECKPOINT_MADE) | $(ENVIRONMENT) ## one pass of the PyTorch baseline: times and text
@@ -306,6 +306,10 @@ bench: $(CHECKPOINT_MADE) $(BENCH_EXPORTS) | $(ENVIRONMENT) ## compare Paddle wi
 	  $(call given,ARMS,arms) $(call given,ROUNDS,rounds) $(call given,BATCH,batch) $(call given,BUDGET,budget) \
 	  $(foreach impl,$(filter-out -,$(ARM_GRAPHS)),--exported-$(impl) $(EXPORTED_$(impl))) \
 	  $(if $(filter other,$(ARM_GRAPHS)),--paddle-other-env QWEN_VL_OPS=$(OTHER_OPERATORS))
+
+sweep: $(CHECKPOINT_MADE) $(BENCH_EXPORTS) | $(ENVIRONMENT) ## engines over batch and length: sweep.csv for pictures
+	$(BENCH) sweep $(RESULT_OPTIONS) $(call given,ARMS,arms) $(call given,BATCHES,batches) $(call given,LENGTHS,lengths) \
+	  $(foreach impl,$(filter-out -,$(ARM_GRAPHS)),--exported-$(impl) $(EXPORTED_$(impl)))
 
 compare: $(CHECKPOINT_MADE) | $(ENVIRONMENT) ## measure HEAD beside the version BASE on this machine
 	$(BENCH) compare $(RESULT_OPTIONS) --impl $(IMPL) $(call given,BASE,base) --build $(BUILD) \

@@ -1,20 +1,21 @@
-"""Command line: `python -m bench run | report | baseline | history | reproduce | compare | regress`."""
+"""Command line: `python -m bench run | sweep | report | baseline | history | reproduce | compare | regress`."""
 
 import sys
 from dataclasses import replace
 
 from rich.console import Console
 
-from bench import compare, regress
+from bench import compare, engines, regress
 from bench.arms import default_arms
 from bench.baseline import baseline
 from bench.history import unreadable, write_history
-from bench.html import RESULTS, publish
 from bench.options import EXPORTS, CaseOptions, FurtherCases, Limits, RunOptions, Sources, add, read
-from bench.report import show
+from bench.publish import RESULTS, publish
+from bench.report import markdown_table, show
 from bench.reproduce import reproduce
 from bench.results import report
 from bench.run import exit_status, run
+from bench.sweep import frame
 from core.errors import ArgumentParser, UserError, run_cli
 from core.placement import Placement
 
@@ -31,6 +32,13 @@ def parse(argv):
     Sources.add(measured, EXPORTS)
     for part in (Limits, FurtherCases, RunOptions):
         add(measured, part)
+
+    swept = commands.add_parser("sweep", help="engines over batch and length, as sweep.csv")
+    add(swept, CaseOptions, *CASE, "preset", device="auto")
+    Sources.add(swept, EXPORTS)
+    add(swept, Limits, rounds=engines.ROUNDS, cold=0, new_lengths=0, sequential=True)
+    add(swept, FurtherCases, batches=engines.BATCHES, lengths=engines.LENGTHS, case_rounds=engines.ROUNDS)
+    add(swept, RunOptions)
 
     published = commands.add_parser("reproduce", help="the published comparison beside this machine's, by both "
                                     "protocols")
@@ -56,7 +64,7 @@ def parse(argv):
         judged.add_argument("--impl", choices=("fused", "native"), default="fused")
         add(judged, CaseOptions, device="auto")
         Sources.add(judged, exports)
-        add(judged, Limits, "budget", budget=module.BUDGET, rounds=module.ROUNDS, cold=0)
+        add(judged, Limits, "budget", budget=module.BUDGET, rounds=module.ROUNDS, cold=0, new_lengths=0)
         add(judged, RunOptions, "out")
 
     timeline = commands.add_parser("history", help="the timeline of all runs with its change points")
@@ -72,7 +80,8 @@ def options_of(args):
     options = read(RunOptions, args, sources=Sources.read(args))
     if options.case.dtype not in Placement(options.case.device).dtypes:
         raise UserError("CPU runs are float32: leave DTYPE= away or use DEVICE=gpu")
-    return replace(options, arms=options.arms or default_arms(options.case.device, options.sources.folders))
+    default = engines.engines if args.command == "sweep" else default_arms
+    return replace(options, arms=options.arms or default(options.case.device, Sources.named_frameworks(args)))
 
 
 def main(argv=None):
@@ -101,6 +110,11 @@ def main(argv=None):
     options = options_of(args)
     if args.command == "baseline":
         return baseline(options, args.attention, console)
+    if args.command == "sweep":
+        folder, rows = engines.sweep(options, arguments)
+        table = frame(rows).drop(columns=["machine", "commit", "date"]).set_index("arm").round(2).astype(str)
+        console.print(markdown_table(table, "arm"), f"results: {folder}", sep="\n", soft_wrap=True)
+        return exit_status(rows)
     if args.command == "reproduce":
         folder, rows, text = reproduce(options, arguments)
         console.print(text, f"results: {folder}", sep="\n", soft_wrap=True)

@@ -1,17 +1,10 @@
-"""The further cases of a run beside the gated one: table, latency against output length, tokens/s against batch."""
+"""The further cases of a run beside the gated one, as tables; bench/curves.py draws them."""
 
-import textwrap
-
-import matplotlib
 import pandas as pd
-from matplotlib.figure import Figure
 
-from bench.arms import in_order
-from bench.plots import FONT, arm_style
 from bench.report import arm_state, by_arm, conditions_line, markdown_table, markdown_text
 from bench.statistics import summary
 
-CAPTION_WIDTH = 110
 FIGURES = {"end_to_end": "end to end (ms)", "ttft": "TTFT (ms)", "token": "decode / token (ms)"}
 
 
@@ -66,44 +59,3 @@ def cases_markdown(rows):
     return "\n\n".join([markdown_text(f"The gated case: {conditions_line(rows)}"), markdown_table(frame, "batch"),
                         "Medians; the other cases have fewer rounds, one arm after the other.",
                         *map(markdown_text, reasons)]) + "\n"
-
-
-def _line_figure(rows, lines, x, y, labels, band=None):
-    with matplotlib.rc_context(FONT):
-        figure = Figure(figsize=(8, 5), layout="constrained")
-        axes = figure.add_subplot()
-        arms = in_order(dict.fromkeys(line["arm"] for line in lines))
-        for arm in arms:
-            points = [(line[x], line[y]) for line in lines if line["arm"] == arm and line[y] is not None]
-            if points:
-                colour, marker, _ = arm_style(arm, arms)
-                axes.plot(*zip(*points, strict=True), color=colour, marker=marker, label=arm)
-                if band:
-                    xs, low, high = zip(*((line[x], line[band[0]], line[band[1]]) for line in lines
-                                          if line["arm"] == arm and line[y] is not None), strict=True)
-                    axes.fill_between(xs, low, high, color=colour, alpha=0.2, linewidth=0)
-        axes.set_xlabel(labels[0])
-        axes.set_ylabel(labels[1])
-        axes.set_ylim(bottom=0)
-        axes.set_xticks(sorted({line[x] for line in lines}))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.3)
-        figure.legend(loc="outside upper left", ncols=4, frameon=False)
-        caption = f"gated case: {conditions_line(rows)}; others: fewer rounds"
-        figure.supxlabel(textwrap.fill(caption, CAPTION_WIDTH), fontsize=8, x=0.01, ha="left")
-    return figure
-
-
-def length_figure(rows):
-    """Latency end to end against the number of new tokens, at the gated case's batch."""
-    lines = [line for line in case_lines(rows) if line["batch"] == rows[0].case.batch]
-    return _line_figure(rows, lines, "new_tokens", "end_to_end_ms",
-                        ("new tokens (points: medians; bands: min..p90)", "latency end to end (ms); lower is better"),
-                        ("end_to_end_min_ms", "end_to_end_p90_ms"))
-
-
-def throughput_figure(rows):
-    """Decode throughput against the batch, at the gated case's number of new tokens."""
-    lines = [line for line in case_lines(rows) if line["new_tokens"] == rows[0].case.new_tokens]
-    return _line_figure(rows, lines, "batch", "decode_tokens_per_s",
-                        ("batch", "decode tokens/s, median; higher is better"))

@@ -8,11 +8,15 @@ import numpy as np
 
 from bench.git import ROOT
 from bench.process import Worker, WorkerFailed
-from bench.stopping import is_warm
+from bench.stopping import OUT_OF_TIME, is_warm
 
 ROUNDS_WHEN_LATE = 3   # that a run whose time is over still makes
-OUT_OF_TIME = "the time given by --deadline was over"
+OUT_OF_SHARE = "the arm's share of the time given by --deadline was over"
 OUT_OF_CASE_TIME = "the time given by --case-budget was over"
+
+
+class GateFailed(Exception):
+    """A pass made tokens that the reference rules out; str() says which."""
 
 
 @dataclass
@@ -22,7 +26,7 @@ class CaseResult:
     status: str = "ok"
     reason: str = ""
     samples: dict = field(default_factory=dict)    # stage -> ordered samples
-    agreement: float | None = None                 # gate.Judge.other_case
+    agreement: float | None = None                 # the least of its passes, see gate.Judge.judge_pass
     warmup: list = field(default_factory=list)     # end-to-end ms of the warm-up passes, the first run left out
     stopped: str | None = None                     # why its rounds ended, see bench.stopping
 
@@ -41,8 +45,10 @@ class Entry(CaseResult):
     weights: dict = field(default_factory=dict)    # what Arm.load says of them
     work: dict = field(default_factory=dict)       # what differs from the case's in bench.work
     counted: dict = field(default_factory=dict)    # stage -> what it counts
+    lossy: str = ""                                # see ArmSpec.lossy
     accuracy: dict | None = None
     tokens: list | None = None
+    ungated: list = field(default_factory=list)    # tokens of passes before the gate
     repeats: bool = True                           # every pass made the same tokens
     rounds: int = 0
     cases: dict = field(default_factory=dict)      # further Case -> CaseResult
@@ -88,6 +94,7 @@ class Contest:
         self.entries = [Entry(name=name) for name in names]
         self.group = self.entries
         self.scratch, self.progress, self.deadline = Path(scratch), progress, deadline
+        self.share_ends = deadline   # no further case begins later: the arms to come need the rest
 
     def __enter__(self):
         return self
@@ -132,7 +139,7 @@ class Contest:
         if loaded is None:
             return
         entry.versions = loaded["versions"]
-        figures = ("weights", "weights_bytes", "decode_bytes")  # an older tree's arm does not say all
+        figures = ("weights", "bits", "weights_bytes", "decode_bytes")  # an older tree's arm does not say all
         entry.weights = {"weights": load["dtype"], **{name: loaded[name] for name in figures if name in loaded}}
         entry.samples["load"] = [loaded["load_ms"]]
         prepared = entry.call("prepare", **prepare)
@@ -168,20 +175,28 @@ class Contest:
         if outputs is None:
             return
         entry.tokens = outputs["tokens"].tolist()
-        entry.accuracy = {**self.judge.judge(entry.name, outputs), "repeats": entry.repeats}
+        entry.accuracy = self.judge.judge(entry.name, outputs, bool(entry.lossy))
         if not entry.accuracy["passed"]:
             entry.leave("failed", f"gate failed: {entry.accuracy['reason']}")
+        for tokens in entry.ungated if entry.worker else ():
+            self._judge_pass(entry, tokens)
+
+    def _judge_pass(self, entry, tokens):
+        """Have the tokens of one pass of the gated case judged; an arm that made wrong ones leaves."""
+        if tokens != entry.tokens:
+            # In half precision a framework may sum in another order from pass to pass, and rounding decides ties.
+            entry.repeats = False
+            if not self.judge.half:
+                entry.leave("failed", "gate failed: a pass made other tokens than the compared one")
+                return
+        verdict = self.judge.judge_pass(tokens) if not entry.lossy else {"passed": True}
+        if not verdict["passed"]:
+            entry.leave("failed", f"gate failed: in a pass, {verdict['reason']}")
 
     def _pass(self, entry, **args):
         result = entry.call("measure", **args)
-        if result and result["tokens"] != entry.tokens:
-            if not self.judge.half:
-                entry.leave("failed", "gate failed: a later pass made other tokens than the compared one")
-                return {}
-            # In half precision a framework may sum in another order from pass to pass, and rounding decides ties:
-            # the arm goes on if it passes the gate once more, and its accuracy says that it does not repeat.
-            entry.repeats = False
-            self._judge(entry)
+        if result:
+            self._judge_pass(entry, result["tokens"])
         return result["stages"] if result and entry.worker else {}
 
     def first_run(self):
@@ -191,6 +206,7 @@ class Contest:
             result = entry.call("measure")
             if result:
                 entry.samples["first_run"] = result["stages"]["end_to_end"]
+                entry.ungated.append(result["tokens"])
 
     def warm_up(self, most, device):
         """Passes of each arm until it is warm (bench.stopping.is_warm), `most` at most."""
@@ -242,43 +258,73 @@ class Contest:
             try:
                 for i in range(passes):
                     self.progress.doing(f"{entry.name}: cold pass {i + 1} of {passes}")
-                    entry.add(entry.attempt("measure", cold=True)["stages"])
+                    result = entry.attempt("measure", cold=True)
+                    self._judge_pass(entry, result["tokens"])
+                    if not entry.worker:
+                        break
+                    entry.add(result["stages"])
             except WorkerFailed as e:
                 self.progress.note(f"{entry.name}: no cold stages: {e}")
 
-    def measure_case(self, case, prepare, rounds, warmup, judge, names, budget=0):
+    def measure_new_lengths(self, prepares):
+        """The first request of each prompt length in `prepares` (arguments of that call), which no arm has seen: image
+        to first token, with what is compiled for it. No reference knows these prompts, so tokens are not judged."""
+        for entry in self.running:
+            try:
+                for prepare in prepares:
+                    if self._no_time_for_cases(entry, 0):
+                        break
+                    self.progress.doing(f"{entry.name}: a prompt of {len(prepare['prompts'][0])} tokens")
+                    compiled = entry.attempt("prepare", **prepare)["compile_ms"] or 0.0
+                    entry.add({"new_length": [compiled + ms for ms in entry.attempt("measure")["stages"]["ttft"]]})
+            except WorkerFailed as e:
+                self.progress.note(f"{entry.name}: no first request of a new length: {e}")
+
+    def measure_case(self, case, prepare, rounds, warmup, names, budget=0):
         """A further case on the arms in `names`, one after the other; what fails there is that case's, not the arm's.
 
         After the first run, up to `warmup` passes warm up. An arm that has spent `budget` seconds on such cases begins
-        no other one (0: no limit).
-        Tokens are held to those of the arm's own gated case, see gate.Judge.other_case.
+        no other one (0: no limit). Every pass is judged, see gate.Judge.judge_pass; the first that fails ends the case.
         """
         for entry in (entry for entry in self.running if entry.name in names):
             entry.cases[case] = result = CaseResult()
-            over_budget = budget and entry.case_seconds > budget
-            if self.late or over_budget:
-                result.status, result.reason = "skipped", OUT_OF_CASE_TIME if over_budget else OUT_OF_TIME
+            if reason := self._no_time_for_cases(entry, budget):
+                result.status, result.reason = "skipped", reason
                 continue
             self.progress.doing(f"{entry.name}: batch {case.batch}, {case.new_tokens} new tokens")
             begin = time.monotonic()
             try:
                 self._add_compile(result, entry.attempt("prepare", **prepare))
-                result.add({"first_run": entry.attempt("measure")["stages"]["end_to_end"]})
+                result.add({"first_run": self._case_pass(entry, result)["end_to_end"]})
                 while len(result.warmup) < warmup and not is_warm(result.warmup, case.device):
-                    result.warmup += entry.attempt("measure")["stages"]["end_to_end"]
+                    result.warmup += self._case_pass(entry, result)["end_to_end"]
                 for _ in range(rounds):
-                    measured = entry.attempt("measure")
-                    result.add(measured["stages"])
+                    result.add(self._case_pass(entry, result))
                 result.stopped = "rounds"
-                verdict = judge.other_case(entry.tokens[0], measured["tokens"])
-                result.agreement = verdict["agreement"]
-                if not verdict["passed"]:
-                    result.status, result.reason = "failed", f"gate failed: {verdict['reason']}"
+            except GateFailed as e:
+                result.status, result.reason = "failed", f"gate failed: {e}"
             except WorkerFailed as e:
                 result.status, result.reason = e.status, str(e)
                 if e.alive:
                     self._release(entry)
             entry.case_seconds += time.monotonic() - begin
+
+    def _case_pass(self, entry, result):
+        """Stages of one pass of a further case; GateFailed if its tokens are wrong."""
+        measured = entry.attempt("measure")
+        if not entry.lossy:
+            verdict = self.judge.judge_pass(measured["tokens"])
+            result.agreement = min(verdict["agreement"], 1.0 if result.agreement is None else result.agreement)
+            if not verdict["passed"]:
+                raise GateFailed(verdict["reason"])
+        return measured["stages"]
+
+    def _no_time_for_cases(self, entry, budget):
+        if budget and entry.case_seconds > budget:
+            return OUT_OF_CASE_TIME
+        if self.share_ends is not None and time.monotonic() > self.share_ends:
+            return OUT_OF_TIME if self.late else OUT_OF_SHARE
+        return ""
 
     @staticmethod
     def _release(entry):

@@ -5,6 +5,7 @@ import numpy as np
 # float32: largest allowed |difference| / rms(reference), the limits of the golden data (3e-5 at a feature rms of 0.96,
 # 2e-4 at a logit rms of 2.4).
 LIMITS = {"image_features": 3e-5 / 0.96, "logits": 2e-4 / 2.4}
+LOSSY_KL = 1.0       # nats: weights in 4 bits cost some hundredths, a wrong kernel several
 HALF_FACTOR = 1.25   # float16 and bfloat16: how far an arm's error may exceed the scale arm's
 
 
@@ -123,44 +124,84 @@ def compare_half(reference, candidate, scale):
     return {"passed": not faults, "reason": "; ".join(faults), **result, **largest}
 
 
+def compare_lossy(reference, candidate):
+    """What an arm with lossy weights makes of the reference's inputs, and whether that can be rounding at all.
+
+    {"passed", "reason", "lossy": {"kl": mean Kullback-Leibler divergence in nats, None without logits, "top1": share of
+    the likeliest tokens that are the reference's, "steps": over which}}: the steps whose input tokens agree.
+    """
+    fault = _shape_fault(reference, candidate)
+    if fault:
+        return {"passed": False, "reason": fault}
+    differs_at, where = _compared(reference, candidate)
+    steps = np.minimum(differs_at + 1, reference["tokens"].shape[1]).sum()
+    kl, faults = None, []
+    if "logits" in where:
+        exact, ours = (_log_softmax(outputs["logits"][where["logits"]]) for outputs in (reference, candidate))
+        kl = float((np.exp(exact) * (exact - ours)).sum(-1).mean())
+        if not kl <= LOSSY_KL:  # also catches NaN
+            faults.append(f"logits diverge by {kl:.3g} nats, which is no rounding (limit {LOSSY_KL})")
+    if not np.isfinite(candidate["image_features"]).all():
+        faults.append("image_features are not finite")
+    return {"passed": not faults, "reason": "; ".join(faults),
+            "lossy": {"kl": kl, "top1": float(differs_at.sum() / steps), "steps": int(steps)}}
+
+
+def _log_softmax(logits):
+    logits = np.asarray(logits, np.float64)
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
 class Judge:
-    """The gate of one run. float32: the first arm judged is the reference. Else `reference` are float32 outputs and
-    `scale` the half_errors of the scale arm, unless that is among those judged, as `scale_arm`."""
+    """The gate of one run. float32: the first arm judged is the reference, unless there is one of more tokens.
+
+    Else `reference` are float32 outputs, of at least as many tokens as the gated case has, and `scale` the half_errors
+    of the scale arm, unless that is among those judged, as `scale_arm`.
+    """
 
     def __init__(self, dtype, scale_arm, reference=None, scale=None):
         self.half, self.scale_arm = dtype != "float32", scale_arm
         self.reference, self.scale = reference, scale
-        self.name = f"{scale_arm} in float32" if self.half else None
+        self.name = f"{scale_arm} in float32" if self.half or reference is not None else None
 
-    def judge(self, name, outputs):
-        """The arm's comparison, as `compare` or `compare_half` return it."""
-        if not self.half:
-            if self.reference is None and "logits" not in outputs:
+    def judge(self, name, outputs, lossy=False):
+        """The arm's comparison, as `compare`, `compare_half` or `compare_lossy` return it."""
+        if not self.half and not lossy and self.reference is None:
+            if "logits" not in outputs:
                 return {"passed": False, "reason": f"no logits to compare {name} with: add the arm torch-eager"}
-            if self.reference is None:
-                self.reference, self.name = outputs, name
-            return compare(self.reference, outputs)
+            self.reference, self.name = outputs, name
         if self.reference is None:
             return {"passed": False, "reason": "there is no float32 reference to compare with"}
-        if self.scale is None and name == self.scale_arm and not _shape_fault(self.reference, outputs):
-            self.scale = half_errors(self.reference, outputs)
+        reference = cut(self.reference, outputs["tokens"].shape[1])
+        if lossy:
+            return compare_lossy(reference, outputs)
+        if not self.half:
+            return compare(reference, outputs)
+        if self.scale is None and name == self.scale_arm and not _shape_fault(reference, outputs):
+            self.scale = half_errors(reference, outputs)
         if self.scale is None:
             return {"passed": False, "reason": f"{self.scale_arm} gave no error to compare with"}
-        return compare_half(self.reference, outputs, self.scale)
+        return compare_half(reference, outputs, self.scale)
 
-    def other_case(self, gate_tokens, tokens):
-        """Tokens of another case against those that the same arm made in its gated case (one row, same prompt).
+    def judge_pass(self, tokens):
+        """The tokens [B][n] that a pass made, of any case with the run's prompt in every row, against the reference's.
 
-        {"agreement": share of tokens that agree up to the first that does not, "passed", "reason"}: in float32 every
-        row must agree with the gated row as far as both go, except from a tie on.
+        {"passed", "reason", "agreement": share of tokens that agree up to the first that does not, "compared": number
+        of tokens that were judged}: as far as the reference goes, and from a tie on no further.
         """
-        steps = min(len(gate_tokens), len(tokens[0]))
-        expected = np.array([gate_tokens[:steps]] * len(tokens))
-        differs_at = first_differences(np.array([row[:steps] for row in tokens]), expected)
-        undecided_gap = None if self.half else 2 * limit_of("logits", self.reference["logits"])
-        wrong_rows = [row for row in np.flatnonzero(differs_at < steps) if undecided_gap is not None
-                      and top_gap(self.reference["logits"][0, differs_at[row]]) > undecided_gap]
-        reason = ""
-        if wrong_rows:
-            reason = f"row {wrong_rows[0]} parts from the single row at token {differs_at[wrong_rows[0]]}"
-        return {"agreement": float(differs_at.mean() / steps), "passed": not wrong_rows, "reason": reason}
+        steps, rows = min(len(tokens[0]), self.reference["tokens"].shape[1]), len(tokens)
+        reference = {name: np.broadcast_to(array[:1], (rows, *array.shape[1:]))
+                     for name, array in cut(self.reference, steps).items()}
+        ours = {"tokens": np.array([row[:steps] for row in tokens])}
+        differs_at = first_differences(ours["tokens"], reference["tokens"])
+        undecided_gap = 2 * (self.scale["largest_logit_error"] if self.half
+                             else limit_of("logits", self.reference["logits"]))
+        judged, faults = _tokens(reference, ours, differs_at, undecided_gap)
+        return {"passed": not faults, "reason": "; ".join(faults[:1]), "agreement": float(differs_at.mean() / steps),
+                "compared": judged["compared"]}
+
+
+def cut(outputs, steps):
+    """The outputs of a generation as they were after its first `steps` tokens."""
+    return {name: array[:, :steps] if name in ("tokens", "logits") else array for name, array in outputs.items()}

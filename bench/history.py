@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from scipy.stats import mannwhitneyu
 
 from bench.arms import in_order
-from bench.plots import FONT, arm_style
+from bench.plots import CAPTION, DPI, FONT, WIDTH, arm_style, fill, logarithmic
 from bench.provenance import machine_name
 from bench.report import device_name, markdown_table, markdown_text
 from bench.schema import BENCHMARK, TIMED
@@ -32,6 +32,7 @@ HISTORY = 1       # schema of a line
 AROUND = 5        # runs that a change needs on both sides
 ALPHA = 0.05
 EFFECT = 0.02
+LABELLED_RUNS = 8   # at most, along a picture's axis
 REMEDY = "delete that line, the others stay: sed -i {number}d {path}"
 CONFLICT_REMEDY = "keep the lines of both sides: sed -i '/^[<=>|]\\{{7\\}}/d' {path}"
 FIELDS = ("schema", "benchmark", "date", "sha", "dirty", "machine", "case", "arm", "stage", "unit", "median", "n")
@@ -184,26 +185,27 @@ def history_figure(series, machine, case, stage="end_to_end"):
                     if (key.machine, key.case, key.stage) == (machine, case, stage)}
     dates = sorted({line["date"] for lines in lines_of_arm.values() for line in lines})
     with matplotlib.rc_context(FONT):
-        figure = Figure(figsize=(9, 5), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 4), layout="constrained")
         axes = figure.add_subplot()
         for arm in in_order(lines_of_arm):
-            lines, (colour, marker, _) = lines_of_arm[arm], arm_style(arm, lines_of_arm)
+            lines, (colour, marker) = lines_of_arm[arm], arm_style(arm, lines_of_arm)
             xs = [dates.index(line["date"]) for line in lines]
             axes.plot(xs, [line["median"] for line in lines], color=colour, marker=marker, label=arm)
             for change in changes_of(lines):
                 axes.axvline(xs[change["run"]] - 0.5, color=colour, linestyle="--", linewidth=1)
-        every = max(1, -(-len(dates) // 12))
+        every = max(1, -(-len(dates) // LABELLED_RUNS))
         labels = {line["date"]: f"{line['date'][:10]}\n{_short(line)}"
                   for lines in lines_of_arm.values() for line in lines}
         axes.set_xticks(range(0, len(dates), every), [labels[date] for date in dates[::every]], fontsize=8)
-        axes.set_xlabel("run (date, git); dashed: a change of the arm in that colour")
-        axes.set_ylabel(f"{stage.replace('_', ' ')} (ms), median; lower is better")
-        axes.set_ylim(bottom=0)
+        axes.set_xlabel("run (date, git); dashed: a change of the arm in that colour", fontsize=10)
+        axes.set_title(f"{stage.replace('_', ' ')} (ms), median; lower is better", fontsize=10, loc="left")
+        logarithmic(axes)
+        axes.tick_params(axis="y", labelsize=9)
         axes.margins(x=0.08)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
-        figure.legend(loc="outside upper left", ncols=5, frameon=False)
-        figure.supxlabel(f"{machine}; {case}", fontsize=9, x=0.01, ha="left")
+        figure.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=10)
+        figure.supxlabel(fill(f"{machine}; {case}"), **CAPTION)
     return figure
 
 
@@ -224,5 +226,5 @@ def write_history(out):
             continue
         written.append(picture)
         with atomic_file(written[-1]) as f:
-            history_figure(series, machine, case).savefig(f, format="png", dpi=150)
+            history_figure(series, machine, case).savefig(f, format="png", dpi=DPI)
     return text, written

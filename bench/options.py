@@ -118,6 +118,12 @@ class Sources:
             group.add_argument(f"{option}-env", type=assignment, action="extend", nargs="+", default=[],
                                metavar="NAME=VALUE", help=f"added to the environment of the {name} arms")
 
+    @staticmethod
+    def named_frameworks(args):
+        """Frameworks whose interpreter was named, by an option or a variable."""
+        return [name for name in FRAMEWORKS
+                if getattr(args, f"{name}_python") or os.environ.get(f"{name.upper()}_PYTHON")]
+
     @classmethod
     def read(cls, args):
         return cls(folders={name: getattr(args, name, "") for name in ("checkpoint", *EXPORTS)},
@@ -136,6 +142,8 @@ class Limits:
     warmup: int = option(8, "the most warm-up passes of an arm (0: none, and no first run)", type=int)
     cold: int = option(3, "passes with the L2 cache overwritten before each stage (GPU only; 0: none)", type=int,
                        metavar="PASSES")
+    new_lengths: int = option(3, "prompts of lengths that no arm has seen, each with its first request (0: none)",
+                              type=int, metavar="N")
     sequential: bool = option(False, "load and measure one arm after the other (a GPU that cannot hold all of them "
                               "does so anyway)", action="store_true")
     deadline: float = option(0, "begin nothing new after this time, so that results are written (0: none)",

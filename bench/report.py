@@ -6,24 +6,28 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from bench.arms import BASELINES
+from bench.arms import BASELINES, HOST_PACED
+from bench.limits import limit_notes, packed_notes, share_text, shares_of, work_of
+from bench.lossy import apart, is_lossy, losses_frame
 from bench.schema import COLD_STAGES, GPU_STAGES, OPTIONAL, STAGES
 from bench.statistics import ratio_interval, speed_up, summary
-from bench.stopping import NARROW, ROUNDS_AT_LEAST
+from bench.stopping import NARROW, OUT_OF_TIME, ROUNDS_AT_LEAST
 from core.text import plural, shell_line
-from ops import formats
 
 LABELS = {"preprocess": "preprocess", "vision": "vision", "prefill": "prefill", "ttft": "TTFT",
           "token": "decode / token", "published": "published protocol", "end_to_end": "end to end",
+          "without_preprocess": "end to end without preprocess",
           "vision_gpu": "vision, GPU clock", "prefill_gpu": "prefill, GPU clock",
           "token_gpu": "decode / token, GPU clock", "host_step": "host / token",
           "vision_cold": "vision, GPU clock, cold L2", "prefill_cold": "prefill, GPU clock, cold L2",
-          "token_cold": "decode / token, GPU clock, cold L2", "first_run": "first run", "load": "load",
-          "compile": "compile", "peak_memory": "peak memory", "device_memory": "device memory",
-          "beyond_weights": "memory beyond the weights"}
+          "token_cold": "decode / token, GPU clock, cold L2", "first_run": "first run",
+          "new_length": "TTFT, first of a new length", "load": "load",
+"compile": "compile", "peak_memory": "peak memory",
+          "device_memory": "device memory", "beyond_weights": "memory beyond the weights"}
 LOAD_RATE = "load (s/GB of weights)"
 ENDED = {"narrow": f"until the medians were known to {100 * NARROW:.0f} %", "budget": "until the budget was spent",
-         "rounds": "as many as asked for", "deadline": "until the deadline", "interrupted": "interrupted"}
+         "planned": "as many for every arm as fit", "rounds": "as many as asked for",
+         "deadline": "until the deadline", "interrupted": "interrupted"}
 OTHERS = 0.1   # share of the cores in the hands of other programs from which on that is said
 HOST_BOUND = 0.9   # of the GPU's time for a step: a host that needs more to launch it leaves the GPU waiting
 BUSY = 0.5  # load average per core above which a run is said to be disturbed
@@ -48,9 +52,15 @@ def arm_state(stages):
     return row.status, row.reason
 
 
+def is_host_paced(baseline, rows):
+    """Whether an arm's time was that of its host's launches."""
+    return baseline in HOST_PACED and rows[0].case.device == "gpu"
+
+
 def baselines(arms):
-    """The baselines that are among the arms."""
-    return [name for name in BASELINES if name in arms]
+    """The baselines that are among the arms, on a GPU those last that the host paces."""
+    rows = [stages["end_to_end"] for stages in arms.values() if "end_to_end" in stages]
+    return sorted((name for name in BASELINES if name in arms), key=lambda name: is_host_paced(name, rows))
 
 
 def speed_up_of(arms, arm, baseline):
@@ -80,7 +90,8 @@ def has_intervals(rows):
     return any(interval_of(arms, arm, baseline) for arm in arms for baseline in baselines(arms))
 
 
-def _speed_up_text(arms, arm, baseline):
+def speed_up_text(arms, arm, baseline):
+    """`speed_up_of` with its interval, as tables show it."""
     factor, interval = speed_up_of(arms, arm, baseline), interval_of(arms, arm, baseline)
     if not isinstance(factor, float):
         return factor or "-"
@@ -94,6 +105,8 @@ def summary_frame(rows):
     for arm, stages in arms.items():
         status, reason = arm_state(stages)
         line = {"arm": arm, "status": status, "reason": reason}
+        if is_lossy(stages["end_to_end"]):
+            line |= {f"lossy_{name}": value for name, value in stages["end_to_end"].provenance["lossy"].items()}
         for stage, row in stages.items():
             for name, value in (summary(row.samples) or {}).items():
                 line[f"{stage}_{name}" + ("" if name == "n" else f"_{STAGES[stage][0]}")] = value
@@ -121,31 +134,17 @@ def cell(row):
     return f"{_number(figures['median'])} [{_number(figures['min'])}..{_number(figures['p90'])}]"
 
 
-def shares_of(stages):
-    """{stage: share of the device's measured limit} of one arm, for the stages whose limit was measured."""
-    ceilings, work = stages["end_to_end"].provenance.get("ceilings") or {}, _work(stages)
-    shares = {}
-    for stage, needed, rate in (("vision", "vision_flops", "vision_flop_per_s"),
-                                ("prefill", "prefill_flops", "prefill_flop_per_s"),
-                                ("token", "decode_bytes", "read_bytes_per_s")):
-        figures = summary(stages[stage].samples) if stage in stages else None
-        if figures and rate in ceilings and needed in work:
-            shares[stage] = work[needed] / ceilings[rate] / (figures["median"] / 1e3)
-    return shares
-
-
 def load_rate(stages):
     """Seconds of loading per GB (1e9 bytes) of weights of one arm; None where one of them is not known."""
-    figures, weights = summary(stages["load"].samples), _work(stages).get("weights_bytes")
+    figures, weights = summary(stages["load"].samples), work_of(stages).get("weights_bytes")
     return figures["median"] / 1e3 / (weights / 1e9) if figures and weights else None
 
 
-def _work(stages):
-    return stages["end_to_end"].provenance.get("work") or {}
+def display_frame(rows, spreads=None):
+    """What people read: a column per arm, lines for status, passes, stages, shares of the limits and speed-ups.
 
-
-def display_frame(rows):
-    """What people read: a column per arm, lines for status, stages, shares of the limits and speed-ups."""
+    `spreads` are those of bench.hosts: they stand beside speed-ups against arms that the host paces.
+    """
     arms = by_arm(rows)
     shares = {arm: shares_of(stages) for arm, stages in arms.items()}
     rates = {arm: load_rate(stages) for arm, stages in arms.items()}
@@ -153,18 +152,27 @@ def display_frame(rows):
     lines = [stage for stage in LABELS if stage not in OPTIONAL or any(stage in stages for stages in arms.values())]
     columns = {}
     for arm, stages in arms.items():
-        column = {"status": arm_state(stages)[0]}
+        column = {"status": arm_state(stages)[0], "passes (n)": str(len(stages["end_to_end"].samples))}
         for stage in lines:
             column[f"{LABELS[stage]} ({STAGES[stage][0]})"] = cell(stages[stage]) if stage in stages else "-"
             if stage == "load" and any(rates.values()):
                 column[LOAD_RATE] = "-" if rates[arm] is None else _number(rates[arm])
         for stage in limited:
-            share = shares[arm].get(stage)
-            column[f"{LABELS[stage]}, share of limit"] = "-" if share is None else f"{100 * share:.0f} %"
+            column[f"{LABELS[stage]}, share of limit"] = share_text(stages, stage)
         for baseline in baselines(arms):
-            column[f"speed-up vs {baseline}"] = _speed_up_text(arms, arm, baseline)
+            paced = ", which its host paces" if is_host_paced(baseline, rows) else ""
+            spread = (spreads or {}).get((arm, baseline), "") if paced else ""
+            column[f"speed-up vs {baseline}{paced}"] = "; ".join(
+                filter(None, [speed_up_text(arms, arm, baseline), str(spread)]))
         columns[arm] = column
     return pd.DataFrame(columns)
+
+
+def lossy_frame(rows):
+    """The lossy arms' table: how far they are off, then their times; no speed-ups, as they compute something else."""
+    frame = display_frame(rows)
+    kept = frame.loc[[name for name in frame.index if not name.startswith("speed-up")]]
+    return pd.concat([kept.iloc[:2], losses_frame(by_arm(rows)), kept.iloc[2:]])
 
 
 def device_name(rows):
@@ -187,45 +195,57 @@ def has_enough_rounds(rows):
 
 
 def rounds_notes(rows):
-    """Which arms made fewer rounds than an interval of a median needs, if some did."""
-    few = {arm: done for arm, done in rounds_made(rows).items() if done < ROUNDS_AT_LEAST}
-    texts = ", ".join(f"{arm} {done}" for arm, done in few.items())
-    return [f"Fewer than {ROUNDS_AT_LEAST} rounds, too few to rely on: {texts}."] if few else []
+    """That the table is incomplete, if arms that are fine did not all make the same rounds, and enough of them."""
+    arms = by_arm(of_first_case(rows))
+    done = {arm: stages["end_to_end"].provenance["rounds"]["done"] for arm, stages in arms.items()
+            if arm_state(stages)[0] == "ok" or arm_state(stages)[1] == OUT_OF_TIME}
+    if not done or (min(done.values()) >= ROUNDS_AT_LEAST and len(set(done.values())) == 1):
+        return []
+    texts = ", ".join(f"{arm} {rounds}" for arm, rounds in done.items())
+    return [f"Incomplete: every arm should have made the same rounds, {ROUNDS_AT_LEAST} or more. Made: {texts}."]
+
+
+def case_line(rows):
+    """Machine, threads, dtype, preset, weights and tokens, in one line."""
+    case, conditions = rows[0].case, rows[0].provenance
+    weights = "synthetic weights" if conditions["checkpoint"]["synthetic"] else "weights not marked as synthetic"
+    return "; ".join([
+        device_name(rows) or f"{conditions['cpu']}, {plural(conditions['cores'], 'core')}",
+        plural(conditions["threads"], "CPU thread"), f"preset {case.preset}", case.dtype, weights,
+        f"batch {case.batch}", f"{case.prompt_tokens} prompt + {plural(case.new_tokens, 'new token')}"])
 
 
 def conditions_line(rows):
-    """Machine, threads, dtype, preset, weights and tokens, in one line."""
-    case, conditions = rows[0].case, rows[0].provenance
-    device = device_name(rows)
-    weights = "synthetic weights" if conditions["checkpoint"]["synthetic"] else "weights not marked as synthetic"
+    """`case_line`, how many rounds were made, and how they ended."""
+    conditions = rows[0].provenance
     rounds, arms = conditions["rounds"], [row.provenance["rounds"] for row in of_first_case(rows)]
     done, ended = max(arm["done"] for arm in arms), dict.fromkeys(arm.get("stopped") for arm in arms if arm["done"])
-    parts = [device or f"{conditions['cpu']}, {plural(conditions['cores'], 'core')}",
-             plural(conditions["threads"], "CPU thread"),
-             f"preset {case.preset}", case.dtype, weights,
-             f"batch {case.batch}", f"{case.prompt_tokens} prompt + {plural(case.new_tokens, 'new token')}",
-             plural(done, "round") + (f" of {rounds['asked']}, interrupted" if rounds["interrupted"] else
-                                 "".join(f", {ENDED[how]}" for how in ended if how)),
-             "one arm after the other" if conditions.get("sequential") else "arms interleaved"]
-    return "; ".join(parts)
+    return "; ".join([
+        case_line(rows),
+        plural(done, "round") + (f" of {rounds['asked']}, interrupted" if rounds["interrupted"] else
+                                 "".join(f", {ENDED[how]}" for how in ended if how))
+        + (", incomplete" if rounds_notes(rows) else ""),
+        "one arm after the other" if conditions.get("sequential") else "arms interleaved"])
 
 
 def notes(rows):
     """Lines under a table: how to read it, what memory counts, which Paddles, why an arm has no figures."""
     counted = sorted({row.counted for row in rows if row.counted})
     interval = " [95 % bootstrap interval]" if has_intervals(rows) else ""
-    lines = [f"Times are median [min..p90]; speed-ups are ratios of end-to-end medians{interval}."]
+    lines = ["Times are median [min..p90] over passes, decode / token the mean of a pass's steps; speed-ups are ratios "
+             f"of end-to-end medians{interval}."]
     lines += rounds_notes(rows) + busy_notes(rows)
     if counted:
         lines.append(f"Memory: {', '.join(counted)}; peak since the arm began.")
-    lines += gpu_clock_notes(rows) + limit_notes(rows[0].provenance.get("ceilings")) + packed_notes(rows)
+    lines += gpu_clock_notes(rows) + limit_notes(rows[0].provenance.get("ceilings")) + packed_notes(by_arm(rows))
     paddles = {arm: stages["end_to_end"].provenance["versions"].get("paddle") for arm, stages in by_arm(rows).items()}
     if len(set(paddles.values()) - {None}) > 1:
         lines.append(f"{', '.join(f'{arm} on Paddle {version}' for arm, version in paddles.items() if version)}.")
     for arm, stages in by_arm(rows).items():
         status, reason = arm_state(stages)
-        if status != "ok":
-            lines.append(f"{arm}: {status}: {reason}")
+        chosen = stages["end_to_end"].provenance["versions"].get("chosen")
+        lines += [f"{arm}: {chosen}."] if chosen else []
+        lines += [f"{arm}: {status}: {reason}"] if status != "ok" else []
     return lines
 
 
@@ -332,34 +352,6 @@ def busy_notes(rows):
     return lines
 
 
-def limit_notes(ceilings):
-    """What the shares of limits are shares of, and why one is missing."""
-    if not ceilings:
-        return []
-    if "reason" in ceilings:
-        return [f"No shares of the device's limits: {ceilings['reason']}"]
-    lines = []
-    if "read_bytes_per_s" in ceilings:
-        lines.append(f"Limit of a decode step: the bytes of decoder and lm_head at the measured read rate of "
-                     f"{ceilings['read_bytes_per_s'] / 1e9:.0f} GB/s ({ceilings['read_way']}).")
-    for part in ("vision", "prefill"):
-        if f"{part}_flop_per_s" in ceilings:
-            lines.append(f"Limit of {part}: its operations at the rate of torch.matmul measured at its shapes, "
-                         f"{ceilings[f'{part}_flop_per_s'] / 1e12:.0f} TFLOP/s.")
-    return lines + [f"No {part} limit: {ceilings[f'{part}_reason']}" for part in ("read", "vision", "prefill")
-                    if f"{part}_reason" in ceilings]
-
-
-def packed_notes(rows):
-    """Which arms keep matrices in fewer bits than the dtype has, and what a decode step reads there and elsewhere."""
-    works = {arm: _work(stages) for arm, stages in by_arm(rows).items()}
-    packed = {arm: work for arm, work in works.items() if "weights" in work}
-    others = next((work["decode_bytes"] for arm, work in works.items() if work and arm not in packed), None)
-    elsewhere = f", that of the other arms {others / 1e9:.2f} GB" if others else ""
-    return [f"{arm} keeps the language model's matrices in {formats.describe(work['weights'])}: its decode step "
-            f"reads {work['decode_bytes'] / 1e9:.2f} GB of weights{elsewhere}." for arm, work in packed.items()]
-
-
 def markdown_text(text):
     """A text as Markdown that shows it: no HTML, code or column begins in it."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace("`", "&#96;").replace("|", "&#124;")
@@ -377,21 +369,27 @@ def markdown_table(frame, corner=""):
     return "\n".join([f"| {texts[0]} |", f"|{rule}|", *(f"| {text} |" for text in texts[1:])])
 
 
-def markdown(rows):
-    """The table with its conditions as Markdown."""
-    return "\n\n".join([markdown_text(conditions_line(rows)), markdown_table(display_frame(rows)),
+def markdown(rows, spreads=None):
+    """The table with its conditions as Markdown; lossy arms have one of their own."""
+    exact, lossy = apart(rows)
+    tables = [markdown_table(display_frame(exact, spreads))] if exact else []
+    if lossy:
+        tables += ["Arms whose weights are not the checkpoint's any more, not to be set beside those above as equals:",
+                   markdown_table(lossy_frame(lossy))]
+    return "\n\n".join([markdown_text(conditions_line(rows)), *tables,
                         *map(markdown_text, notes(rows)), *provenance_markdown(rows)]) + "\n"
 
 
 def show(rows, console):
     """Print the gated case's table with its conditions."""
     rows = of_first_case(rows)
-    frame = display_frame(rows)
-    table = Table("")
-    for arm in frame.columns:
-        table.add_column(arm, justify="right")
-    for name, line in zip(frame.index, frame.itertuples(index=False), strict=True):
-        table.add_row(name, *map(Text, line))
-    console.print(table)
+    exact, lossy = apart(rows)
+    for frame in [*([display_frame(exact)] if exact else []), *([lossy_frame(lossy)] if lossy else [])]:
+        table = Table("")
+        for arm in frame.columns:
+            table.add_column(arm, justify="right")
+        for name, line in zip(frame.index, frame.itertuples(index=False), strict=True):
+            table.add_row(name, *map(Text, line))
+        console.print(table)
     for line in [conditions_line(rows), *notes(rows)]:
         console.print(line)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bench import published
 from bench.arms import ARMS
 from bench.conditions import Sampler
 from bench.process import Worker, WorkerFailed
@@ -41,9 +42,6 @@ from core.ranks import VOCABULARY
 PAIR = ("torch-eager", "paddle-fused")
 WARM_UP, PASSES = 2, 10
 LATER_PASSES, LATER_DIVISOR = 9, 10
-SOURCE = ("README.md of deploy/qwen_vl in PaddlePaddle/PaddleMIX on GitHub (Qwen-VL-7B static-graph inference): one "
-          "A100, batch 1, float16; quoted as published, not measured here")
-PUBLISHED = ("1012.11", "425.36", "2.379x")   # PyTorch ms, Paddle ms, ratio
 FLAWS = (
     "The 32 KV caches of the Paddle side were made anew in every call and filled with random numbers, which no "
     "program that serves requests does.",
@@ -52,8 +50,8 @@ FLAWS = (
     "in the figures. Here the image is a local file and tokens are read from memory.",
     "The script that times the Paddle side divides ten passes by ten in the version that fits the README of the "
     "figures, but a later version adds up nine passes and divides by ten. Which one made the figures is not stated: "
-    f"if it was the later one, the passes took {float(PUBLISHED[0]) * LATER_DIVISOR / LATER_PASSES:.0f} and "
-    f"{float(PUBLISHED[1]) * LATER_DIVISOR / LATER_PASSES:.0f} ms. The ratio does not change.",
+    f"if it was the later one, the passes took {float(published.PAIR.torch_ms) * LATER_DIVISOR / LATER_PASSES:.0f} and "
+    f"{float(published.PAIR.paddle_ms) * LATER_DIVISOR / LATER_PASSES:.0f} ms. The ratio does not change.",
     "One mean without a spread, the two sides one after the other; neither the PyTorch side's script nor the number of "
     "new tokens, clocks, driver or versions are stated.")
 FILE = "reproduce.jsonl"
@@ -68,7 +66,7 @@ def later_ms(ms):
 def published_rows(options, rows):
     """A row of stage "published" per arm: one after the other, as published; only arms that passed the gate run."""
     checkpoint, image, ids = read_inputs(options)
-    case, published, interrupted = rows[0].case, [], rows[0].provenance["rounds"]["interrupted"]
+    case, passes, interrupted = rows[0].case, [], rows[0].provenance["rounds"]["interrupted"]
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch, Progress() as progress:
         session = Session(options, ARMS, image, ids, scratch)
         for arm, stages in by_arm(of_first_case(rows)).items():
@@ -86,8 +84,8 @@ def published_rows(options, rows):
                     status, reason = e.status, str(e)
                 except KeyboardInterrupt:
                     status, reason, interrupted = "skipped", INTERRUPTED, True
-            published.append(Row(arm, "published", status, without_paths(reason), samples, case, conditions))
-    return published
+            passes.append(Row(arm, "published", status, without_paths(reason), samples, case, conditions))
+    return passes
 
 
 def _passes(session, options, config, arm, case):
@@ -103,15 +101,15 @@ def _passes(session, options, config, arm, case):
 
 
 def table(rows):
-    """Frame of texts: a line per protocol and machine, columns for the two arms and their ratio."""
+    """Frame of texts: a line per protocol, columns for the two arms and their ratio, all of this machine."""
     arms = by_arm(of_first_case(rows))
     samples = {stage: [arms[arm][stage].samples if arm in arms and arms[arm][stage].status == "ok" else []
                        for arm in PAIR] for stage in ("published", "end_to_end")}
-    lines = {"published (A100, 7B, float16), quoted": list(PUBLISHED)}
+    lines = {}
     for name, stage, figure in (
-            ("published protocol here: mean of the passes", "published", np.mean),
+            ("published protocol: mean of the passes", "published", np.mean),
             (f"the same, by the later script: sum of {LATER_PASSES} / {LATER_DIVISOR}", "published", later_ms),
-            ("this benchmark here: median end to end", "end_to_end", lambda ms: summary(ms)["median"])):
+            ("this benchmark: median end to end", "end_to_end", lambda ms: summary(ms)["median"])):
         values = [float(figure(ms)) if ms else None for ms in samples[stage]]
         ratio = f"{values[0] / values[1]:.3f}x" if None not in values else "-"
         interval = ratio_interval(*samples[stage]) if stage == "end_to_end" and ratio != "-" else None
@@ -125,13 +123,13 @@ def markdown(rows):
     """The comparison with its source, its flaws and this machine's conditions."""
     reasons = [f"{row.arm}, {row.stage}: {row.status}: {row.reason}" for row in of_first_case(rows)
                if row.stage in ("published", "end_to_end") and row.status != "ok"]
-    case = rows[0].case
     return "\n\n".join([
-        "# The published comparison and this machine's", markdown_table(table(rows), "figure"),
-        f"Source of the first line: {SOURCE}.", *map(markdown_text, reasons),
-        markdown_text(f"The other lines: {conditions_line(rows)}. The published line is another machine and its model "
-                      f"may be another size than preset {case.preset}: set ratios beside it, not times. Brackets: 95 % "
-                      "bootstrap interval."),
+        "# The published comparison and this machine's", "Published, quoted:",
+        markdown_table(published.table(), "publication"),
+        "\n".join(f"* {line}" for line in published.remarks()),
+        markdown_text(f"Here: {conditions_line(rows)}. Another machine, and unless the preset is 7b another size of "
+                      "model: set ratios beside the published ones, not times. Brackets: 95 % bootstrap interval."),
+        markdown_table(table(rows), "figure"), *map(markdown_text, reasons),
         "What is wrong in how the published figures were timed, as far as the versions of the example's script tell "
         "(deploy/qwen_vl/run_static_predict.py, paddlemix/processors/qwen_vl_processing.py):",
         "\n".join(f"* {flaw}" for flaw in FLAWS), *provenance_markdown(rows),

@@ -7,12 +7,15 @@ import tempfile
 from pathlib import Path
 
 from bench import history
-from bench.cases import cases_frame, cases_markdown, has_cases, length_figure, throughput_figure
+from bench.cases import cases_frame, cases_markdown, has_cases
+from bench.curves import curve_figure
 from bench.exports import to_action_benchmark, to_bencher, to_frame
-from bench.plots import limit_figure, speed_up_figure, stage_figure
+from bench.hosts import spreads
+from bench.plots import DPI, limit_figure, stage_figure
 from bench.provenance import machine_name
 from bench.report import device_name, markdown, of_first_case, summary_frame
 from bench.schema import read_rows, write_rows
+from bench.sweep import frame
 from core.errors import UserError
 from core.files import atomic_file
 from core.text import escaped_texts
@@ -63,8 +66,8 @@ def store_rows(out, rows, accuracy):
 def write_report(folder, rows):
     """Tables and plots of one run, from its rows alone."""
     first = of_first_case(rows)
-    figures = {"stages.png": stage_figure(first), "speedup.png": speed_up_figure(first),
-               "limits.png": limit_figure(first)}
+    figures = {"stages.png": stage_figure(first), "limits.png": limit_figure(first),
+               "cases.png": curve_figure(frame(rows)) if has_cases(rows) else None}
     with atomic_file(folder / "rows.csv", "w") as f:
         to_frame(rows).to_csv(f, index=False)
     _write_json(folder / "github-action-benchmark.json", to_action_benchmark(rows))
@@ -72,19 +75,23 @@ def write_report(folder, rows):
     with atomic_file(folder / "table.csv", "w") as f:
         summary_frame(first).to_csv(f)
     with atomic_file(folder / "table.md", "w") as f:
-        f.write(markdown(first))
+        f.write(markdown(first, spreads(folder.parents[1], first)))
     if has_cases(rows):
         with atomic_file(folder / "cases.csv", "w") as f:
             cases_frame(rows).to_csv(f, index=False)
         with atomic_file(folder / "cases.md", "w") as f:
             f.write(cases_markdown(rows))
-        figures |= {"lengths.png": length_figure(rows), "batches.png": throughput_figure(rows)}
     for name, figure in figures.items():
-        if figure is None:
-            (folder / name).unlink(missing_ok=True)
-            continue
-        with atomic_file(folder / name) as f:
-            figure.savefig(f, format="png", dpi=150)
+        write_picture(folder / name, figure)
+
+
+def write_picture(path, figure):
+    """Write a figure as PNG; of None a picture that was there before goes."""
+    if figure is None:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_file(path) as f:
+        figure.savefig(f, format="png", dpi=DPI)
 
 
 def write_results(out, rows, accuracy):

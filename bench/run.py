@@ -15,7 +15,7 @@ from bench.progress import Progress
 from bench.results import check_writable, store_rows, write_results
 from bench.schema import CASE_STAGES, OPTIONAL, STAGES, Case, Row
 from bench.session import Session, read_inputs, watched_gpu
-from bench.stopping import Stopping, is_warm
+from bench.stopping import EqualRounds, Stopping, is_warm
 from bench.work import weights_bytes, work
 
 MEMORY_SHARE = 0.8   # of the device that arms loaded together may fill with weights
@@ -45,7 +45,8 @@ def arm_rows(entry, case, conditions, case_rounds, config):
         else:
             stages, rounds = CASE_STAGES, {"asked": case_rounds, "interrupted": False}
             done = len(result.samples.get("end_to_end", []))
-        stored = {**conditions, "versions": entry.versions, "work": {**work(row_case, config), **entry.work},
+        lossy = {"lossy": {"what": entry.lossy, **(entry.accuracy or {}).get("lossy", {})}} if entry.lossy else {}
+        stored = {**conditions, **lossy, "versions": entry.versions, "work": {**work(row_case, config), **entry.work},
                   "rounds": {**rounds, "done": done, "warmup": len(result.warmup), "stopped": result.stopped,
                              "warm": is_warm(result.warmup, case.device)}}
         for stage in stages:
@@ -67,10 +68,18 @@ def is_sequential(options, config, arms, memory):
     return arms * weights_bytes(config, options.case.dtype) / 2**20 > MEMORY_SHARE * memory.total
 
 
-def in_sequence(entries, specs):
-    """Groups of one arm each: the gate's first, the other baselines last, so that a deadline cuts off those."""
-    return [[entry] for entry in sorted(entries, key=lambda entry: (
-        entry.name != GATE_ARM, specs[entry.name].baseline))]
+def in_sequence(entries):
+    """Groups of one arm each, the gate's first: it is the slowest on a GPU, and its rounds say how many all make."""
+    return [[entry] for entry in sorted(entries, key=lambda entry: entry.name != GATE_ARM)]
+
+
+def share_of_deadline(deadline, begin, groups):
+    """Seconds from now on that each of `groups` arms may spend on rounds, None without a deadline: what this one has
+    needed since `begin` to be loaded, judged and warmed up, the others need as well."""
+    if deadline is None:
+        return None
+    now = time.monotonic()
+    return (deadline - now - (groups - 1) * (now - begin)) / groups
 
 
 def run(options, argv, progress=None, specs=ARMS, memory=None):
@@ -112,17 +121,24 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
     with (tempfile.TemporaryDirectory(prefix="bench-") as scratch, progress or Progress() as progress,
           Sampler(gpu) as sampler, Contest(options.arms, scratch, progress, deadline) as contest):
         session = Session(options, specs, image, ids, scratch, deadline)
+        for entry in contest.entries:
+            entry.lossy = specs[entry.name].lossy
         if case.device == "gpu":
             conditions["ceilings"] = session.ceilings(progress, case, config)
         judge = session.judge(progress, case)
         session.spawn(contest, contest.entries)
         started = [entry for entry in contest.entries if entry.worker]
         sequential = conditions["sequential"] = is_sequential(options, config, len(started), memory)
-        groups = in_sequence(started, specs) if sequential else [started]
+        groups = in_sequence(started) if sequential else [started]
+        begin = time.monotonic()
+        stopping = (EqualRounds(limits.rounds, limits.budget / len(groups), lambda: share_of_deadline(
+            deadline, begin, len(groups))) if sequential else Stopping(limits.rounds, limits.budget, narrow))
         try:
-            for group in groups:
+            for done, group in enumerate(groups):
                 contest.group = group
-                stopping = Stopping(limits.rounds, limits.budget / len(groups), narrow)
+                if deadline is not None:
+                    now = time.monotonic()
+                    contest.share_ends = now + (deadline - now) / (len(groups) - done)
                 measure_group(contest, session, case, others, judge, memory if sequential else None, config, stopping)
                 contest.close_group()
                 if sequential and store:
@@ -163,8 +179,9 @@ def measure_group(contest, session, case, others, judge, memory, config, stoppin
                 peak_mib - entry.weights.get("weights_bytes", weights_bytes(config, case.dtype)) / 2**20]
     if case.device == "gpu":
         contest.measure_cold(limits.cold)
+    contest.measure_new_lengths(session.new_lengths(case, limits.new_lengths, config))
     for other in others:
-        contest.measure_case(other, session.prepare(other), further.case_rounds, limits.warmup, judge,
+        contest.measure_case(other, session.prepare(other), further.case_rounds, limits.warmup,
                              further.case_arms or session.options.arms, further.case_budget)
 
 
@@ -175,7 +192,8 @@ def results_of(contest, case, conditions, options, judge, config):
             for row in arm_rows(entry, case, conditions, further.case_rounds, config)]
     return rows, {
         "reference": judge.name, "dtype": case.dtype, "scale": judge.scale,
-        "arms": {entry.name: entry.accuracy for entry in contest.entries},
+        "arms": {entry.name: entry.accuracy and {**entry.accuracy, "repeats": entry.repeats}
+                 for entry in contest.entries},
         "agreement": {other.slug: {entry.name: entry.cases[other].agreement for entry in contest.entries
                                    if other in entry.cases} for other in further_cases(case, further)}}
 

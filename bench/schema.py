@@ -13,15 +13,16 @@ from core.errors import UserError
 from core.files import atomic_file
 from core.text import escaped, escaped_texts
 
-SCHEMA = 3              # of a row's fields and stages
-READABLE = (1, 2, 3)    # 1 lacks `benchmark`, which was 1 then, and some of the provenance; 2 the stages of GPU clocks
-BENCHMARK = 2        # what the stages' times mean: raised when figures before and after cannot be compared
+SCHEMA = 4              # of a row's fields and stages
+READABLE = (1, 2, 3, 4)    # 1 lacks `benchmark`, which was 1 then, and some of the provenance; 2 the stages of GPU
+# clocks; 3 the stage without preprocessing
+BENCHMARK = 3        # what the stages' times mean: raised when figures before and after cannot be compared
 STAGES = {  # stage -> (unit, what is measured)
     "preprocess": ("ms", "decoded image to normalised pixels"),
     "vision": ("ms", "pixels to image features, upload included, and the host's preparing of the prompt meanwhile"),
     "prefill": ("ms", "prepared prompt and image features to the first token on the host"),
     "ttft": ("ms", "decoded image to the first token: preprocess + vision + prefill"),
-    "token": ("ms", "one decode step; a whole decode divided by its steps where the host reads tokens behind"),
+    "token": ("ms", "one decode step: the whole decode divided by its steps"),
     "decode": ("ms", "first token to last token"),
     "vision_gpu": ("ms", "vision on the GPU's clock, waiting for launches included"),
     "prefill_gpu": ("ms", "prefill on the GPU's clock"),
@@ -30,9 +31,11 @@ STAGES = {  # stage -> (unit, what is measured)
     "prefill_cold": ("ms", "prefill likewise"),
     "token_cold": ("ms", "one decode step likewise, the cache overwritten before each"),
     "end_to_end": ("ms", "decoded image to last token"),
-    "host_step": ("ms", "what the host needs to launch one decode step, where it does not wait for it"),
+    "without_preprocess": ("ms", "normalised pixels to last token: end_to_end less preprocess"),
+    "host_step": ("ms", "what the host needs to launch one decode step, where it does not wait for it; mean of a pass"),
     "published": ("ms", "image file to text by the published comparison's protocol, see bench/reproduce.py"),
     "first_run": ("ms", "the first pass end to end, before any warm-up, in no other figure"),
+    "new_length": ("ms", "image to first token of the first request of a prompt length, with what is compiled for it"),
     "load": ("ms", "weights to ready, without importing the framework"),
     "compile": ("ms", "compiling and capturing for this case, in no other figure"),
     "peak_memory": ("MiB", "since the process began; `counted` says what"),
@@ -41,10 +44,10 @@ STAGES = {  # stage -> (unit, what is measured)
 }
 GPU_STAGES = ("vision_gpu", "prefill_gpu", "token_gpu")
 COLD_STAGES = ("vision_cold", "prefill_cold", "token_cold")
-OPTIONAL = (*GPU_STAGES, *COLD_STAGES, "host_step", "first_run", "published", "compile", "device_memory",
-            "beyond_weights")   # rows only if measured
-CASE_STAGES = ("preprocess", "vision", "prefill", "ttft", "token", "decode", "end_to_end", *GPU_STAGES, "host_step",
-               "first_run", "compile")
+OPTIONAL = ("without_preprocess", *GPU_STAGES, *COLD_STAGES, "host_step", "first_run", "new_length", "published",
+            "compile", "device_memory", "beyond_weights")   # rows only if measured
+CASE_STAGES = ("preprocess", "vision", "prefill", "ttft", "token", "decode", "end_to_end", "without_preprocess",
+               *GPU_STAGES, "host_step", "first_run", "compile")
 TIMED = ("preprocess", "vision", "prefill", "ttft", "token", "decode", "end_to_end")
 STATUSES = ("ok", "skipped", "failed", "oom")
 

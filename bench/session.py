@@ -1,6 +1,7 @@
 """What the workers of one run are started, loaded and prepared with."""
 
 import os
+from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from bench import card, provenance
 from bench.arms import GATE_ARM
 from bench.conditions import Gpu
 from bench.contest import Contest
-from bench.gate import Judge, half_errors
+from bench.gate import Judge, cut, half_errors
 from bench.process import Worker, WorkerFailed
 from bench.work import matrix_shapes
 from core.errors import UserError
@@ -22,6 +23,7 @@ from infer.tokenizer import Tokenizer
 from ops.build import KERNELS_NAME
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+NEW_LENGTH = 37   # tokens that the first prompt of a new length has more: no size that kernels are made for
 CEILINGS = "bench.ceilings:Ceilings"
 
 
@@ -87,6 +89,13 @@ class Session:
         """Arguments of the `prepare` call."""
         return {"image": self.picture, "prompts": [self.ids] * case.batch, "new_tokens": case.new_tokens}
 
+    def new_lengths(self, case, number, config):
+        """Arguments of the `prepare` calls for `number` prompts of lengths that no arm has seen, for one new token."""
+        lengths = [NEW_LENGTH + i for i in range(number)
+                   if len(self.ids) + NEW_LENGTH + i < config.max_position_embeddings]
+        return [{**self.prepare(case), "prompts": [self.ids + self.ids[-1:] * more] * case.batch, "new_tokens": 1}
+                for more in lengths]
+
     def spawn(self, contest, entries):
         """Start every arm that has weights; the others leave as skipped."""
         for entry in entries:
@@ -118,15 +127,18 @@ class Session:
         return outputs
 
     def judge(self, progress, case):
-        """The gate; in half precision its float32 reference runs now, over the same rounded weights."""
-        dtype = self.case.dtype
+        """The gate. Its float32 reference runs now in half precision, over the same rounded weights, and where a
+        further case has more tokens than the gated one."""
+        dtype, lengths = self.case.dtype, self.options.further.lengths
+        longest = replace(case, new_tokens=max(case.new_tokens, *lengths, 0))
         if dtype == "float32":
-            return Judge(dtype, GATE_ARM)
-        reference = self.gate_outputs(progress, case, dtype="float32", rounded_to=dtype)
+            return Judge(dtype, GATE_ARM, self.gate_outputs(progress, longest, dtype=dtype)
+                         if longest != case else None)
+        reference = self.gate_outputs(progress, longest, dtype="float32", rounded_to=dtype)
         scale = None
         if reference is not None and GATE_ARM not in self.options.arms:
             outputs = self.gate_outputs(progress, case, dtype=dtype)
-            scale = None if outputs is None else half_errors(reference, outputs)
+            scale = None if outputs is None else half_errors(cut(reference, case.new_tokens), outputs)
         return Judge(dtype, GATE_ARM, reference, scale)
 
     def ceilings(self, progress, case, config):

@@ -5,7 +5,9 @@ import time
 from bench.statistics import median_half_width
 
 NARROW = 0.02          # half width of a 95 % interval over its centre
-ROUNDS_AT_LEAST = 8    # below, an interval of a median says little
+ROUNDS_AT_LEAST = 10   # that every arm of a table has, or the table is marked as incomplete
+PLANNED_AFTER = 2      # rounds whose time says how long the others take
+OUT_OF_TIME = "the time given by --deadline was over"   # reason of what was not begun
 CHECK_EVERY = 8        # rounds between two looks at a verdict's intervals
 STABLE = 0.05          # a pass that beats the fastest before it by less is warm
 # On a GPU work is recorded when the same memory comes up again, and two passes may take turns at the memory.
@@ -24,10 +26,10 @@ def medians_narrow(samples_of_arms):
 
 
 class Stopping:
-    """Says after each round whether to stop and keeps why in `stopped` ("narrow", "budget" or "rounds").
+    """Says after each round of all arms whether to stop and keeps why in `stopped` ("narrow", "budget" or "rounds").
 
-    `narrow` is called with the entries after a round; `budget` is in seconds of measuring (None: none), `rounds` the
-    most rounds to make.
+    `narrow` is called with the entries after a round; `budget` is in seconds of measuring (None: none), and ends
+    nothing before `at_least` rounds; `rounds` are the most to make.
     """
 
     def __init__(self, rounds, budget=None, narrow=None, at_least=ROUNDS_AT_LEAST, clock=time.monotonic):
@@ -43,8 +45,37 @@ class Stopping:
         """Whether `done` rounds of the arms in `entries` are enough."""
         if done >= self.rounds:
             self.stopped = "rounds"
-        elif self.budget is not None and self.clock() - self.begin >= self.budget:
+        elif self.budget is not None and done >= self.at_least and self.clock() - self.begin >= self.budget:
             self.stopped = "budget"
         elif done >= self.at_least and entries and self.narrow(entries):
             self.stopped = "narrow"
+        return self.stopped is not None
+
+
+class EqualRounds:
+    """Stopping for arms that are measured one after the other: the first to get there plans, all make as many rounds.
+
+    budget: seconds of rounds of one arm. left(): seconds until the deadline that one arm may spend on rounds, None
+    without one. Ten rounds go beyond the budget, never beyond the deadline; `rounds` is then the number for every arm.
+    """
+
+    def __init__(self, rounds, budget, left=lambda: None, clock=time.monotonic):
+        self.asked = self.rounds = rounds
+        self.budget, self.left, self.clock = budget, left, clock
+        self.stopped, self.begin, self.planned = None, None, False
+
+    def start(self):
+        self.stopped, self.begin = None, self.clock()
+
+    def enough(self, done, _entries):
+        """Whether `done` rounds of an arm are enough."""
+        if done == PLANNED_AFTER and not self.planned:
+            round_s = (self.clock() - self.begin) / done
+            fitting, left = max(ROUNDS_AT_LEAST, int(self.budget / round_s)), self.left()
+            if left is not None:
+                fitting = min(fitting, done + max(1, int(left / round_s)))
+            self.rounds = min(self.rounds, fitting)
+            self.planned = True
+        if done >= self.rounds:
+            self.stopped = "rounds" if self.rounds == self.asked else "planned"
         return self.stopped is not None

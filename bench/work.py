@@ -10,6 +10,11 @@ def _matrices(roles, *names):
     return sum(prod(roles[name]) for name in names)
 
 
+def decoder_matrices(config):
+    """Number of weights in the matrices of all decoder layers."""
+    return _matrices(decoder_roles(config), "qkv_weight", "out_weight", "gate_up_weight", "down_weight")
+
+
 def vision_flops(config, images):
     """Operations of the encoder and the resampler for `images` images; a multiply and an add are two."""
     v, e = config.visual, config.visual.output_dim
@@ -23,8 +28,7 @@ def vision_flops(config, images):
 
 def prefill_flops(config, batch, prompt_tokens):
     """Operations of a prefill, causal attention by half its square, logits of the last position only."""
-    decoder = decoder_roles(config)
-    products = prompt_tokens * _matrices(decoder, "qkv_weight", "out_weight", "gate_up_weight", "down_weight")
+    products = prompt_tokens * decoder_matrices(config)
     attention = prompt_tokens ** 2 * config.hidden_size * config.num_hidden_layers
     return 2 * batch * (products + attention + config.vocab_size * config.hidden_size)
 

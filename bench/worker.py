@@ -26,7 +26,8 @@ from infer.tokenizer import Tokenizer
 PROTOCOL = json.loads(Path(__file__).with_name("protocol.json").read_bytes())   # of the calls below; stated there for
 # other versions (bench/versions.py) and in the first answer (bench/process.py)
 PR_SET_PDEATHSIG = 1
-WHEELS = ("numpy", "Pillow", "safetensors", "paddlepaddle", "paddlepaddle-gpu", "torch", "transformers")
+WHEELS = ("numpy", "Pillow", "safetensors", "paddlepaddle", "paddlepaddle-gpu", "torch", "transformers", "torchao",
+          "vllm")
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "resourceexhausted",
                  "bad_alloc", "alloc_failed")
 
@@ -64,7 +65,7 @@ class Server:
     def outputs(self, path):
         """Write what the gate compares to a new .npz file; frameworks load some libraries only when they are used."""
         np.savez(path, **self.arm.outputs())
-        return {"loaded": loaded_libraries()}
+        return {"loaded": loaded_libraries(), **({"chosen": self.arm.chosen} if self.arm.chosen else {})}
 
     def published(self, image, vocabulary, image_start_id, passes):
         """Milliseconds of `passes` passes by the published protocol, one after the other, warm-up included."""

@@ -39,19 +39,20 @@ def presets():
 
 
 def write_checkpoint(preset, out, seed=0, dtype=None):
-    """Write config.json, model.safetensors and qwen.tiktoken to folder `out`; equal arguments give equal bytes.
+    """Write config.json, model.safetensors and qwen.tiktoken to folder `out`; equal arguments give equal weights.
 
+    Preset 7b takes the published vocabulary where a package here has it (export/vocabulary.py).
     dtype: the weights' type, by default the preset's own.
     """
     out = output_folder(out, ["model.safetensors"])
     raw = json.loads((PRESETS / f"{preset}.json").read_text(encoding="utf-8"))
     config = ModelConfig.from_dict(raw, f"preset {preset}")
     dtype = dtype or raw["torch_dtype"]
-    raw.update({flag: name == dtype for name, flag in DTYPE_FLAGS.items()}, torch_dtype=dtype,
-               synthetic={"preset": preset, "seed": seed})
+    raw.update({flag: name == dtype for name, flag in DTYPE_FLAGS.items()}, torch_dtype=dtype)
     with atomic_dir(out) as folder:
+        raw["synthetic"] = {"preset": preset, "seed": seed,
+                            "vocabulary": write_vocabulary(folder / VOCABULARY, config.image_start_id)}
         (folder / "config.json").write_text(json.dumps(raw, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        write_vocabulary(folder / VOCABULARY, config.image_start_id)
         write_weights(folder / "model.safetensors", config, seed, dtype)
     return out
 

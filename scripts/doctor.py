@@ -283,7 +283,8 @@ def main():
         "check": blocked, "checkpoint": blocked, "convert": blocked,
         "export": making, "export-stock": blocked or stock_fault,
         "infer": running, "chat": running, "baseline": blocked or model_fault,
-        "bench": running, "compare": running, "regress": running, "reproduce": running, "replay": making,
+        "bench": running, "sweep": running, "compare": running, "regress": running, "reproduce": running,
+        "replay": making,
         "history": blocked, "report": blocked, "test": making, "lint": blocked, "DEVICE=gpu": no_gpu,
     }
     for goal, fault in verdict.items():

@@ -20,9 +20,9 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ANYWHERE = {"help", "doctor", "clean"}  # goals that need nothing
-OUT_GOALS = ("checkpoint convert export export-vision export-language export-stock infer baseline bench compare "
-             "regress reproduce history report replay").split()
-ASKING = {"infer", "baseline", "bench", "compare", "regress", "reproduce"}  # goals that look at IMAGE
+OUT_GOALS = ("checkpoint convert export export-vision export-language export-stock infer baseline bench sweep "
+             "compare regress reproduce history report replay").split()
+ASKING = {"infer", "baseline", "bench", "sweep", "compare", "regress", "reproduce"}  # goals that look at IMAGE
 COMPUTING = ASKING - {"baseline"} | {"chat", "replay"}  # goals that run graphs, for which others would be made first
 READING = ASKING | {"convert", "export", "export-vision", "export-language", "export-stock", "chat", "replay"}
 CHOICES = {
@@ -193,8 +193,9 @@ def decide(values, goals):
         device = "gpu" if half and os.path.exists("/dev/nvidia0") and _has_gpu_wheel() else "cpu"
     stale = not goals <= ANYWHERE and _environment_is_stale(values)
     other = ",paddle-other" if values.get("PADDLE_OTHER_PYTHON") else ""
-    arms = (values.get("ARMS") or f"paddle-native,paddle-fused{other}").split(",")
-    graphs = [name for name in ("native", "fused", "stock", "other") if f"paddle-{name}" in arms]
+    arms = (values.get("ARMS") or f"paddle-fused{f',paddle-native{other}' * ('sweep' not in goals)}").split(",")
+    graphs = [impl for impl in ("native", "fused", "stock", "other")
+              if any(f"{arm}-".startswith(f"paddle-{impl}-") for arm in arms)]
     return Decisions(name, device, "python" if packages else "none", "stale" if stale else "ready",
                      ",".join(graphs) or "-")
 

@@ -76,6 +76,10 @@ class FakeArm(Arm):
         logits = np.stack([logits] * len(self.prompts)).astype(np.float32)
         if self.trouble == "other rows" and len(logits) > 1:
             logits[1, 1] = -logits[1, 1]
+        if self.trouble == "tie":   # the passes take the second best, which is as good
+            best, second = logits[0, 0].argsort()[[-1, -2]]
+            logits[:, 0, second] = logits[:, 0, best] - np.float32(1e-6)
+            self.second = int(second)
         return logits.argmax(-1).tolist(), logits
 
     def generate(self, started):
@@ -85,20 +89,23 @@ class FakeArm(Arm):
                 f.write(f"{self.name}\n")
         self._trouble(f"pass {self.passes}")
         tokens, _ = self.greedy_logits(started)
-        if self.trouble == "changes its mind":
+        if self.trouble in ("changes its mind", f"wrong in pass {self.passes}"):
             tokens[0][0] += 1
+        if self.trouble == "wrong at the end" and self.new_tokens == 9:
+            tokens[0][8] += 1
+        if self.trouble == "tie":
+            tokens[0][0] = self.second
         self.begin("prefill")
         self._work(20)
         self.end("prefill")
-        times = [time.perf_counter()]
+        first = time.perf_counter()
         self.begin("decode")
         for _ in range(self.new_tokens - 1):
             self.begin("step")
             self._work(4)
             self.end("step")
-            times.append(time.perf_counter())
         self.end("decode")
-        return Generation(tokens, times[0], times[-1], times)
+        return Generation(tokens, first, time.perf_counter())
 
     def to_numpy(self, features):
         return features

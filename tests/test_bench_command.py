@@ -82,12 +82,13 @@ def test_bad_arguments(args, capsys):
 
 def test_interpreters_and_environment(monkeypatch):
     monkeypatch.setenv("TORCH_PYTHON", "/usr/bin/python-of-torch")
-    monkeypatch.delenv("PADDLE_PYTHON", raising=False)
+    for name in ("PADDLE_PYTHON", "VLLM_PYTHON"):
+        monkeypatch.delenv(name, raising=False)
     options = options_of(parse(["run", "--checkpoint", "x", "--paddle-env", "PYTHONPATH=/a=b", "LD_LIBRARY_PATH=/c:/d",
                                 "--paddle-env", "E=", "--device", "gpu", "--batches", "1,2", "--lengths", "16"]))
     assert options.sources.python == {"torch": "/usr/bin/python-of-torch", "paddle": sys.executable,
-                                      "paddle_other": sys.executable}
-    assert options.sources.environment == {"torch": {}, "paddle_other": {}, "paddle": {
+                                      "vllm": sys.executable, "paddle_other": sys.executable}
+    assert options.sources.environment == {"torch": {}, "vllm": {}, "paddle_other": {}, "paddle": {
         "PYTHONPATH": "/a=b", "LD_LIBRARY_PATH": "/c:/d", "E": ""}}
     assert options.case.device == "gpu" and "torch-compile" in options.arms
     assert (options.further.batches, options.further.lengths) == ((1, 2), (16,))
@@ -100,8 +101,8 @@ def test_compiled_arm_is_no_default_on_the_cpu():
 def test_compare_and_regress_have_limits_of_their_own():
     compared, stored = (options_of(parse([*words, "--checkpoint", "x"])).limits
                         for words in (["compare", "--base", "y"], ["regress"]))
-    assert compared == Limits(budget=compare.BUDGET, rounds=compare.ROUNDS, cold=0)
-    assert stored == Limits(budget=regress.BUDGET, rounds=regress.ROUNDS, cold=0) and compared != stored
+    assert compared == Limits(budget=compare.BUDGET, rounds=compare.ROUNDS, cold=0, new_lengths=0)
+    assert stored == Limits(budget=regress.BUDGET, rounds=regress.ROUNDS, cold=0, new_lengths=0) and compared != stored
 
 
 @pytest.mark.parametrize("option", ["--budget", "--deadline", "--case-budget"])

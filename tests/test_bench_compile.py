@@ -32,7 +32,7 @@ for batch, new_tokens in ((1, 1), (1, SLOT_ROUNDING), (2, 3)):
     for _ in range(2):
         measured = compiled.measure()
         assert measured["tokens"] == reference["tokens"].tolist()
-        assert len(measured["stages"]["token"]) == new_tokens - 1
+        assert len(measured["stages"]["token"]) == (new_tokens > 1)
 graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
 assert graphs < 30, graphs   # all layers share their blocks' graphs
 """

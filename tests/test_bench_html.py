@@ -1,119 +1,94 @@
-"""What is published from stored rows: the page stands alone, README's figures are those of results/."""
+"""The HTML page: it stands alone, begins with a summary, and folds conditions away."""
 
-import io
-import subprocess
-import zipfile
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
-from bench.html import BEGIN, END, PAGE, README, RESULTS, cases_of, publish, readme_block, with_block
-from bench.reproduce import FILE, PASSES
+from bench.publish import PAGE, publish
 from bench.results import write_results
-from bench.schema import OPTIONAL, STAGES, Case, Row
 from core.errors import UserError
-
-CASE = Case("tiny", "float32", "cpu", 1, 290, 8)
-CONDITIONS = {"argv": ["python", "-m", "bench", "run"], "platform": "Linux", "cpu": "A <CPU>", "cores": 2, "threads": 2,
-              "memory_mib": 1000, "load_average": 0.0, "versions": {}, "time": "2026-01-01T00:00:00+00:00",
-              "checkpoint": {"hash": "x", "synthetic": True},
-              "rounds": {"asked": 8, "done": 8, "warmup": 0, "interrupted": False}}
+from tests.bench_published import CASE, CONDITIONS, case_rows, write_published
 
 
-class References(HTMLParser):
-    """Everything that a page loads, and the tags that are open at its end."""
+class Page(HTMLParser):
+    """What a page loads and links to, its sections, the tags that are open at its end, its text in and outside of
+    what is folded."""
 
     def __init__(self, text):
         super().__init__()
-        self.found, self.open = [], []
+        self.loaded, self.links, self.ids, self.open, self.folded, self.shown = [], [], [], [], [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        self.found += [value for name, value in attrs if name in ("src", "href", "srcset", "data")]
+        attrs = dict(attrs)
+        self.loaded += [attrs[name] for name in ("src", "srcset", "data") if name in attrs]
+        self.loaded += [attrs["href"] for _ in range(tag == "link")]
+        self.links += [attrs["href"] for _ in range(tag == "a")]
+        self.ids += [attrs["id"] for _ in range("id" in attrs)]
         if tag not in ("meta", "img", "br"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            (self.folded if "details" in self.open and self.open[-1] != "summary" else self.shown).append(data)
+
 
 @pytest.fixture
 def results(tmp_path):
-    """A results folder with one case of three arms, and its reproduction."""
-    made = []
-    for arm, ms in (("torch-eager", [400.0, 440.0, 420.0]), ("paddle-fused", [210.0, 200.0, 220.0]),
-                    ("paddle-native", [])):
-        status, reason = ("ok", "") if ms else ("failed", "gate failed: logits differ by <1>")
-        made += [Row(arm, stage, status, reason, ms, CASE, CONDITIONS) for stage in STAGES if stage not in OPTIONAL]
-    folder = write_results(tmp_path / "results", made, {"arms": {"paddle-fused": {"passed": True}}})
-    pair = [row for row in made if row.arm != "paddle-native" and row.stage == "end_to_end"]
-    pair += [Row(row.arm, "published", "ok", "", row.samples * (PASSES // 3), CASE, CONDITIONS) for row in pair]
-    (folder / FILE).write_text("".join(row.to_json() + "\n" for row in pair))
-    return tmp_path / "results"
+    return write_published(tmp_path / "results")
 
 
-def test_page_stands_alone(results):
-    list(publish(results))
-    text = (results / PAGE).read_text()
-    references = References(text)
-    assert references.open == [] and len(references.found) == 2  # stages, speed-up; one run has no history yet
-    assert all(value.startswith("data:image/png;base64,") for value in references.found)
+@pytest.fixture
+def page(results):
+    """Publishes and reads the page."""
+    def read():
+        list(publish(results))
+        return Page((results / PAGE).read_text())
+    return read
+
+
+def test_page_stands_alone(page, results):
+    found, text = page(), (results / PAGE).read_text()
+    assert found.open == [] and len(found.loaded) == 1   # stages; no limits on a CPU, one run has no history yet
+    assert all(value.startswith("data:image/png;base64,") for value in found.loaded)
     assert "A &lt;CPU&gt;" in text and "<CPU>" not in text and "differ by &lt;1&gt;" in text
-    assert "1012.11" in text and "2.000x" in text
+    assert "1012.11" in text and "669.8" in text and "2.000x" in text
 
 
-def test_readme_is_generated_and_stays_the_same(results, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text(f"# Title\n\n{BEGIN}\nold figures\n{END}\n\nMore.\n")
-    assert list(publish(results, readme))[-1] == readme
-    first = readme.read_text()
-    assert "old figures" not in first and first.startswith("# Title\n") and first.endswith("\n\nMore.\n")
-    for text in ("2.00x [", "420.0", "paddle-native: failed: gate failed", "](results/a-cpu-2-cores/", "425.36"):
-        assert text in first
-    list(publish(results, readme))
-    assert readme.read_text() == first
+def test_page_begins_with_a_summary(page):
+    found = page()
+    shown = " ".join(found.shown)
+    begin, end = shown.index("machine"), shown.index("Published, quoted")
+    for part in ("a-cpu-2-cores", CASE.slug, "paddle-fused", "210.0", "first run", "2026-01-01"):
+        assert begin < shown.index(part) < end
+    assert "paddle-native" not in shown[begin:end]
+    assert set(found.links) == {f"#a-cpu-2-cores/{CASE.slug}"} and found.ids == [f"a-cpu-2-cores/{CASE.slug}"]
 
 
-def test_readme_leaves_out_a_run_of_few_rounds(results, tmp_path):
-    few = {**CONDITIONS, "rounds": {**CONDITIONS["rounds"], "done": 1}}
-    write_results(results, [Row("torch-eager", stage, "ok", "", [1.0], replace(CASE, new_tokens=1), few)
-                            for stage in STAGES if stage not in OPTIONAL], {})
-    readme = tmp_path / "README.md"
-    readme.write_text(f"{BEGIN}\n{END}\n")
-    line, written = list(publish(results, readme))[-2:]
-    assert "n1 has 1 round, 8 are needed" in line and written == readme
-    assert "8 new tokens; 8 rounds" in readme.read_text() and "1 round" not in readme.read_text()
+def test_summary_says_the_change_since_the_run_before(page, results):
+    later = {**CONDITIONS, "time": "2026-02-01T00:00:00+00:00"}
+    write_results(results, case_rows(conditions=later, faster=2), {})
+    shown = " ".join(page().shown)
+    assert "105.0" in shown and "-50.0 % 2026-01-01" in shown and "first run" not in shown
 
 
-def test_readme_stays_as_it_is_without_a_run_of_enough_rounds(results, tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.report.ROUNDS_AT_LEAST", 9)
-    readme = tmp_path / "README.md"
-    assert "not in README.md" in list(publish(results, readme))[-1] and not readme.exists()
+def test_a_run_of_another_case_is_not_the_one_before(page, results):
+    later = {**CONDITIONS, "time": "2026-02-01T00:00:00+00:00"}
+    write_results(results, case_rows(replace(CASE, new_tokens=4), later, faster=2), {})
+    found = page()
+    assert " ".join(found.shown).count("first run") == 4 and "-50.0 %" not in " ".join(found.shown)
+    assert len(found.ids) == 2
 
 
-@pytest.mark.parametrize("text", ["none", BEGIN, END + BEGIN, f"{BEGIN}{END}{END}", f"{BEGIN}{BEGIN}{END}"])
-def test_markers_must_be_there_once(text):
-    with pytest.raises(UserError, match="README.md needs one line"):
-        with_block(text, "figures")
-
-
-def test_other_folders_leave_readme_alone(results):
-    before = README.read_text()
-    assert README not in list(publish(results))
-    assert README.read_text() == before
-
-
-def test_committed_readme_shows_the_committed_results(tmp_path):
-    """Of the last commit: results measured since then may lie in the working tree."""
-    root = README.parent
-    archive = subprocess.run(["git", "archive", "--format=zip", "HEAD", README.name, RESULTS.name], cwd=root,
-                             capture_output=True)
-    if archive.returncode != 0:
-        pytest.skip("needs a git checkout with a commit")
-    zipfile.ZipFile(io.BytesIO(archive.stdout)).extractall(tmp_path)
-    text = (tmp_path / README.name).read_text(encoding="utf-8")
-    assert with_block(text, readme_block(cases_of(tmp_path / RESULTS.name), tmp_path)) == text
+def test_conditions_are_folded(page):
+    found = page()
+    shown, folded = " ".join(found.shown), " ".join(found.folded)
+    for part in ("row schema", "Measure it again", "gate failed: logits differ", "KV caches"):
+        assert part in folded and part not in shown
 
 
 def test_a_damaged_accuracy_is_named(results):

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 
 from bench.history import append, history_markdown, lines_of, read
-from bench.html import publish
 from bench.plots import stage_figure
 from bench.process import WorkerFailed
 from bench.provenance import MAKE_COMMAND, preset_name, repro_command
+from bench.publish import publish
+from bench.readme import BLOCKS
 from bench.report import again_markdown, markdown, markdown_table
 from bench.reproduce import FILE
 from bench.results import write_results
@@ -42,7 +43,7 @@ def folder(tmp_path_factory):
     made = write_results(out, rows, {"reference": NASTY})
     published = [replace(row, stage="published", samples=[1.0] * 10) for row in rows if row.stage == "end_to_end"]
     (made / FILE).write_text("".join(row.to_json() + "\n" for row in [*rows, *published]))
-    (out / "README.md").write_text("<!-- results:begin -->\n<!-- results:end -->\n")
+    (out / "README.md").write_text("\n".join(f"<!-- {block}:begin --><!-- {block}:end -->" for block in BLOCKS))
     list(publish(out, out / "README.md"))
     return out
 

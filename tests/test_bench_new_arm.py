@@ -28,14 +28,15 @@ LINE = '    ArmSpec("toy", "toys", "bench.arms.toy_arm:ToyArm", "checkpoint", ba
 SHOWN = """
 import json, sys
 from pathlib import Path
-from bench.cases import throughput_figure
+from bench.curves import curve_figure
 from bench.history import history_figure, read
-from bench.plots import speed_up_figure, stage_figure
+from bench.plots import stage_figure
 from bench.schema import read_rows
+from bench.sweep import frame
 folder = Path(sys.argv[1])
 rows = read_rows(folder / "rows.jsonl")
 series, _ = read(folder.parents[1])
-figures = stage_figure(rows), speed_up_figure(rows), throughput_figure(rows), history_figure(
+figures = stage_figure(rows), curve_figure(frame(rows)), history_figure(
     series, folder.parent.name, folder.name)
 texts = lambda figure: [text.get_text() for legend in figure.legends for text in legend.get_texts()] + [
     label.get_text() for label in figure.axes[0].get_yticklabels()]
@@ -77,6 +78,6 @@ def test_an_arm_is_a_file_and_a_line(tree):
     assert rows[0].provenance["versions"]["toy"] == "1.0"
     assert {json.loads(line)["arm"] for line in (tree / "results" / FILE).read_text().splitlines()} == {"toy"}
     assert "toy" in (stored.parent / "table.md").read_text() and "toy" in (stored.parent / "cases.md").read_text()
-    assert all((stored.parent / f"{name}.png").is_file() for name in ("stages", "speedup", "batches"))
-    stages, speed_ups, batches, timeline = json.loads(python("-c", SHOWN, stored.parent))
-    assert "toy" in stages and "toy" in batches and "toy" in timeline and {"toy", "against toy"} <= set(speed_ups)
+    assert all((stored.parent / f"{name}.png").is_file() for name in ("stages", "cases"))
+    stages, curves, timeline = json.loads(python("-c", SHOWN, stored.parent))
+    assert "toy\n32 bits, n = 2" in stages and "toy, 32 bits" in curves and "toy" in timeline

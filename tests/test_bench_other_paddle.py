@@ -13,13 +13,13 @@ from ops import library
 from scripts.variables import folder_name
 
 
-def test_it_is_in_a_run_that_has_its_graphs():
+def test_it_is_in_a_run_that_names_its_interpreter():
     def arms(*words):
         return options_of(parse(["run", "--checkpoint", "x", "--device", "cpu", *words])).arms
 
     assert arms("--exported-fused", "y") == arms() and "paddle-other" not in arms()
-    assert arms("--exported-other", "y") == (*arms(), "paddle-other")
-    assert arms("--exported-other", "y", "--arms", "torch-sdpa") == ("torch-sdpa",)
+    assert set(arms("--paddle-other-python", "python")) == {*arms(), "paddle-other"}
+    assert arms("--paddle-other-python", "python", "--arms", "torch-sdpa") == ("torch-sdpa",)
 
 
 def test_make_exports_with_the_other_interpreter(exported_tiny, tmp_path):

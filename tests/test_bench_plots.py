@@ -1,64 +1,89 @@
-"""Pictures: units on every axis, machine and case in the caption, limits only where they were measured."""
+"""Pictures of a run: units, machine and case in every one, stages stacked, limits only where they were measured."""
 
 from dataclasses import replace
 
 import pytest
 
 from bench.arms import ARMS
-from bench.cases import length_figure, throughput_figure
 from bench.history import Series, history_figure
-from bench.plots import arm_style, limit_figure, speed_up_figure, stage_figure
+from bench.plots import STAGE_STYLES, arm_style, limit_figure, stage_figure
 from bench.schema import TIMED, Case, Row
 
 CONDITIONS = {"argv": ["python"], "cpu": "A CPU", "cores": 2, "threads": 2, "versions": {},
               "checkpoint": {"hash": "x", "synthetic": True}, "load_average": 0.0,
+              "time": "2026-01-02T00:00:00+00:00", "git": {"sha": "0123abcd4567", "dirty": True},
               "rounds": {"asked": 2, "done": 2, "warmup": 0, "interrupted": False}}
 LIMITS = {"ceilings": {"read_bytes_per_s": 1e9, "vision_flop_per_s": 1e9, "prefill_flop_per_s": 1e9},
           "work": {"decode_bytes": 5e6, "vision_flops": 4e6, "prefill_flops": 2e6}}
 
 
-def rows_of(lengths=(8,), **conditions):
-    return [Row(arm, stage, "ok", "", [ms, 1.2 * ms], Case("tiny", "float32", "cpu", 1, 290, length),
+def rows_of(**conditions):
+    return [Row(arm, stage, "ok", "", [ms, 1.2 * ms], Case("tiny", "float32", "cpu", 1, 290, 8),
                 {**CONDITIONS, **conditions})
-            for length in lengths for arm, ms in (("torch-eager", 20.0), ("paddle-fused", 10.0)) for stage in TIMED]
+            for arm, ms in (("torch-eager", 20.0), ("paddle-fused", 10.0)) for stage in TIMED]
 
 
 def words(figure):
     """All text of a figure."""
     figure.draw_without_rendering()
-    axes = figure.axes[0]
-    return " ".join([axes.get_xlabel(), axes.get_ylabel(), figure.get_supxlabel(),
-                     *(text.get_text() for text in axes.texts)])
+    texts = [figure.get_supxlabel(), *(text.get_text() for legend in figure.legends for text in legend.get_texts())]
+    for axes in figure.axes:
+        texts += [axes.get_xlabel(), axes.get_title("left"), *(text.get_text() for text in axes.texts),
+                  *(label.get_text() for label in axes.get_yticklabels())]
+    return " ".join(" ".join(texts).split())
 
 
 @pytest.mark.parametrize("figure, units", [
-    (lambda: stage_figure(rows_of()), "(ms)"), (lambda: speed_up_figure(rows_of()), "1x"),
-    (lambda: limit_figure(rows_of(**LIMITS)), "(%)"), (lambda: length_figure(rows_of((8, 1, 16))), "(ms)"),
-    (lambda: throughput_figure(rows_of((8, 1, 16))), "tokens/s")])
+    (lambda: stage_figure(rows_of()), "(ms)"), (lambda: limit_figure(rows_of(**LIMITS)), "(%)")])
 def test_units_and_caption(figure, units):
     text = words(figure())
-    assert units in text
-    for part in ("A CPU", "2 CPU threads", "preset tiny", "float32", "batch 1"):
+    for part in (units, "A CPU, 2 cores", "2 CPU threads", "preset tiny", "float32", "synthetic weights", "batch 1",
+                 "measured 2026-01-02, git 0123abcd with uncommitted changes", "32 bits, n = 2"):
         assert part in text
 
 
 def test_the_caption_says_what_makes_figures_worth_less():
-    caption = " ".join(words(speed_up_figure(rows_of(load_average=5.0))).split())
-    assert "Fewer than 8 rounds, too few to rely on: torch-eager 2, paddle-fused 2." in caption
+    caption = words(stage_figure(rows_of(load_average=5.0)))
+    assert "Incomplete: every arm should have made the same rounds, 10 or more." in caption
+    assert "Made: torch-eager 2, paddle-fused 2." in caption
     assert "Other programs were busy when this began (load average 5.0 on 2 cores)" in caption
 
 
-def test_speed_up_has_an_interval_and_a_line_at_one():
-    figure = speed_up_figure(rows_of())
-    assert "2.00x" in words(figure) and "95 % interval" in words(figure)
-    axes = figure.axes[0]
-    assert any(list(line.get_xdata()) == [1, 1] for line in axes.lines)
-    assert any(type(made).__name__ == "ErrorbarContainer" for made in axes.containers)
+def test_bars_are_the_stages_one_after_the_other():
+    axes = stage_figure(rows_of()).axes[0]
+    bars = [[(bar.get_x(), bar.get_width()) for bar in made] for made in axes.containers]
+    assert len(bars) == len(STAGE_STYLES) and all(x == 0 for x, _ in bars[0])
+    for before, after in zip(bars, bars[1:], strict=False):
+        assert [x for x, _ in after] == pytest.approx([x + width for x, width in before])
+    assert "22 ms" in words(axes.figure) and "11 ms" in words(axes.figure)
 
 
-def test_no_interval_is_promised_where_there_is_none():
-    figure = speed_up_figure([replace(row, samples=row.samples[:1]) for row in rows_of()])
-    assert "2.00x" in words(figure) and "interval" not in words(figure)
+def marks(figure):
+    """x of the marks at the limits, from top to bottom."""
+    return [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_color() == "black"]
+
+
+def test_the_limit_of_each_arm_is_marked():
+    """vision 4 ms, prefill 2 ms, 7 steps of 5 ms, for 8 new tokens; fewer bytes, a nearer limit."""
+    rows = rows_of(**LIMITS)
+    assert marks(stage_figure(rows)) == pytest.approx([41, 41])
+    light = {**LIMITS, "work": {**LIMITS["work"], "decode_bytes": 2e6}}
+    rows = [replace(row, provenance={**row.provenance, **light}) if row.arm == "paddle-fused" else row for row in rows]
+    assert marks(stage_figure(rows)) == pytest.approx([41, 20])
+    assert "limit" in words(stage_figure(rows))
+
+
+def test_no_limit_is_marked_where_a_part_of_it_is_not_known():
+    partial = {**LIMITS, "ceilings": {"read_bytes_per_s": 1e9}}
+    for conditions in ({}, partial):
+        figure = stage_figure(rows_of(**conditions))
+        assert marks(figure) == [] and "limit" not in words(figure)
+
+
+def test_an_arm_without_figures_says_why():
+    rows = [Row(row.arm, row.stage, "oom", "out of memory", [], row.case, row.provenance)
+            if row.arm == "torch-eager" else row for row in rows_of()]
+    assert "oom" in words(stage_figure(rows))
 
 
 def test_limits():
@@ -66,18 +91,13 @@ def test_limits():
     assert "45 %" in words(limit_figure(rows_of(**LIMITS)))  # 5e6 bytes at 1e9 in 11 ms
 
 
-def test_length_bands_reach_from_least_to_p90():
-    band, *_ = length_figure(rows_of((8, 1, 16))).axes[0].collections
-    heights = band.get_paths()[0].vertices[:, 1]
-    assert heights.min() == pytest.approx(20) and heights.max() == pytest.approx(20 + 0.9 * 4)
-
-
 def test_limits_of_rows_with_gaps():
     """An arm that failed, a ceiling that could not be measured, a stage without a row."""
     rows = [Row(row.arm, row.stage, "failed", "gate failed", [], row.case, row.provenance)
             if row.arm == "torch-eager" else row for row in rows_of(**LIMITS)]
     text = words(limit_figure([row for row in rows if row.stage != "vision"]))
-    assert "45 %" in text and " - " in text
+    assert "45 %" in text and "torch-eager 32 bits" not in text and "matrix products" in text
+    assert "vision" not in text
     partial = {**LIMITS, "ceilings": {"read_bytes_per_s": 1e9, "vision_reason": "no such device"}}
     assert "45 %" in words(limit_figure(rows_of(**partial)))
     assert limit_figure(rows_of(ceilings={"reason": "torch has no GPU"}, work=LIMITS["work"])) is None
@@ -86,17 +106,14 @@ def test_limits_of_rows_with_gaps():
 def test_every_arm_of_a_picture_looks_different():
     arms = [*ARMS, *(f"arm {i}" for i in range(40))]
     styles = [arm_style(arm, arms) for arm in arms]
-    for with_colour in (1, 2):   # marker, hatch
-        assert len({(style[0], style[with_colour]) for style in styles}) == len(arms)
+    assert len(set(styles)) == len(arms)
     assert arm_style("torch-eager", arms) == arm_style("torch-eager")
 
 
 def test_order_of_arms_is_the_registrys():
     rows = [row for arm in ("of old", *reversed(ARMS)) for row in (replace(row, arm=arm) for row in rows_of()[:7])]
-    for figure in (stage_figure(rows), speed_up_figure(rows)):
-        assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [*ARMS, "of old"]
-    legend, = length_figure(rows).legends
-    assert [label.get_text() for label in legend.get_texts()] == [*ARMS, "of old"]
+    labels = [label.get_text().split("\n")[0] for label in stage_figure(rows).axes[0].get_yticklabels()]
+    assert labels == [*ARMS, "of old"]
 
 
 def test_history():

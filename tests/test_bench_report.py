@@ -5,10 +5,12 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from bench.report import conditions_line, display_frame, notes, speed_up_of, summary_frame
+from bench.hosts import Spread
+from bench.report import conditions_line, display_frame, markdown, notes, speed_up_of, summary_frame
 from bench.results import check_writable, report, write_results
 from bench.schema import BENCHMARK, OPTIONAL, STAGES, Case, Row, check_comparable
 from bench.statistics import speed_up, summary
+from bench.stopping import OUT_OF_TIME
 from core.errors import UserError
 from ops import formats
 
@@ -79,7 +81,7 @@ def test_baseline_that_failed_or_is_not_there():
 def test_report_makes_the_same_files_from_rows(rows, tmp_path):
     folder = write_results(tmp_path, rows, {})
     made = {path.name: path.read_bytes() for path in folder.iterdir()}
-    for name in ("table.csv", "table.md", "stages.png", "speedup.png"):
+    for name in ("table.csv", "table.md", "stages.png"):
         (folder / name).unlink()
     (found, read), = report(tmp_path)
     assert found == folder and read == rows
@@ -118,23 +120,71 @@ def test_host_time_of_a_step_is_set_beside_the_gpus(rows, host, said):
 
 
 def test_how_the_rounds_ended_is_said(rows):
-    for arm, stopped, done in (("torch-eager", "budget", 7), ("torch-sdpa", "narrow", 9)):
+    for arm, stopped, done in (("torch-eager", "budget", 12), ("torch-sdpa", "narrow", 12)):
         rows = [replace_provenance(row, rounds={**row.provenance["rounds"], "stopped": stopped, "done": done})
                 if row.arm == arm else row for row in rows]
-    assert "9 rounds, until the budget was spent, until the medians were known to 2 %;" in conditions_line(rows)
+    assert "12 rounds, until the budget was spent, until the medians were known to 2 %;" in conditions_line(rows)
 
 
-def test_arms_of_few_rounds_are_named(rows):
-    assert "Fewer than 8 rounds, too few to rely on: torch-eager 7." in notes(
-        [replace_provenance(row, rounds={**row.provenance["rounds"], "done": done})
-         for row, done in ((row, {"torch-eager": 7, "torch-sdpa": 8}.get(row.arm, 0)) for row in rows)])
+@pytest.mark.parametrize("eager, sdpa, complete", [(10, 10, True), (12, 12, True), (9, 9, False), (12, 10, False),
+                                                   (0, 12, False)])
+def test_a_table_is_incomplete_unless_all_arms_made_the_same_rounds(rows, eager, sdpa, complete):
+    made = [replace_provenance(row, rounds={**row.provenance["rounds"], "done": done})
+            for row, done in ((row, {"torch-eager": eager, "torch-sdpa": sdpa}.get(row.arm, 0)) for row in rows)]
+    said = [line for line in notes(made) if line.startswith("Incomplete")]
+    assert bool(said) != complete and (", incomplete;" in conditions_line(made)) != complete
+    assert complete or said[0].endswith(f"Made: torch-eager {eager}, torch-sdpa {sdpa}.")
+
+
+def test_an_arm_that_the_deadline_left_out_makes_a_table_incomplete(rows):
+    made = [replace_provenance(row, rounds={**row.provenance["rounds"], "done": 10}) for row in rows]
+    cut = [replace_provenance(replace(row, status="skipped", reason=OUT_OF_TIME, samples=[]),
+                              rounds={**row.provenance["rounds"], "done": 0}) if row.arm == "torch-sdpa" else row
+           for row in made]
+    assert not any("Incomplete" in line for line in notes(made)) and any("torch-sdpa 0" in line for line in notes(cut))
+
+
+def test_passes_of_every_arm_stand_in_the_table(rows):
+    shown = display_frame(rows)
+    assert list(shown.loc["passes (n)"]) == ["3", "3", "0", "0"]
+
+
+def test_shares_of_limits_name_both_terms(rows):
+    known = [replace_provenance(row, work={"decode_bytes": 14.2e9, "vision_flops": 5.3e12},
+                                ceilings={"read_bytes_per_s": 4.41e12, "vision_flop_per_s": 669e12}) for row in rows]
+    shown = display_frame(known)
+    assert shown.loc["decode / token, share of limit", "torch-eager"] == "2 % (14.20 GB at 4410 GB/s)"
+    assert shown.loc["vision, share of limit", "torch-eager"] == "4 % (5.30 TFLOP at 669 TFLOP/s)"
+    assert shown.loc["decode / token, share of limit", "paddle-fused"] == "-"
+
+
+def test_arms_that_the_host_paces_come_last_with_their_spread(rows):
+    gpu = [replace(row, case=replace(CASE, device="gpu")) for row in rows]
+    gpu += [replace(row, arm="torch-compile") for row in gpu if row.arm == "torch-sdpa"]
+    spread = {("torch-compile", "torch-eager"): Spread(1.1, 2.0, 3, 2)}
+    shown = display_frame(gpu, spread)
+    speed_ups = [name for name in shown.index if name.startswith("speed-up")]
+    assert speed_ups == ["speed-up vs torch-compile", "speed-up vs torch-eager, which its host paces",
+                         "speed-up vs torch-sdpa, which its host paces"]
+    assert shown.loc[speed_ups[1], "torch-compile"].endswith("; 1.10..2.00x in 3 stored runs on 2 hosts")
+    assert not any("paces" in name for name in display_frame(rows).index)
+
+
+def test_lossy_arms_have_a_table_of_their_own_without_speed_ups(rows):
+    lost = {"what": "weights in 4 bits", "kl": 0.03, "top1": 0.75, "steps": 8}
+    mixed = rows + [replace_provenance(replace(row, arm="torch-compile-int4"), lossy=lost) for row in rows
+                    if row.arm == "torch-sdpa"]
+    first, second = markdown(mixed).split("Arms whose weights are not the checkpoint's any more")
+    assert "int4" not in first.split("\n\n")[1] and "speed-up vs torch-eager" in first
+    table = second.split("\n\n")[1]
+    assert "weights in 4 bits" in table and "75 % of 8" in table and "0.03" in table and "speed-up" not in table
 
 
 def test_one_of_a_thing_is_no_plural(rows):
     one = [replace_provenance(replace(row, case=replace(CASE, new_tokens=1)), cores=1, threads=1,
                               rounds={**row.provenance["rounds"], "done": 1}) for row in rows]
     assert conditions_line(one).startswith("A CPU, 1 core; 1 CPU thread;")
-    assert "+ 1 new token; 1 round;" in conditions_line(one)
+    assert "+ 1 new token; 1 round, incomplete;" in conditions_line(one)
 
 
 def test_an_interval_is_explained_where_there_is_one(rows):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("core", "ops", "export", "infer", "bench", "scripts", "tests", "docs", ".ci")
+FOLDERS = ("core", "ops", "export", "infer", "bench", "scripts", "tests", "docs", ".ci", ".github")
 BINARY = (".npz", ".safetensors", ".pyc", ".png")
-PAGES = [path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))]
+PAGES = [path.relative_to(ROOT).as_posix() for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])]
 # Names of other programs, which stand in no source here.
 FOREIGN = {"PIP_EXTRA_INDEX_URL", "PIL.ImageOps.exif_transpose", "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "external_ops",
            "export_image_encoder.py", "nvjet_sm90_hsh_64x64_64x13_1x2_h_bz_NNT", "--model_name_or_path",

@@ -9,7 +9,7 @@ from makes import run_make
 
 ROOT = Path(__file__).parent.parent
 TARGETS = ("setup ops check checkpoint convert export-vision export-language export export-stock infer chat baseline "
-           "bench compare regress reproduce history report replay doctor test lint clean help").split()
+           "bench sweep compare regress reproduce history report replay doctor test lint clean help").split()
 
 
 def make(build, *arguments):

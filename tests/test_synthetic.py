@@ -10,6 +10,7 @@ from safetensors import safe_open
 
 from core.config import ModelConfig
 from core.errors import UserError
+from export import vocabulary
 from export.checkpoint import open_checkpoint
 from export.names import parameters
 from export.synthetic import PRESETS, presets, sin_cos_table, write_checkpoint
@@ -74,7 +75,8 @@ def test_resampler_positions_follow_the_published_table():
 
 
 @pytest.mark.parametrize("preset", ["tiny", "small", "7b"])
-def test_special_ids_follow_the_vocabulary(tmp_path, preset):
+def test_special_ids_follow_the_vocabulary_of_bytes(tmp_path, monkeypatch, preset):
+    monkeypatch.setattr(vocabulary, "published_vocabulary", lambda: None)
     config = geometry(preset)
     write_vocabulary(tmp_path / "qwen.tiktoken", config.image_start_id)
     lines = (tmp_path / "qwen.tiktoken").read_bytes().splitlines()

@@ -20,7 +20,6 @@ class Generation:
     tokens: list            # [B][new_tokens] ids
     first: float            # the first token of every row is known to the host
     last: float             # so is the last
-    each: list | None       # when each token was known, first included; None if the host reads them behind
     launches: list | None = None   # host seconds of launching each decode step, where that is all the host does
 
 
@@ -28,6 +27,7 @@ class Arm(abc.ABC):
     """One way to run the model. `load`, then `prepare`, then any number of `outputs` and `measure`."""
 
     clock = None   # the GPU's, see bench.device_clock; None on a CPU
+    chosen = ""    # which of several ways the arm took for itself, and why
     weights = {}   # what is known of them beside their dtype, as `load` returns it
 
     def load(self, source, dtype, device, threads, **options):
@@ -71,7 +71,8 @@ class Arm(abc.ABC):
 
         The device is synchronised at every stage's end, so that the stages add up to end_to_end; `start` comes between
         vision's launch and its end. A `cold` pass, on a GPU, has the L2 cache overwritten before vision, prefill and
-        every decode step, and gives those times alone.
+        every decode step, and gives those times alone. A stage has one number a pass: `token` and `host_step` are
+        means over the pass's steps, whether or not the host knows of each.
         """
         if cold and (self.clock is None or self.clock.fault):
             raise UserError(f"no cold pass: {self.clock.fault if self.clock else 'the arm runs on no GPU'}")
@@ -95,12 +96,13 @@ class Arm(abc.ABC):
         finally:
             gc.enable()
         seconds = {"preprocess": [preprocessed - start], "vision": [encoded - preprocessed],
-                   "prefill": [run.first - encoded], "ttft": [run.first - start],
-                   "decode": [], "token": [], "host_step": run.launches or [], "end_to_end": [run.last - start]}
+                   "prefill": [run.first - encoded], "ttft": [run.first - start], "decode": [], "token": [],
+                   "host_step": [float(np.mean(run.launches))] if run.launches else [],
+                   "end_to_end": [run.last - start], "without_preprocess": [run.last - preprocessed]}
         steps = self.new_tokens - 1
         if steps:
             seconds["decode"] = [run.last - run.first]
-            seconds["token"] = list(np.diff(run.each)) if run.each else [(run.last - run.first) / steps]
+            seconds["token"] = [(run.last - run.first) / steps]
         stages = {stage: [s * 1e3 for s in values] for stage, values in seconds.items()}
         spans = self.clock.milliseconds() if self.clock else {}
         if cold:
@@ -190,18 +192,17 @@ class Arm(abc.ABC):
         prefill()
         self.end("prefill")
         first_token()
-        times, launches = [time.perf_counter()], []
+        first, launches = time.perf_counter(), []
         self.begin("decode")
         for _ in range(self.new_tokens - 1):
             self.begin("step")
             start = time.perf_counter()
             step()
-            times.append(time.perf_counter())
+            launches.append(time.perf_counter() - start)
             self.end("step")
-            launches.append(times[-1] - start)
         self.end("decode")
         all_tokens, last = tokens(), time.perf_counter()
-        return Generation(all_tokens, times[0], last, *((None, launches) if self.on_gpu else (times, None)))
+        return Generation(all_tokens, first, last, launches if self.on_gpu else None)
 
     @abc.abstractmethod
     def greedy_logits(self, started):

@@ -16,11 +16,12 @@ class ExportedArm(Arm):
     """What the arms on exported graphs of Paddle's have in common."""
 
     @abc.abstractmethod
-    def load_engine(self, source, device):
+    def load_engine(self, source, device, **options):
         """The engine that runs the graphs in a folder."""
 
-    def open(self, source, dtype, device, threads):
-        self.engine = self.load_engine(source, device)  # takes its threads from OMP_NUM_THREADS, which the run sets
+    def open(self, source, dtype, device, threads, **options):
+        # It takes its threads from OMP_NUM_THREADS, which the run sets.
+        self.engine = self.load_engine(source, device, **options)
         if self.engine.dtype != dtype:
             raise UserError(f"{source} was exported as {self.engine.dtype}: export it with DTYPE={dtype}")
 
@@ -51,8 +52,9 @@ class ExportedArm(Arm):
 
 
 class PaddleArm(ExportedArm):
-    def load_engine(self, source, device):
-        engine = Engine(source, devices.placement(device))
+    def load_engine(self, source, device, pack=True):
+        """`pack`: False keeps weights in the export's format that would be packed without loss."""
+        engine = Engine(source, devices.placement(device), pack)
         self.weights = {"weights": engine.weights, "weights_bytes": engine.weights_bytes,
                         "decode_bytes": engine.step_bytes}
         return engine

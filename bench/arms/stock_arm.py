@@ -11,7 +11,7 @@ class StockArm(ExportedArm):
 
     def generate(self, features):
         tokens, times = self.engine.generate(self.prompts, features, self.new_tokens)
-        return Generation(tokens.tolist(), times[0], times[-1], times)
+        return Generation(tokens.tolist(), times[0], times[-1])
 
     def greedy_logits(self, features):
         """The graph keeps its logits: the gate compares what there is."""

@@ -1,14 +1,13 @@
 """The arms torch-eager and torch-sdpa: the baseline under transformers' generate()."""
 
-import gc
-import re
 import time
 
 import torch
 import transformers
 from transformers.generation.streamers import BaseStreamer
 
-from bench.arms.base import Arm, Generation, peak_resident_mib
+from bench.arms.base import Generation
+from bench.arms.torch_base import TorchBase
 from bench.torch_model.checkpoint import load_model
 
 
@@ -31,25 +30,12 @@ class TokenClock(BaseStreamer):
         self.arm.end("decode")
 
 
-def linked_libraries(configuration):
-    """The lines of torch's own account of itself that name numeric libraries inside it, which are no files."""
-    return [line.strip(" -") for line in configuration.splitlines() if re.search("MKL|OpenMP|BLAS_INFO", line)
-            and "CXX_FLAGS" not in line]
-
-
-class TorchArm(Arm):
+class TorchArm(TorchBase):
     def open(self, source, dtype, device, threads, attention, rounded_to=None):
         """`rounded_to` names a dtype that the weights are rounded to first: a reference for arms in that dtype."""
-        torch.set_num_threads(threads)
-        self.device = torch.device("cuda" if self.on_gpu else "cpu")
-        if dtype == "float32":  # TF32 is no float32
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        self.use(threads, dtype)
         self.model = load_model(source, attention, getattr(torch, dtype), self.device,
                                 getattr(torch, rounded_to) if rounded_to else None)
-
-    @property
-    def image_size(self):
-        return self.model.geometry.visual.image_size
 
     def vision(self, pixels):
         return self.model.encode(torch.from_numpy(pixels).to(self.device))
@@ -67,8 +53,7 @@ class TorchArm(Arm):
         clock = TokenClock(self)
         self.begin("prefill")
         sequences = self._generate(started, streamer=clock)
-        times = clock.times[1:]
-        return Generation(self._new(sequences), times[0], times[-1], times)
+        return Generation(self._new(sequences), clock.times[1], clock.times[-1])
 
     def greedy_logits(self, started):
         out = self._generate(started, output_logits=True, return_dict_in_generate=True)
@@ -77,30 +62,5 @@ class TorchArm(Arm):
     def _new(self, sequences):
         return sequences[:, -self.new_tokens:].tolist()
 
-    def to_numpy(self, features):
-        return features.float().cpu().numpy()
-
-    def synchronize(self):
-        if self.on_gpu:
-            torch.cuda.synchronize()
-
-    def stream(self):
-        return torch.cuda.current_stream().cuda_stream
-
-    def release(self):
-        gc.collect()
-        if self.on_gpu:
-            torch.cuda.empty_cache()
-
     def versions(self):
-        versions = {"torch": torch.__version__, "transformers": transformers.__version__,
-                    "linked": linked_libraries(torch.__config__.show())}
-        if self.on_gpu:
-            versions |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version()),
-                         "device_name": torch.cuda.get_device_name()}
-        return versions
-
-    def peak_memory(self):
-        if self.on_gpu:
-            return torch.cuda.max_memory_reserved() / 2**20, "device memory reserved by torch"
-        return peak_resident_mib(), "resident memory of the process"
+        return {**super().versions(), "transformers": transformers.__version__}

@@ -3,9 +3,11 @@
 import numpy as np
 import torch
 
-from bench.torch_model.model import QwenVLForCausalLM
+from bench.torch_model.embeddings import PromptEmbeddings
 from export.checkpoint import open_checkpoint
 from export.dtypes import out_of_range
+
+DECODER = ("transformer.h.", "transformer.ln_f.", "transformer.wte.", "lm_head.")   # names of the language model
 
 
 def load_model(checkpoint_dir, attention="sdpa", dtype=torch.float32, device="cpu", rounded_to=None):
@@ -16,14 +18,37 @@ def load_model(checkpoint_dir, attention="sdpa", dtype=torch.float32, device="cp
     what is no plain checkpoint, tensors that do not fit config.json, and those with values that are not finite or too
     large.
     """
+    from bench.torch_model.model import QwenVLForCausalLM  # imports transformers, which other engines need as theirs
+
     checkpoint = open_checkpoint(checkpoint_dir)
     with torch.device("meta"):
         model = QwenVLForCausalLM(checkpoint.config, attention)
     state = {name: _tensor(stored, dtype, torch.device(device), rounded_to or dtype)
              for name, stored in checkpoint.tensors.items()}
+    return _filled(model, state, model.transformer.visual)
+
+
+def load_prompt_embeddings(checkpoint, dtype, device):
+    """A checkpoint's vision tower and token table, as `load_model` loads them."""
+    with torch.device("meta"):
+        model = PromptEmbeddings(checkpoint.config, "sdpa")
+    prefix = "transformer."
+    state = {name.removeprefix(prefix): _tensor(stored, dtype, torch.device(device), dtype)
+             for name, stored in checkpoint.tensors.items() if name.startswith((f"{prefix}visual.", f"{prefix}wte."))}
+    return _filled(model, state, model.visual)
+
+
+def language_tensors(checkpoint, dtype, device):
+    """Yield (name, tensor) of a checkpoint's language model, as `load_model` loads them."""
+    for name, stored in checkpoint.tensors.items():
+        if name.startswith(DECODER):
+            yield name, _tensor(stored, dtype, torch.device(device), dtype)
+
+
+def _filled(model, state, visual):
     model.load_state_dict(state, strict=True, assign=True)
     model.requires_grad_(False).eval()
-    model.transformer.visual.fold()
+    visual.fold()
     return model
 
 

@@ -5,6 +5,8 @@ minutes, and the CUDA graph around them leaves no launch to the host either way.
 """
 
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from bench.torch_model.attention import additive_mask
 from bench.torch_model.language import StepContext
@@ -12,23 +14,55 @@ from bench.torch_model.rotary import inverse_frequencies, logn_scale, rotation
 from core.config import QUERIES
 
 SLOT_ROUNDING = 64   # cache sizes are rounded up to this: aligned masks, and runs of similar length share a compilation
+DECODE_GRAPHS = 4     # most that one generation has, each over more of the cache
 RECOMPILE_LIMIT = 64  # shapes that one run may ask for
+TUNINGS = {  # name -> inductor's options on a GPU
+    # With this, products with one row become generated kernels that read weights faster than cuBLAS does.
+    "coordinate descent": {"coordinate_descent_tuning": True},
+    "max-autotune": {"max_autotune": True, "coordinate_descent_tuning": True}}
 
 
 def compile_options(backend, device):
-    """Keyword arguments of torch.compile; shapes are static, and a graph break is an error."""
-    options = {"backend": backend, "fullgraph": True, "dynamic": False}
-    if backend == "inductor" and device.type == "cuda":
-        # With this, products with one row become generated kernels that read weights faster than cuBLAS does.
-        options["options"] = {"coordinate_descent_tuning": True}
-    return options
+    """{name: keyword arguments of torch.compile} of the tunings worth a try; shapes are static, and a graph break is
+    an error. On a CPU there is one, whose set-up takes seconds."""
+    common = {"backend": backend, "fullgraph": True, "dynamic": False}
+    if backend != "inductor" or device.type != "cuda":
+        return {"default": common}
+    return {name: {**common, "options": options} for name, options in TUNINGS.items()}
+
+
+class MergedMLP(nn.Module):
+    """A DecoderMLP whose first two matrices are one."""
+
+    def __init__(self, mlp):
+        super().__init__()
+        weights = torch.cat([mlp.w1.weight, mlp.w2.weight])
+        self.up_gate = nn.Linear(*weights.shape[::-1], bias=False, device="meta")
+        self.up_gate.weight = nn.Parameter(weights, requires_grad=False)
+        self.c_proj = mlp.c_proj
+
+    def forward(self, x):
+        up, gate = self.up_gate(x).chunk(2, dim=-1)
+        return self.c_proj(up * F.silu(gate))
+
+
+def merge_gate_up(model):
+    """Make each decoder block's up and gate matrices one, in place, block by block."""
+    for block in model.transformer.h:
+        block.mlp = MergedMLP(block.mlp)
+
+
+def compile_vision(visual, **options):
+    """Compile the blocks of a VisionTower in place."""
+    torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
+    for block in (*visual.transformer.resblocks, visual.attn_pool):
+        block.compile(**options)
 
 
 def compile_blocks(model, **options):
     """Compile the vision and decoder blocks of a QwenVLForCausalLM in place."""
-    torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
-    for block in (*model.transformer.visual.transformer.resblocks, model.transformer.visual.attn_pool,
-                  *model.transformer.h, model.transformer.ln_f):
+    compile_vision(model.transformer.visual, **options)
+    for block in (*model.transformer.h, model.transformer.ln_f):
         block.compile(**options)
 
 
@@ -71,7 +105,7 @@ class StaticLayer:
         self.k, self.v, self.slots, self.whole = k, v, slots, whole
 
     def update(self, k, v):
-        """Store; queries see the `whole` cache in a decode step, only this call's in a prefill."""
+        """Store; queries see the `whole` of it in a decode step, only this call's in a prefill."""
         self.k.index_copy_(2, self.slots, k)
         self.v.index_copy_(2, self.slots, v)
         return (self.k, self.v) if self.whole else (k, v)
@@ -82,6 +116,14 @@ def decode_context(frequencies, position, slots, seq_length, use_logn, dtype):
     cos, sin = rotation(frequencies, position)
     scale = logn_scale(position, seq_length, dtype) if use_logn else None
     return cos, sin, scale, torch.where(slots > position, torch.finfo(dtype).min, 0.0).to(dtype)[None, None, None, :]
+
+
+def filled_slots(length, new_tokens):
+    """Sizes of the part of the cache that decode steps attend over, one after the other: each step takes the first that
+    holds its position, so that none reads much of what is not filled."""
+    first, last = (-(-slots // SLOT_ROUNDING) * SLOT_ROUNDING for slots in (length + 1, length + new_tokens))
+    step = max(SLOT_ROUNDING, -(-(last - first) // ((DECODE_GRAPHS - 1) * SLOT_ROUNDING)) * SLOT_ROUNDING)
+    return [*range(first, last, step), last]
 
 
 def head(lm_head, hidden):
@@ -105,7 +147,8 @@ class StaticGenerator:
         rows, columns = (self.tokens == config.image_start_id).nonzero(as_tuple=True)
         self.image_slots = rows[:, None], columns[:, None] + 1 + torch.arange(QUERIES, device=device)
         self.features = torch.zeros(len(rows), QUERIES, config.hidden_size, dtype=dtype, device=device)
-        capacity = -(-(self.length + new_tokens) // SLOT_ROUNDING) * SLOT_ROUNDING
+        sizes = filled_slots(self.length, new_tokens)
+        capacity = sizes[-1]
         shape = batch, config.num_attention_heads, capacity, config.kv_channels
         self.keys, self.values = ([torch.zeros(shape, dtype=dtype, device=device)
                                    for _ in range(config.num_hidden_layers)] for _ in range(2))
@@ -122,18 +165,27 @@ class StaticGenerator:
         mask = None if causal else additive_mask(self.length, self.length, dtype, device)
         self.prompt_context = StepContext(*rotation(self.frequencies, prompt), scale, mask, causal)
         self.prompt_layers = self._layers(prompt, whole=False)
-        self.step_layers = self._layers(self.position, whole=True)
         self.context = torch.compile(decode_context, **options)
         self.head = torch.compile(head, **options)
-        self.prefill = Captured(self._prefill, device, pool)
-        if new_tokens > 1:
-            self.decode = Captured(self._decode, device, pool, self._rewind)
+        self.launch_prefill, self.known = Captured(self._prefill, device, pool), self.length
+        self.steps = {size: Captured(lambda size=size: self._decode(size), device, pool, self._rewind)
+                      for size in sizes if new_tokens > 1}
+
+    def prefill(self):
+        self.known = self.length   # tokens in the cache
+        return self.launch_prefill()
+
+    def decode(self):
+        self.known += 1
+        return next(step for size, step in self.steps.items() if size >= self.known)()
 
     def _beyond(self, positions):
         return True if self.model.geometry.use_logn_attn and positions > self.model.geometry.seq_length else None
 
-    def _layers(self, slots, whole):
-        return [StaticLayer(k, v, slots, whole) for k, v in zip(self.keys, self.values, strict=True)]
+    def _layers(self, slots, whole, size=None):
+        size = len(self.slots) if size is None else size
+        return [StaticLayer(k[:, :, :size], v[:, :, :size], slots, whole)
+                for k, v in zip(self.keys, self.values, strict=True)]
 
     def _rewind(self):
         self.position.fill_(self.length)
@@ -145,12 +197,13 @@ class StaticGenerator:
         hidden = self.model.transformer(embeddings, self.prompt_context, self.prompt_layers)
         return self._choose(hidden[:, -1:].contiguous())
 
-    def _decode(self):
+    def _decode(self, size):
+        """A step that attends over the first `size` slots."""
         config = self.model.geometry
-        context = self.context(self.frequencies, self.position, self.slots, config.seq_length,
-                               bool(self._beyond(len(self.slots))), self.features.dtype)
+        context = self.context(self.frequencies, self.position, self.slots[:size], config.seq_length,
+                               bool(self._beyond(size)), self.features.dtype)
         hidden = self.model.transformer(self.model.transformer.wte(self.next), StepContext(*context, False),
-                                        self.step_layers)
+                                        self._layers(self.position, True, size))
         self.position.add_(1)
         return self._choose(hidden)
 

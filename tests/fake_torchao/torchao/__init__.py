@@ -1,0 +1,1 @@
+"""A stand-in for torchao: what the arms call of it, rounding weights in place."""

@@ -1,0 +1,5 @@
+"""What a loader derives from."""
+
+
+class BaseModelLoader:
+    pass

@@ -1,0 +1,5 @@
+"""How outputs are given."""
+
+
+class RequestOutputKind:
+    DELTA = "delta"

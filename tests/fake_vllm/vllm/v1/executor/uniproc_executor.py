@@ -1,0 +1,5 @@
+"""What says that the model runs in this process."""
+
+
+class UniProcExecutor:
+    pass
