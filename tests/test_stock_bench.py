@@ -18,7 +18,7 @@ def test_the_arm_is_skipped_with_its_reason(tmp_path):
     assert on_cpu.startswith("needs a GPU: Paddle has no CPU")
     assert "--exported-stock" in missing_source(spec, run_options(device="gpu"))
     assert missing_source(spec, run_options(device="gpu", exported_stock=tmp_path)) is None
-    assert "paddle-stock" not in default_arms("cpu", {}) + default_arms("gpu", {})
+    assert "paddle-stock" not in default_arms("cpu") + default_arms("gpu")
 
 
 @pytest.mark.parametrize("error, status", [(NotHere("no kernels"), "skipped"), (UserError("no kernels"), "failed")])
