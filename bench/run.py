@@ -118,8 +118,8 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
 
     A gate that fails, a worker that dies or a full memory is a row; so is an arm without weights. `memory` is a
     DeviceMemory, `narrow` what bench.stopping.Stopping takes, for a verdict, `store` is called with (out, rows,
-    accuracy) after every group of arms where there are several. With `quiet`, a bench.yardstick.Quiet, the device itself is timed around
-    every round.
+    accuracy) after every group of arms where there are several. With `quiet`, a bench.yardstick.Quiet, the device
+    itself is timed around every round.
     """
     case_options, sources, limits = options.case, options.sources, options.limits
     deadline = time.monotonic() + limits.deadline if limits.deadline else None

@@ -69,9 +69,8 @@ def test_an_arm_is_a_file_and_a_line(tree):
 
     checkpoint = write_checkpoint("tiny", tree / "tiny")
     text = python("-m", "bench", "run", "--checkpoint", checkpoint, "--image", default_image(), "--arms", "toy",
-                  "--device", "cpu", "--toys-python", sys.executable, "--launches", "1", "--rounds", "2", "--warmup", "0",
-                  "--new-tokens",
-                  "4", "--batches", "2", "--case-rounds", "1", "--out", "results")
+                  "--device", "cpu", "--toys-python", sys.executable, "--launches", "1", "--rounds", "2",
+                  "--warmup", "0", "--new-tokens", "4", "--batches", "2", "--case-rounds", "1", "--out", "results")
     assert "toy" in text and "speed-up vs toy" in text
     stored, = (tree / "results").rglob("rows.jsonl")
     rows = read_rows(stored)

@@ -44,7 +44,7 @@ def test_both_are_measured_in_the_same_rounds(exported_tiny, tmp_path):
         [sys.executable, "-m", "bench", "run", "--checkpoint", exported_tiny.parent / "checkpoint", "--device", "cpu",
          "--arms", "paddle-fused,paddle-other", "--exported-fused", exported_tiny, "--exported-other", exported_tiny,
          "--paddle-other-python", sys.executable, "--paddle-other-env", f"QWEN_VL_OPS={library.path()}",
-         "--rounds", "2", "--warmup", "0", "--new-tokens", "4", "--out", tmp_path],
+         "--launches", "1", "--rounds", "2", "--warmup", "0", "--new-tokens", "4", "--out", tmp_path],
         cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     stored, = tmp_path.rglob("rows.jsonl")

@@ -23,7 +23,7 @@ PACKED = pytest.mark.parametrize("format", [format.name for format in formats.pa
 def standing(pattern, folders, format, flags=re.IGNORECASE):
     """Files below the folders in which `pattern` stands, but for the format's own ones."""
     names = [path.relative_to(ROOT).as_posix() for folder in folders for path in (ROOT / folder).rglob("*")
-             if path.is_file() and path.suffix not in (".pyc", ".npz", ".safetensors")]
+             if path.is_file() and path.suffix not in (".pyc", ".npz", ".gz", ".safetensors")]
     return sorted(name for name in [*names, "Makefile"] if f"/formats/{format}/" not in name
                   and re.search(pattern, (ROOT / name).read_text(encoding="utf-8"), flags))
 
