@@ -36,6 +36,9 @@ from ops.weights import decode_bytes
 ROWS = 32                # most prompts at a time
 PROMPT_TOKENS = 16384    # of all rows, that one prefill takes
 CACHE_TOKENS = 32 * 1024
+# Numbers of tokens that vLLM captures as CUDA graphs, of a decode step and of a prefill. It pads to the next one, and
+# would capture none above 2 * ROWS by itself: prefill would then wait for the host.
+GRAPHS = [1, 2, 4, 8, 16, 24, *range(ROWS, 545, 32)]
 DEVICE_SHARE = 0.05      # vLLM looks for as much free memory when it starts; what it takes follows from CACHE_TOKENS
 
 
@@ -88,7 +91,8 @@ class VllmArm(TorchBase):
                 dtype=dtype, quantization=quantization, enable_prefix_caching=False, max_num_seqs=ROWS,
                 max_model_len=min(config.seq_length, config.max_position_embeddings),   # it lacks Qwen's dynamic NTK
                 max_num_batched_tokens=PROMPT_TOKENS, kv_cache_memory_bytes=CACHE_TOKENS * slot_bytes,
-                gpu_memory_utilization=DEVICE_SHARE, distributed_executor_backend=UniProcExecutor).llm_engine
+                gpu_memory_utilization=DEVICE_SHARE, compilation_config={"cudagraph_capture_sizes": GRAPHS},
+                distributed_executor_backend=UniProcExecutor).llm_engine
         self.passes, self.encode = 0, None
         if quantization:
             saved = decoder_matrices(config) * (getattr(torch, dtype).itemsize - 1)
