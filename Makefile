@@ -90,7 +90,7 @@ export QWEN_VL_STOCK := $(call absolute,$(STOCK)/packages)
 # the hashes of FILES (of all files in a folder). scripts/stamp.py looks at it in every run and makes it newer than
 # TARGET if TARGET was not made from what it lists. MADE, at a recipe's end, says that it is now.
 # +: also with -n and -q, once there is the interpreter
-ALWAYS := $(if $(PACKAGES),+)@$(PADDLE_PYTHON)
+ALWAYS := $(if $(STALE),,$(if $(PACKAGES),+))@$(PADDLE_PYTHON)
 STAMP := $(ALWAYS) -m scripts.stamp
 MADE = @touch -r $< $@
 stamp_of = $(STAMPS)/of/$(patsubst /%,%,$(subst ..,up,$1))

@@ -27,6 +27,13 @@ def positive(text):
     return value
 
 
+def natural(text):
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is below 0")
+    return value
+
+
 def positives(text):
     return tuple(positive(part) for part in text.split(","))
 
@@ -137,15 +144,15 @@ class Limits:
     """the limits: how long is measured"""
 
     launches: int = option(0, "new processes of every arm, one after the other (default: as the device needs)",
-                           type=int, metavar="N")
+                           type=positive, metavar="N")
     rounds: int = option(200, "the most rounds", type=positive)
     budget: float = option(45, "of rounds, of all arms together; they end before when enough is known (0: no limit)",
                            type=seconds, metavar="SECONDS")
-    warmup: int = option(8, "the most warm-up passes of an arm (0: none, and no first run)", type=int)
-    cold: int = option(3, "passes with the L2 cache overwritten before each stage (GPU only; 0: none)", type=int,
+    warmup: int = option(8, "the most warm-up passes of an arm (0: none, and no first run)", type=natural)
+    cold: int = option(3, "passes with the L2 cache overwritten before each stage (GPU only; 0: none)", type=natural,
                        metavar="PASSES")
     new_lengths: int = option(3, "prompts of lengths that no arm has seen, each with its first request (0: none)",
-                              type=int, metavar="N")
+                              type=natural, metavar="N")
     sequential: bool = option(False, "load and measure one arm after the other (a GPU that cannot hold all of them "
                               "does so anyway)", action="store_true")
     deadline: float = option(0, "begin nothing new after this time, so that results are written, and no launch "

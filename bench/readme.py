@@ -23,13 +23,15 @@ from core.errors import UserError
 PICTURE = "headline.png"   # in the results folder
 SWEEP_PICTURE = "sweep.png"   # of engines over batch and length, beside a run's results
 NONE = "Not measured yet."
+TOYS = ("tiny",)           # presets that try the pipeline: their times say nothing of a model
 PUBLISHED_CASE = ("7b", "float16", "gpu", 1)   # preset, dtype, device, batch that the published figures are of
 
 
 def newest(cases, device):
-    """(folder, rows) of the newest run on a device that has figures of enough rounds, None if there is none."""
-    found = [(folder, rows) for folder, rows in cases
-             if rows[0].case.device == device and has_enough_rounds(rows) and headline_arms(rows)]
+    """(folder, rows) of the newest run of a model on a device that has figures of enough rounds, None if there is
+    none."""
+    found = [(folder, rows) for folder, rows in cases if rows[0].case.device == device
+             and rows[0].case.preset not in TOYS and has_enough_rounds(rows) and headline_arms(rows)]
     return max(found, key=lambda case: case[1][0].provenance.get("time") or "", default=None)
 
 

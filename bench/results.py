@@ -20,6 +20,7 @@ from core.errors import UserError
 from core.files import atomic_file
 from core.text import escaped_texts
 
+ROWS = "rows.jsonl"
 MACHINE_FIELDS = ("platform", "cpu", "cores", "threads", "memory_mib")
 MACHINE_OPTIONAL = ("governor", "gpu", "ceilings")   # rows of schema 1 have no governor and no GPU facts
 FREE_BYTES = 64 << 20    # that a run's results may need
@@ -52,10 +53,23 @@ def folder_of(out, rows):
     return Path(out) / machine_name(rows[0].provenance, device_name(rows)) / rows[0].case.slug
 
 
+def has_figures(rows):
+    return any(row.stage == "end_to_end" and row.status == "ok" for row in rows)
+
+
+def check_replaces(folder, rows):
+    """Raise UserError where rows without any figure would take the place of a run that has some."""
+    stored = folder / ROWS
+    if not has_figures(rows) and stored.is_file() and has_figures(read_rows(stored)):
+        reasons = "; ".join(dict.fromkeys(f"{row.arm}: {row.reason}" for row in rows if row.reason))
+        raise UserError(f"nothing was measured, {folder} stays as it was: {reasons}")
+
+
 def store_rows(out, rows, accuracy):
-    """Write everything of a run that is no report; returns its folder."""
+    """Write everything of a run that is no report; returns its folder. UserError: see check_replaces."""
     conditions, folder = rows[0].provenance, folder_of(out, rows)
-    write_rows(folder / "rows.jsonl", rows)
+    check_replaces(folder, rows)
+    write_rows(folder / ROWS, rows)
     _write_json(folder / "machine.json", {**{name: conditions[name] for name in MACHINE_FIELDS},
                                           **{name: conditions.get(name) for name in MACHINE_OPTIONAL},
                                           "device": device_name(rows)})
@@ -104,9 +118,9 @@ def write_results(out, rows, accuracy):
 
 def report(results_dir):
     """Make the tables and plots of every case below a folder again; yields (folder, rows). UserError if none."""
-    paths = sorted(Path(results_dir).rglob("rows.jsonl"))
+    paths = sorted(Path(results_dir).rglob(ROWS))
     if not paths:
-        raise UserError(f"no rows.jsonl below {results_dir}: run the benchmark first, or name its OUT= folder")
+        raise UserError(f"no {ROWS} below {results_dir}: run the benchmark first, or name its OUT= folder")
     for path in paths:
         rows = read_rows(path)
         write_report(path.parent, rows)

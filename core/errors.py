@@ -8,8 +8,11 @@ import sys
 from core import terminal
 from core.text import one_line
 
-OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT, errno.EFBIG, errno.EISDIR,
-                  errno.EIO)
+REMEDIES = {   # errno of what is the machine's or the user's, not a defect here -> what to do, where one thing helps
+    **dict.fromkeys((errno.EACCES, errno.EROFS, errno.ENOENT, errno.EFBIG, errno.EISDIR, errno.EIO), ""),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP), ": give another path"),
+    errno.ENOSPC: ": free some space, or put what is written on another disk (OUT= or BUILD=)",
+    errno.EDQUOT: ": free some of your quota, or put what is written on another disk (OUT= or BUILD=)"}
 NO = 3   # exit status of a program that was asked a question: no (0: yes, 1: it could not tell)
 
 
@@ -53,12 +56,10 @@ def run_cli(main):
     except UserError as e:
         message = str(e)
     except OSError as e:
-        if e.errno not in OF_THE_MACHINE:
+        if e.errno not in REMEDIES:
             raise
-        where = f" ({e.filename})" if e.filename else ""
-        remedy = {errno.ENOSPC: ": free some space or set OUT= to another disk",
-                  errno.EDQUOT: ": free some of your quota or set OUT= to another disk"}.get(e.errno, "")
-        message = f"{e.strerror}{where}{remedy}"
+        where = f" ({str(e.filename)[:200]})" if e.filename else ""
+        message = f"{e.strerror}{where}{REMEDIES[e.errno]}"
     except MemoryError:
         message = "out of memory: use a smaller PRESET=, batch or DTYPE="
     except KeyboardInterrupt:

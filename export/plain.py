@@ -34,7 +34,7 @@ SHARD = re.compile(r"(.+)-\d+-of-\d+\.(safetensors|bin)")
 def small_json(path):
     """The object in a small JSON file, {} when there is none."""
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
+        if not path.is_file() or path.stat().st_size > MAX_CONFIG_BYTES:   # a pipe would wait for its writer
             return {}
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -22,6 +22,7 @@ from core.text import escaped, one_line, plural
 from ops import compiler, cuda_libraries, target
 from ops.build import ROOT, source_version
 from ops.weights import parameter_shapes
+from scripts import variables
 
 GIB = 1 << 30
 # the packages, pip's copies of them, and the build folder of the default preset
@@ -287,7 +288,9 @@ def main():
         "replay": making,
         "history": blocked, "report": blocked, "test": making, "lint": blocked, "DEVICE=gpu": no_gpu,
     }
+    misplaced = variables.place_fault(str(ROOT))
     for goal, fault in verdict.items():
+        fault = misplaced if misplaced and goal not in variables.ANYWHERE else fault
         print(f"  {'no ' if fault else 'yes'} {goal:12} {one_line(fault or '')}".rstrip())
     notes = [environment_fault or ops_fault and f"operators: {ops_fault}: make ops (automatic)",
              NEVER_RUN if installed.get("paddlepaddle-gpu", FOR_STOCK) != FOR_STOCK else None]

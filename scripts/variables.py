@@ -85,8 +85,8 @@ def fault(values, goals, inherited=(), root=ROOT, typed=()):
             return f"{said(name)} is unknown, use one of: {' '.join(filter(None, known))}"
     if goals <= ANYWHERE:
         return None
-    if not PLAIN.fullmatch(root):
-        return f"this repository lies in {ascii(root)[1:-1]}, a path that {PLAIN_ALONE}: move it to another folder"
+    if problem := place_fault(root):
+        return problem
     if values.get("PADDLE") and not _uses_venv(values):
         return f"{said('PADDLE')} chooses what .venv gets, PADDLE_PYTHON= has its own: leave one of them out"
     if goals & COMPUTING and (problem := _no_device(values.get("DEVICE", "auto"), values.get("DTYPE", "float32"))):
@@ -146,6 +146,13 @@ def _number(text):
         return float(text)
     except ValueError:
         return None
+
+
+def place_fault(root):
+    """Why no target can build in a repository in this folder; None where all can."""
+    if PLAIN.fullmatch(root):
+        return None
+    return f"this repository lies in {ascii(root)[1:-1]}, a path that {PLAIN_ALONE}: move it to another folder"
 
 
 def _not_plain(value):

@@ -4,7 +4,7 @@ from bench.reproduce import FILE, PASSES
 from bench.results import write_results
 from bench.schema import OPTIONAL, STAGES, Case, Row
 
-CASE = Case("tiny", "float32", "cpu", 1, 290, 8)
+CASE = Case("small", "float32", "cpu", 1, 290, 8)
 CONDITIONS = {"argv": ["python", "-m", "bench", "run"], "platform": "Linux", "cpu": "A <CPU>", "cores": 2, "threads": 2,
               "memory_mib": 1000, "load_average": 0.0, "versions": {}, "time": "2026-01-01T00:00:00+00:00",
               "checkpoint": {"hash": "x", "synthetic": True},

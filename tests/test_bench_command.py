@@ -70,6 +70,8 @@ def test_baseline_names_what_is_wrong(made, tmp_path):
 
 @pytest.mark.parametrize("args", [["run"], ["run", "--checkpoint", "x", "--arms", "torch-lazy"],
                                   ["run", "--checkpoint", "x", "--rounds", "0"],
+                                  ["run", "--checkpoint", "x", "--launches", "0"],
+                                  ["run", "--checkpoint", "x", "--warmup", "-1"],
                                   ["run", "--checkpoint", "x", "--batches", "1,0"], ["fly"],
                                   ["run", "--checkpoint", "x", "--paddle-env", "PYTHONPATH"]])
 def test_bad_arguments(args, capsys):

@@ -64,6 +64,21 @@ def test_the_newest_run_on_a_gpu_comes_first_and_the_cpu_has_a_table_of_its_own(
     assert "A &lt;CPU>" in made["cpu"] and "A GPU" not in made["cpu"]
 
 
+def test_a_toy_is_not_what_the_readme_shows(blocks, results):
+    write_results(results, case_rows(replace(CASE, preset="tiny"), {**CONDITIONS, "time": "2026-06-01T00:00:00+00:00"}),
+                  {})
+    assert "preset tiny" not in str(blocks()) and "measured 2026-01-01" in blocks()["headline"]
+
+
+def test_a_run_without_figures_does_not_replace_one_with_some(results):
+    stored, = results.rglob("rows.jsonl")
+    before = stored.read_bytes()
+    failed = [replace(row, status="skipped", reason="no weights", samples=[]) for row in case_rows()]
+    with pytest.raises(UserError, match="nothing was measured, .* stays as it was: torch-eager: no weights"):
+        write_results(results, failed, {})
+    assert stored.read_bytes() == before
+
+
 def test_a_sweep_is_drawn_and_linked(blocks, results):
     assert "sweep.png" not in blocks()["headline"]
     folder, = (path.parent for path in results.rglob("rows.jsonl"))

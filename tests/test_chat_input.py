@@ -72,8 +72,8 @@ def test_input_open_for_writing_alone_ends_it_in_one_line(exported_tiny, tmp_pat
 
 @pytest.mark.parametrize("streams, status, errors", [
     ("<&-", 0, b""), ("| head -1", 0, b""), (
-        "> /dev/full", 1, b"error: No space left on device (standard output or error): free some space or set OUT= to "
-                          b"another disk\n")])
+        "> /dev/full", 1, b"error: No space left on device (standard output or error): free some space, or put what "
+                          b"is written on another disk (OUT= or BUILD=)\n")])
 def test_streams_of_every_kind_end_it_quietly(exported_tiny, streams, status, errors):
     done = talk(exported_tiny, b"hello\n/help\nhello\n", streams)
     assert (done.returncode, done.stderr) == (status, errors)

@@ -132,7 +132,8 @@ def test_linear_weights_in_the_other_layout(tmp_path):
     assert "lm_head.weight [256, 512] instead of [512, 256]" in fault(write_checkpoint(tmp_path / "c", arrays))
 
 
-@pytest.mark.parametrize("shard", ["../c/model.safetensors", "/etc/passwd", "..", ".", "", "a\\b", "a\0b", "sub/m"])
+@pytest.mark.parametrize("shard", ["../c/model.safetensors", "/etc/passwd", "..", ".", "", "a\\b", "a\0b", "sub/m",
+                                   "m" * 5000, "\ud800"])
 def test_shards_outside_the_folder(tmp_path, shard):
     folder = copy_golden(tmp_path / "c")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"lm_head.weight": shard}}))
@@ -228,3 +229,12 @@ def test_a_torch_tensor_larger_than_its_storage(tmp_path):
         raw = rebuild.replace(b"(%b)", b"(" + shape, 1).replace(b"(%b)", b"(" + strides, 1)
         folder = with_torch_file(tmp_path / f"{shape.hex()}{strides.hex()}", {"archive/data.pkl": raw, **data})
         assert "outside" in fault(folder) or "impossible" in fault(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "quantize_config.json"])
+def test_a_pipe_in_place_of_a_small_file_keeps_nobody_waiting(tmp_path, name):
+    folder = copy_golden(tmp_path / "c")
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    done = run("-m", "export.check", folder, "--converted", tmp_path / "a", "--exported", tmp_path / "b", timeout=100)
+    assert "Traceback" not in done.stderr

@@ -119,3 +119,11 @@ def test_what_is_built_needs_no_compiler(tmp_path):
     python = fake_python(tmp_path / "p", "echo ok; exit 0")
     verdict, _ = run(QWEN_VL_OPS=described(tmp_path / "lib.so"), PADDLE_PYTHON=python, CXX="no-such-compiler")
     assert verdict["infer"][0] and not verdict["ops"][0]
+
+
+def test_a_clone_in_a_folder_that_make_refuses(monkeypatch, capsys):
+    monkeypatch.setattr(doctor.variables, "PLAIN", re.compile("nothing"))
+    doctor.main()
+    verdict = {goal: (works, reason) for works, goal, reason in VERDICT.findall(capsys.readouterr().out)}
+    assert {works for works, _ in verdict.values()} == {"no "}
+    assert "a path that may hold" in verdict["bench"][1]

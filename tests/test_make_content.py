@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import sys
 
 import pytest
 from makes import ROOT, run_make
@@ -158,3 +159,15 @@ def test_parsing_writes_nothing(tree, tmp_path):
     assert run_make("help", "PRESET=tiny", root=root, environment={"PYTHONDONTWRITEBYTECODE": "1"}).returncode == 0
     assert run_make("-p", "history", "-n", root=root, environment={"PYTHONDONTWRITEBYTECODE": "1"}).returncode == 0
     assert sorted(root.rglob("*")) == before
+
+
+def test_a_preview_while_the_environment_is_half_made_runs_nothing_of_it(tmp_path):
+    for name in TREE:
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy2)(ROOT / name, tmp_path / name)
+    half_made = tmp_path / ".venv" / "bin" / "python"
+    half_made.parent.mkdir(parents=True)
+    half_made.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')   # no packages yet
+    half_made.chmod(0o755)
+    done = run_make("-n", "convert", root=tmp_path, environment=dict.fromkeys(("PADDLE_PYTHON", "TORCH_PYTHON"),
+                                                                              ".venv/bin/python"))
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr

@@ -105,6 +105,13 @@ def test_a_full_disk_is_one_line():
     assert done.stderr.startswith("error: No space left on device (standard output or error)")
 
 
+@pytest.mark.parametrize("place, reason", [("'/dev/null/x'", "Not a directory"), ("'x' * 300", "File name too long")])
+def test_paths_that_cannot_be_are_one_line(place, reason):
+    done = run(f"os.makedirs({place})")
+    assert done.returncode == 1 and done.stderr.startswith(f"error: {reason} (") and done.stderr.count("\n") == 1
+    assert done.stderr.endswith(": give another path\n")
+
+
 def test_bytes_of_the_input_that_are_no_utf_8_are_kept():
     done = run("sys.stdout.buffer.write(os.fsencode(sys.stdin.readline()))", input=b"caf\xe9\n", text=False)
     assert done.stdout == b"caf\xe9\n"

@@ -1,11 +1,15 @@
 """A checkpoint in several files, with an index that says which tensor lies in which."""
 
 import json
+import re
 from pathlib import Path
 
 from core.errors import UserError
 from core.text import plural
 from export.stored import MAX_STRUCTURE_BYTES, Source
+
+LONGEST_NAME = 255                       # bytes of a file's name
+NO_TEXT = re.compile("[\ud800-\udfff]")   # JSON can write halves of characters, which no name has
 
 
 def places(index_path):
@@ -22,8 +26,9 @@ def places(index_path):
     if not isinstance(shard_of, dict) or not shard_of or not all(isinstance(v, str) for v in shard_of.values()):
         raise UserError(f"{index_path} has no weight_map of tensor names to file names")
     for shard in sorted(set(shard_of.values())):
-        if shard in ("", ".", "..") or Path(shard).name != shard or "\\" in shard or "\0" in shard:
-            raise UserError(f"{index_path} names {shard[:200]!r}: a shard must be a file beside its index")
+        if (shard in ("", ".", "..") or Path(shard).name != shard or "\\" in shard or "\0" in shard
+                or len(shard.encode(errors="surrogatepass")) > LONGEST_NAME or NO_TEXT.search(shard)):
+            raise UserError(f"{index_path} names {ascii(shard[:200])}: a shard must be a file beside its index")
     return shard_of
 
 
