@@ -14,6 +14,24 @@ REMEDIES = {   # errno of what is the machine's or the user's, not a defect here
     errno.ENOSPC: ": free some space, or put what is written on another disk (OUT= or BUILD=)",
     errno.EDQUOT: ": free some of your quota, or put what is written on another disk (OUT= or BUILD=)"}
 NO = 3   # exit status of a program that was asked a question: no (0: yes, 1: it could not tell)
+PROGRAMS = ("bench", "export", "infer", "ops", "scripts")   # packages whose modules are run with python -m
+
+
+def _is_program():
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name.partition(".")[0] in PROGRAMS
+
+
+def _quiet_interrupt(kind, value, traceback):
+    """sys.excepthook of a program that is still importing: Ctrl-C is no defect there either, see run_cli."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, value, traceback)
+
+
+if _is_program():   # somebody else's, which imports this, keeps its own
+    sys.excepthook = _quiet_interrupt
 
 
 class UserError(Exception):

@@ -112,6 +112,13 @@ def test_paths_that_cannot_be_are_one_line(place, reason):
     assert done.stderr.endswith(": give another path\n")
 
 
+def test_an_interrupt_while_a_program_imports_is_one_word(tmp_path):
+    (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run([sys.executable, "-m", "export", "--help"], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.stderr == "interrupted\n" and done.returncode != 0
+
+
 def test_bytes_of_the_input_that_are_no_utf_8_are_kept():
     done = run("sys.stdout.buffer.write(os.fsencode(sys.stdin.readline()))", input=b"caf\xe9\n", text=False)
     assert done.stdout == b"caf\xe9\n"
