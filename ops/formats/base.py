@@ -4,6 +4,7 @@ C++ has the same facts as a struct of traits (format.h), in that folder's format
 """
 
 import math
+from dataclasses import dataclass
 
 from ops.framework.tensors import upload
 
@@ -43,6 +44,52 @@ class Packed(Format):
     def packer(self, placement):
         """A Packer that puts its tensors there."""
         return Packer(self, placement)
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Quantised matrices as numbers, whatever the layout: what checkpoints are read to and formats are packed from.
+
+    A weight is (codes[.., r, c] - zeros[.., r, g]) * scales[.., r, g] with g = c // (columns / groups).
+
+    codes: [.., rows, columns], int8, or the bits of float8_e4m3fn as uint8. scales: [.., rows, groups] of float16 or
+    float32, finite and positive. zeros: int8 of the same shape, or None where all are zero.
+    """
+
+    codes: object
+    scales: object
+    zeros: object = None
+
+
+class Quantised(Packed):
+    """A format that rounds: `pack` quantises, `pack_codes` keeps what was quantised elsewhere as it is.
+
+    Attributes, besides: group (columns that share a scale, 0: all of a row).
+    """
+
+    group = 0
+
+    def quantise(self, matrices):
+        """numpy [.., rows, columns] of floating numbers -> Codes, by the rule that the format's folder describes."""
+        raise NotImplementedError
+
+    def pack_codes(self, codes):
+        """Codes -> [words] or [words, extra], no number changed; ValueError where the format cannot hold them."""
+        raise NotImplementedError
+
+    def codes(self, packed):
+        """The inverse of `pack_codes`."""
+        raise NotImplementedError
+
+    def dequantise(self, codes):
+        """Codes -> float32 [.., rows, columns], the exact products."""
+        raise NotImplementedError
+
+    def pack(self, matrices):
+        return self.pack_codes(self.quantise(matrices))
+
+    def unpack(self, packed):
+        return self.dequantise(self.codes(packed))
 
 
 class Packer:
