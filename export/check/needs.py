@@ -14,7 +14,7 @@ TENSOR_COPIES = 2.5        # of the largest tensor: as it is stored, in another 
 
 def converted_bytes(tensors):
     """Size of the converted weights: values and types stay as they are stored."""
-    return sum(tensor.values * tensor.item_bytes for tensor in tensors.values())
+    return sum(part.values * part.item_bytes for tensor in tensors.values() for part in tensor.stored)
 
 
 def graph_bytes(config, dtype):
