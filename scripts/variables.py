@@ -98,6 +98,8 @@ def fault(values, goals, inherited=(), root=ROOT, typed=()):
     if values.get("OUT") and len(goals & set(OUT_GOALS)) != 1:
         return (f"{said('OUT')} says where one target writes to: leave it out, or give exactly one of "
                 f"{' '.join(OUT_GOALS)}")
+    if values.get("WEIGHTS") and (problem := _no_weights(values, goals)):
+        return f"{said('WEIGHTS')} {problem}"
     if values.get("IMPL") == "stock" and (problem := _not_stock(values, goals)):
         return problem
     if values.get("IMPL") == "native" and goals & {"infer", "chat"} and (problem := _draws(values)):
@@ -168,6 +170,22 @@ def _no_path(name, value):
     if name == "IMAGE" and not ADDRESS.match(value) and not os.path.isfile(value):
         return "is no file"
     return None
+
+
+def _no_weights(values, goals):
+    """Why WEIGHTS, which is not empty, cannot be used; what the matrices' shapes and the card forbid is said on loading."""
+    known, names = formats(), values["WEIGHTS"].split("+")
+    if values["WEIGHTS"] != "auto" and (len(names) > 2 or not set(names) <= set(known)):
+        return f"is unknown, use auto, one of {' '.join(known)}, or those of decoder and head with a + between"
+    if values["WEIGHTS"] != "auto" and values.get("IMPL", "fused") != "fused" and goals & {"infer", "chat", "replay"}:
+        return f"is for the fused graphs: leave out IMPL={values['IMPL']}"
+    return None
+
+
+def formats(root=ROOT):
+    """Names of the weight formats, which are the folders that the registry has a line for (ops/formats)."""
+    with open(os.path.join(root, "ops", "formats", "registry.h"), encoding="utf-8") as file:
+        return re.findall(r'^#include "ops/formats/(\w+)/format\.h"$', file.read(), re.MULTILINE)
 
 
 def _not_stock(values, goals):

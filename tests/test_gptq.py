@@ -16,7 +16,7 @@ from export.vocabulary import write_vocabulary
 
 KINDS = {"published": (4, 128, True), "groups of 64": (4, 64, True), "groups of 32": (4, 32, False),
          "a scale a row": (4, -1, True), "zero points": (4, 128, False), "8 bits": (8, 128, True),
-         "8 bits, a scale a row": (8, -1, False)}
+         "8 bits, a scale a row": (8, -1, True)}
 NAME = "transformer.h.1.mlp.w2"
 
 
@@ -53,7 +53,7 @@ def test_values_are_those_of_the_dequantised_twin(tmp_path, kind):
     for name, tensor in opened.tensors.items():
         np.testing.assert_array_equal(tensor.read(), twin[name], err_msg=name)
     codes = opened.tensors[f"{NAME}.weight"].codes()
-    assert (codes.zeros is None) == symmetric and codes.codes.min() == -(1 << bits - 1)
+    assert (codes.zeros is None) == symmetric and codes.codes.min() == (-(1 << bits - 1) if symmetric else 0)
 
 
 def test_shards_names_of_files_and_the_config_beside_them(made, tmp_path):
@@ -96,6 +96,7 @@ SETTINGS = {
     "bits": ({"bits": 3}, "bits 3 (read are 4 and 8)"), "no bits": ({"bits": None}, "bits is missing"),
     "group": ({"group_size": 96}, "group_size 96"), "desc_act": ({"desc_act": True}, "desc_act True: columns in"),
     "no desc_act": ({"desc_act": None}, "desc_act is missing"), "sym": ({"sym": None}, "sym is missing"),
+    "8 bits with zero points": ({"bits": 8, "sym": False}, "sym False"),
     "version": ({"checkpoint_format": "gptq_v2"}, "checkpoint_format 'gptq_v2'"),
     "words": ({"pack_dtype": "int8"}, "pack_dtype 'int8'"), "dynamic": ({"dynamic": {"-:.*": {}}}, "dynamic"),
     "method": ({"quant_method": "awq"}, "quantised (awq)"),

@@ -21,7 +21,7 @@ from core.errors import UserError
 from export.names import listed
 from export.stored import StoredTensor
 from ops.formats.base import Codes
-from ops.quantisation import BITS, GROUPS, Quantisation
+from ops.quantisation import BITS, GROUPS, Quantisation, dequantised
 
 METHOD, QUANTIZE_CONFIG = "gptq", "quantize_config.json"
 PARTS = ("qweight", "qzeros", "scales", "g_idx")
@@ -39,7 +39,7 @@ def settings(entry, where):
     wrong = [text for broken, text in (
         (bits not in BITS, f"bits {_shown(bits)} (read are 4 and 8)"),
         (group not in (*GROUPS[1:], ROW), f"group_size {_shown(group)} (read are 32, 64, 128 and -1)"),
-        (not isinstance(symmetric, bool), f"sym {_shown(symmetric)}"),
+        (not isinstance(symmetric, bool) or (bits == 8 and not symmetric), f"sym {_shown(symmetric)}"),
         (entry.get("desc_act") is not False, f"desc_act {_shown(entry.get('desc_act'))}: columns in another order, "
                                              f"{OTHERWISE.format('desc_act = false')}"),
         (entry.get("checkpoint_format", METHOD) != METHOD, f"checkpoint_format {_shown(entry.get('checkpoint_format'))}"
@@ -57,7 +57,7 @@ def _shown(value):
 
 @dataclass(frozen=True)
 class QuantisedTensor:
-    """A matrix [out, in] that a file holds as codes: `codes` gives them, whatever else reads values the products.
+    """A matrix [out, in] that a file holds as codes: `codes` gives them, what reads values gives the products.
 
     parts: {name of PARTS: StoredTensor}, of shapes that fit `shape`. Reading raises UserError where the layout's rules
     are broken.
@@ -92,20 +92,23 @@ class QuantisedTensor:
         self._zeros()
 
     def codes(self):
-        """Codes of the whole matrix: codes and zero points less 2^(bits-1), zero points None where they are all 0."""
+        """Codes of the whole matrix, less 2^(bits-1) where there are no zero points."""
+        return Codes(self.array("codes"), self.array("scales"), self.array("zeros") if self.quantised.zeros else None)
+
+    def array(self, kind):
+        """One of the arrays of `codes`, by its name there; reads no other."""
+        if kind == "scales":
+            return self._scales()
+        if kind == "zeros":
+            return self._zeros()
         self._groups_in_order()
-        packed, half = self.parts["qweight"].read(), 1 << self.quantised.bits - 1
-        codes = (_unpacked(packed, self.quantised.bits, axis=0) ^ half).T   # less half, in the bits of a code
-        return Codes(_signed(np.ascontiguousarray(codes), self.quantised.bits), self._scales(), self._zeros())
+        codes = _unpacked(self.parts["qweight"].read(), self.quantised.bits, axis=0)
+        offset = 0 if self.quantised.zeros else 1 << self.quantised.bits - 1
+        return np.ascontiguousarray((codes - np.uint8(offset)).T).view(np.int8)
 
     def read(self):
         """float32 [out, in], the exact products."""
-        codes = self.codes()
-        rows, columns = self.shape
-        numbers = codes.codes.reshape(rows, codes.scales.shape[1], -1).astype(np.float32)
-        if codes.zeros is not None:
-            numbers -= codes.zeros[:, :, None]
-        return (numbers * codes.scales[:, :, None].astype(np.float32)).reshape(rows, columns)
+        return dequantised(self.codes())
 
     def rows(self, first, last):
         return self.read()[first:last]
@@ -136,19 +139,19 @@ class QuantisedTensor:
         return np.ascontiguousarray(scales.T)
 
     def _zeros(self):
-        """int8 [out, groups] less 2^(bits-1), None where all are 0."""
+        """int8 [out, groups]; None where all are in the middle."""
         bits = self.quantised.bits
         stored, top = _unpacked(self.parts["qzeros"].read(), bits, axis=1), (1 << bits) - 1
-        if not self.quantised.zeros:
-            middle = top >> 1
-            if (other := stored != middle).any():
-                raise self._fault("qzeros", f"holds {stored[other][0]} where symmetric weights have {middle}: this is "
-                                            "another version of the layout, or not symmetric")
-            return None
-        if (stored == top).any():
-            raise self._fault("qzeros", f"holds the zero point {top} + 1, which programs read differently: "
-                                        f"{OTHERWISE.format('sym = true')}")
-        return np.ascontiguousarray((stored.astype(np.int16) + 1 - (1 << bits - 1)).astype(np.int8).T)
+        if self.quantised.zeros:
+            if (stored == top).any():
+                raise self._fault("qzeros", f"holds the zero point {top} + 1, which programs read differently: "
+                                            f"{OTHERWISE.format('sym = true')}")
+            return np.ascontiguousarray((stored + np.uint8(1)).T).view(np.int8)
+        middle = top >> 1
+        if (other := stored != middle).any():
+            raise self._fault("qzeros", f"holds {stored[other][0]} where symmetric weights have {middle}: this is "
+                                        "another version of the layout, or not symmetric")
+        return None
 
 
 def _unpacked(words, bits, axis):
@@ -159,11 +162,6 @@ def _unpacked(words, bits, axis):
     shape = list(words.shape)
     shape[axis] *= 32 // bits
     return octets.reshape(shape)
-
-
-def _signed(codes, bits):
-    """uint8 codes whose highest bit is the sign, as int8."""
-    return ((codes << 8 - bits).view(np.int8)) >> 8 - bits
 
 
 def join(stored, unread, found, parameters):
