@@ -1,6 +1,6 @@
 """The weight formats: each is a folder here that holds all there is to it, and a line in registry.h.
 
-A format that other programs need no name for is found by what it can do: `packed`.
+A format that other programs need no name for is found by what it can do: `packed`, `quantised`.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import importlib
 import re
 from pathlib import Path
 
-from ops.formats.base import Plain
+from ops.formats.base import Plain, Quantised
 from ops.framework import devices
 
 # In the order of registry.h, where a format's place is its number for the kernels.
@@ -33,8 +33,14 @@ def plain():
 
 
 def packed(values=None):
-    """The other formats, of weights of type `values` if it is given."""
-    return [get(name) for name in NAMES if name not in plain() and values in (None, get(name).values)]
+    """The formats that pack without loss, of weights of type `values` if it is given."""
+    return [get(name) for name in NAMES if not isinstance(get(name), (Plain, Quantised))
+            and values in (None, get(name).values)]
+
+
+def quantised():
+    """The formats that round: nothing takes them unless it is told to."""
+    return [get(name) for name in NAMES if isinstance(get(name), Quantised)]
 
 
 def of_both(weights):

@@ -11,8 +11,9 @@ from ops.framework.tensors import upload
 
 
 class Format:
-    """Attributes: name (str), values (str: the type of an unpacked weight, in which products are done), bits (of a
-    weight, all counted), description (as tables say it), extra (name of the tensor that it adds to each matrix, or "").
+    """Attributes: name (str), values (str: the type of an unpacked weight, in which products are done on a GPU), bits
+    (of a weight, all counted but what whole rows have), description (as tables say it), extra (name of the tensor that
+    it adds to each matrix, or "").
     """
 
     extra = ""
@@ -65,10 +66,11 @@ class Codes:
 class Quantised(Packed):
     """A format that rounds: `pack` quantises, `pack_codes` keeps what was quantised elsewhere as it is.
 
-    Attributes, besides: group (columns that share a scale, 0: all of a row).
+    Attributes, besides: group (columns that share a scale, 0: all of a row), zero_points (bool: whether it holds any),
+    code (NumPy's type of a code).
     """
 
-    group = 0
+    group, zero_points = 0, False
 
     def quantise(self, matrices):
         """numpy [.., rows, columns] of floating numbers -> Codes, by the rule that the format's folder describes."""

@@ -8,8 +8,9 @@
 
 namespace qwen {
 
-// What all of them have. VALUES: the type of an unpacked weight (the launchers' `dtype`), in which products are done;
-// GPU: whether the CUDA kernels read it, else the CPU operators do; BITS: of a weight in its matrix.
+// What all of them have. VALUES: the type of an unpacked weight (the launchers' `dtype`), in which products are done on
+// a GPU; GPU: whether the CUDA kernels read it, else the CPU operators do, unless kOnCpu says that they do as well; BITS:
+// of a weight in its matrix.
 //
 // To these a format adds
 //   kName      its folder's name;
@@ -23,12 +24,12 @@ namespace qwen {
 //              products that no tile shape takes; a plain format has none.
 template <int VALUES, bool GPU, int BITS, bool PLAIN = false> struct Format {
   static constexpr int kValues = VALUES, kBits = BITS;
-  static constexpr bool kOnGpu = GPU;
+  static constexpr bool kOnGpu = GPU, kOnCpu = !GPU;  // which operators read it; on the CPU their values are float32
   static constexpr bool kPlain = PLAIN;             // an array of such values, in tensors of their type
   static constexpr int kColumns = 8, kRows = 1;     // a packed matrix has a multiple of each; kRows stand together
 
-    // Of so many values of whole rows; those of a packed row are whole words of 32 bits.
-  static constexpr int64_t bytes(int64_t values) { return values * kBits / 8; }
+  // Of a row of a matrix; those of a packed one are whole words of 32 bits.
+  static constexpr int64_t row_bytes(int64_t columns) { return columns * kBits / 8; }
   // Of what the format adds to a matrix, one tensor of such words; 0: none.
   static constexpr int64_t extra_bytes(int64_t /*rows*/, int64_t /*columns*/) { return 0; }
 };

@@ -37,7 +37,8 @@ Weights layer_weights(int format, const void* stack, const void* extra, int64_t 
   return qwen::with_format(format, [&](auto traits) {
     using Format = decltype(traits);
     const auto part = [&](const void* all, int64_t bytes) { return static_cast<const char*>(all) + layer * bytes; };
-    return Weights{format, part(stack, Format::bytes(rows * columns)), part(extra, Format::extra_bytes(rows, columns))};
+    return Weights{format, part(stack, rows * Format::row_bytes(columns)),
+                   part(extra, Format::extra_bytes(rows, columns))};
   });
 }
 
@@ -45,7 +46,7 @@ void linear(const float* a, int64_t lda, const Weights& w, float* c, int64_t ldc
             bool accumulate) {
   qwen::with_format(w.format, [&](auto traits) {
     using Format = decltype(traits);
-    if constexpr (Format::kOnGpu) {
+    if constexpr (!Format::kOnCpu) {
       throw std::logic_error("a weight format of the GPU's on the CPU");
     } else if constexpr (Format::kPlain) {
       linear(a, lda, static_cast<const float*>(w.matrix), k, c, ldc, m, n, k, accumulate);

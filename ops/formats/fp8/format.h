@@ -1,0 +1,27 @@
+// Floating numbers of 8 bits (e4m3) with a scale a row; the places: ops/formats/row_scaled.h. What the fields are:
+// ops/formats/format.h.
+#pragma once
+#include "ops/formats/row_scaled.h"
+
+namespace qwen {
+
+// The number of these bits: a sign, 4 bits of exponent, 3 of mantissa. Not-a-numbers are not stored.
+inline float e4m3_value(uint32_t bits) {
+  if ((bits & 0x78) == 0) return (bits & 7) * ((bits & 0x80) ? -0x1p-9f : 0x1p-9f);
+  const uint32_t wide = (bits & 0x80) << 24 | ((bits & 0x7f) << 20) + (120u << 23);
+  float value;
+  std::memcpy(&value, &wide, sizeof value);
+  return value;
+}
+
+struct Fp8 : Format<kFloat16, false, 8> {
+  static constexpr std::string_view kName = "fp8";
+  static constexpr bool kOnCpu = true;
+  static constexpr int kColumns = kLaneColumns, kRows = kLaneRows;
+  static constexpr int64_t row_bytes(int64_t columns) { return byte_row(columns); }
+  static void unpack(const void* matrix, const void*, int64_t first, int64_t rows, int64_t columns, float* to) {
+    unpack_bytes(matrix, first, rows, columns, to, e4m3_value);
+  }
+};
+}  // namespace qwen
+QWEN_VL_FORMAT(Fp8)
