@@ -9,7 +9,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup ops check checkpoint convert export export-vision export-language export-stock infer chat baseline \
+.PHONY: help setup ops check checkpoint convert quantize export export-vision export-language export-stock infer chat baseline \
   bench sweep compare regress reproduce history report replay doctor test lint clean FORCE stock-machine other-paddle
 FORCE:
 unexport PYTHONSAFEPATH PYTHONOPTIMIZE
@@ -212,6 +212,16 @@ convert: $(CONVERTED)/model_state.pdparams ## convert the checkpoint to Paddle's
 $(call made_from,$(CONVERTED)/model_state.pdparams,$(CHECKPOINT_STAMP) $(CONVERT_SOURCES))
 $(CONVERTED)/model_state.pdparams:
 	$(PADDLE_PYTHON) -m export.convert $(CHECKPOINT) $(CONVERTED)
+	$(MADE)
+
+# In the layout of AutoGPTQ; a folder to give as CKPT= then
+QUANTISED := $(call out_or,quantize,$(BUILD)/quantised/$(NAME)-$(WEIGHTS))
+QUANTISE_SOURCES := $(addprefix export/,quantise.py checkpoint.py names.py stored.py) ops/quantisation.py $(SHARED_SOURCES)
+quantize: $(QUANTISED)/model.safetensors ## write the checkpoint with its decoder in WEIGHTS=int8 or int4
+
+$(call made_from,$(QUANTISED)/model.safetensors,$(CHECKPOINT_STAMP) $(QUANTISE_SOURCES),$(WEIGHTS))
+$(QUANTISED)/model.safetensors:
+	$(PADDLE_PYTHON) -m export.quantise $(CHECKPOINT) $(QUANTISED) --weights "$$WEIGHTS"
 	$(MADE)
 
 # --- graphs ---

@@ -20,11 +20,11 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ANYWHERE = {"help", "doctor", "clean"}  # goals that need nothing
-OUT_GOALS = ("checkpoint convert export export-vision export-language export-stock infer baseline bench sweep "
+OUT_GOALS = ("checkpoint convert quantize export export-vision export-language export-stock infer baseline bench sweep "
              "compare regress reproduce history report replay").split()
 ASKING = {"infer", "baseline", "bench", "sweep", "compare", "regress", "reproduce"}  # goals that look at IMAGE
 COMPUTING = ASKING - {"baseline"} | {"chat", "replay"}  # goals that run graphs, for which others would be made first
-READING = ASKING | {"convert", "export", "export-vision", "export-language", "export-stock", "chat", "replay"}
+READING = ASKING | {"convert", "quantize", "export", "export-vision", "export-language", "export-stock", "chat", "replay"}
 CHOICES = {
     "PRESET": sorted(name[:-len(".json")] for name in os.listdir(os.path.join(ROOT, "export", "presets"))),
     "DTYPE": ["float32", "float16", "bfloat16"], "DEVICE": ["auto", "cpu", "gpu"],
@@ -33,6 +33,7 @@ CHOICES = {
 NEEDED = {  # goal -> what it cannot do without
     "check": {"CKPT": "the folder of the downloaded checkpoint"},
     "compare": {"BASE": "the git reference to compare with, for example BASE=HEAD~1"},
+    "quantize": {"WEIGHTS": "the format to round to, for example WEIGHTS=int4"},
     "replay": {"CKPT": "the folder of the checkpoint", "CASES": "the folder of case*.npz", "OUT": "where to write"},
 }
 # Parts of the names of targets and commands; the first ones may be empty

@@ -186,7 +186,7 @@ def join(stored, unread, found, parameters):
             rest.update((f"{matrix}.{part}", tensor) for part, tensor in parts.items())   # nothing expects them
         elif matrix not in missed:
             lacking += [f"{matrix}.{part}" for part in PARTS if part not in parts]
-            wrong += _mismatches(parts, _shapes(parameters[name], found))
+            wrong += _mismatches(parts, part_shapes(parameters[name], found))
             rest[name] = QuantisedTensor(name, parameters[name], parts, found)
         if bias in rest and bias not in parameters and _is_zero(rest[bias]):
             del rest[bias]
@@ -200,7 +200,7 @@ def _is_zero(tensor):
     return tensor.dtype == "float16" and len(tensor.shape) == 1 and not tensor.read().any()
 
 
-def _shapes(shape, found):
+def part_shapes(shape, found):
     """{part: its shape} of a matrix [out, in]; None where the groups do not divide it."""
     rows, columns = shape
     width, group = 32 // found.bits, found.group or columns
@@ -216,3 +216,28 @@ def _mismatches(parts, shapes):
         return [f"{next(iter(parts.values())).name} of a matrix that {WHOLE_GROUPS}"]
     return [f"{tensor.name} {tensor.dtype} {list(tensor.shape)} instead of {TYPES[part]} {list(shapes[part])}"
             for part, tensor in parts.items() if (tensor.dtype, tensor.shape) != (TYPES[part], shapes[part])]
+
+
+def entry(found):
+    """What a config says of a checkpoint that was quantised so."""
+    return {"bits": found.bits, "group_size": found.group or ROW, "sym": not found.zeros, "desc_act": False,
+            "static_groups": False, "true_sequential": True, "damp_percent": 0.01, "checkpoint_format": METHOD,
+            "quant_method": METHOD}
+
+
+def parts_of(codes, bits):
+    """{part: array} of symmetric Codes of a matrix: the inverse of reading them."""
+    rows, columns = codes.codes.shape
+    groups, half = codes.scales.shape[1], 1 << bits - 1
+    zeros = np.full((groups, rows), half - 1, np.uint8)
+    return {"qweight": _packed((codes.codes.view(np.uint8) + np.uint8(half) & (1 << bits) - 1).T, bits, axis=0),
+            "qzeros": _packed(zeros, bits, axis=1), "scales": np.ascontiguousarray(codes.scales.T),
+            "g_idx": (np.arange(columns) // (columns // groups)).astype(np.int32)}
+
+
+def _packed(codes, bits, axis):
+    """The inverse of `_unpacked`."""
+    width, shape = 32 // bits, list(codes.shape)
+    shape[axis:axis + 1] = [shape[axis] // width, width]
+    places = np.moveaxis(codes.reshape(shape), axis + 1, -1).astype(np.uint32) << np.arange(0, 32, bits, np.uint32)
+    return np.bitwise_or.reduce(places, -1).view(np.int32)

@@ -3,7 +3,6 @@
 C++ has the same facts as a struct of traits (format.h), in that folder's format.h.
 """
 
-import itertools
 import math
 from dataclasses import dataclass
 
@@ -103,28 +102,13 @@ class Packer:
 
     def pack(self, matrices):
         """Packed.pack's result as Paddle tensors on the device; None where that is None."""
-        return self._uploaded(self._format.pack, matrices)
+        return self._uploaded(self._format.pack(matrices))
 
     def keep(self, codes):
-        """The same of Quantised.pack_codes, which raises ValueError where the format cannot hold them."""
-        def pack(*arrays):
-            return self._format.pack_codes(Codes(*arrays))
+        """The same of Quantised.pack_codes; ValueError where the format cannot hold them."""
+        return self._uploaded(self._format.pack_codes(codes))
 
-        return self._uploaded(pack, codes.codes, codes.scales, codes.zeros)
-
-    def _uploaded(self, pack, *stacks):
-        """What `pack` makes of matrices, or of stacks layer by layer, as rounding takes memory; None where it does."""
-        if stacks[0].ndim == 2:
-            arrays = pack(*stacks)
-        else:
-            arrays = []
-            for layer in zip(*(stack if stack is not None else itertools.repeat(None) for stack in stacks)):
-                arrays.append(pack(*layer))
-                if arrays[-1] is None:
-                    return None
-            import numpy as np  # here, as doctor asks for sizes before there are packages
-
-            arrays = [np.stack(parts) for parts in zip(*arrays)]
+    def _uploaded(self, arrays):
         return arrays and [upload(array, self._placement) for array in arrays]
 
     def close(self):

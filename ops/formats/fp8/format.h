@@ -2,6 +2,7 @@
 // ops/formats/format.h.
 #pragma once
 #include "ops/formats/row_scaled.h"
+#include "ops/formats/row_scaled_lanes.h"
 
 namespace qwen {
 
@@ -14,11 +15,17 @@ inline float e4m3_value(uint32_t bits) {
   return value;
 }
 
+template <class V> struct E4m3Bytes {
+  static constexpr float kOffset = 0, kUnscale = 256;
+  static auto read(const char* from) { return V::e4m3_bytes(from); }
+};
+
 struct Fp8 : Format<kFloat16, false, 8> {
   static constexpr std::string_view kName = "fp8";
   static constexpr bool kOnCpu = true;
   static constexpr int kColumns = kLaneColumns, kRows = kLaneRows;
   static constexpr int64_t row_bytes(int64_t columns) { return byte_row(columns); }
+  template <class V> using Lanes = ByteLanes<V, E4m3Bytes>;
   static void unpack(const void* matrix, const void*, int64_t first, int64_t rows, int64_t columns, float* to) {
     unpack_bytes(matrix, first, rows, columns, to, e4m3_value);
   }

@@ -40,12 +40,15 @@ template <int GROUP, bool ZEROS> struct Int4Places {
   }
 };
 
+template <class V, class Places> class Int4Lanes;
+
 // What formats of such places share.
 template <int GROUP, bool ZEROS> struct Int4Format : Format<kFloat16, false, 4> {
   using Places = Int4Places<GROUP, ZEROS>;
   static constexpr bool kOnCpu = true;
   static constexpr int kColumns = kLaneColumns, kRows = kLaneRows;
   static constexpr int64_t row_bytes(int64_t columns) { return Places::row_bytes(columns); }
+  template <class V> using Lanes = Int4Lanes<V, Places>;
   static void unpack(const void* matrix, const void*, int64_t first, int64_t rows, int64_t columns, float* to) {
     Places::unpack(matrix, first, rows, columns, to);
   }
