@@ -1,6 +1,6 @@
 #if defined(__x86_64__)
 #pragma GCC target("avx2,fma,f16c")
-#include "ops/formats/vectors.h"
+#include "ops/formats/avx2.h"
 #include "ops/paddle/cpu/lanes_of.h"
 
 namespace qwen_vl::cpu {

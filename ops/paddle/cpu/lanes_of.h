@@ -1,4 +1,4 @@
-// lane_linear() for one kind of vectors V of ops/formats/vectors.h; a source file for each kind includes this.
+// lane_linear() for one kind of vectors V (ops/formats/avx2.h, avx512.h); a source file for each kind includes this.
 #pragma once
 #include <type_traits>
 
