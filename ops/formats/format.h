@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "ops/kernels/common/anywhere.h"
 #include "ops/kernels/common/arguments.h"
 
 namespace qwen {
@@ -29,8 +30,10 @@ template <int VALUES, bool GPU, int BITS, bool PLAIN = false> struct Format {
   static constexpr bool kPlain = PLAIN;             // an array of such values, in tensors of their type
   static constexpr int kColumns = 8, kRows = 1;     // a packed matrix has a multiple of each; kRows stand together
 
-  // Of a row of a matrix; those of a packed one are whole words of 32 bits.
-  static constexpr int64_t row_bytes(int64_t columns) { return columns * kBits / 8; }
+  // Of so many columns of a row, a multiple of kColumns; and of a whole row of a matrix, which may have more besides.
+  // Those of a packed one are whole words of 32 bits.
+  QWEN_VL_ANYWHERE static constexpr int64_t bytes_of(int64_t columns) { return columns * kBits / 8; }
+  QWEN_VL_ANYWHERE static constexpr int64_t row_bytes(int64_t columns) { return bytes_of(columns); }
   // Of what the format adds to a matrix, one tensor of such words; 0: none.
   static constexpr int64_t extra_bytes(int64_t /*rows*/, int64_t /*columns*/) { return 0; }
   template <class V> using Lanes = void;

@@ -16,7 +16,7 @@ constexpr int kLaneRows = 8, kLaneColumns = 128, kLanePairs = 16;  // of a tile;
 constexpr int kMemoryLine = 128;                                   // bytes
 
 // Bytes of a row where eight rows have `bytes` together, before the padding.
-constexpr int64_t lane_row_bytes(int64_t bytes) {
+QWEN_VL_ANYWHERE constexpr int64_t lane_row_bytes(int64_t bytes) {
   return (bytes + kMemoryLine - 1) / kMemoryLine * kMemoryLine / kLaneRows;
 }
 

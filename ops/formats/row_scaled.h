@@ -7,12 +7,18 @@
 
 namespace qwen {
 
-constexpr int64_t byte_row(int64_t columns) { return lane_row_bytes(kLaneRows * (columns + 4)); }
+struct BytePlaces {
+  static constexpr int kPieces = 1;  // times 1024 columns in a stage of the decode kernel
+  QWEN_VL_ANYWHERE static constexpr int64_t bytes_of(int64_t columns) { return columns; }
+  QWEN_VL_ANYWHERE static constexpr int64_t row_bytes(int64_t columns) {
+    return lane_row_bytes(kLaneRows * (columns + 4));
+  }
+};
 
 // The scale of a row of a matrix.
 QWEN_VL_ANYWHERE const float* row_scale(const void* matrix, int64_t row, int64_t columns) {
   const int64_t rows = row / kLaneRows * kLaneRows;
-  const char* from = static_cast<const char*>(matrix) + rows * byte_row(columns) + kLaneRows * columns;
+  const char* from = static_cast<const char*>(matrix) + rows * BytePlaces::row_bytes(columns) + kLaneRows * columns;
   return reinterpret_cast<const float*>(from) + row % kLaneRows;
 }
 
@@ -20,7 +26,8 @@ QWEN_VL_ANYWHERE const float* row_scale(const void* matrix, int64_t row, int64_t
 template <class F>
 inline void unpack_bytes(const void* matrix, int64_t first, int64_t rows, int64_t columns, float* to, F number) {
   for (int64_t row = first; row < first + rows; ++row) {
-    const uint8_t* from = static_cast<const uint8_t*>(matrix) + row / kLaneRows * kLaneRows * byte_row(columns);
+    const uint8_t* from =
+        static_cast<const uint8_t*>(matrix) + row / kLaneRows * kLaneRows * BytePlaces::row_bytes(columns);
     from += row % kLaneRows * 64;
     const float scale = *row_scale(matrix, row, columns);
     for (int64_t tile = 0; tile < columns; tile += kLaneColumns, from += kLaneRows * kLaneColumns) {

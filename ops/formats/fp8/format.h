@@ -1,8 +1,13 @@
 // Floating numbers of 8 bits (e4m3) with a scale a row; the places: ops/formats/row_scaled.h. What the fields are:
 // ops/formats/format.h.
 #pragma once
+#include "ops/formats/lane_format.h"
 #include "ops/formats/row_scaled.h"
 #include "ops/formats/row_scaled_lanes.h"
+
+#ifdef __CUDACC__
+#include "ops/formats/fp8/number.cuh"
+#endif
 
 namespace qwen {
 
@@ -20,15 +25,18 @@ template <class V> struct E4m3Bytes {
   static auto read(const char* from) { return V::e4m3_bytes(from); }
 };
 
-struct Fp8 : Format<kFloat16, false, 8> {
-  static constexpr std::string_view kName = "fp8";
-  static constexpr bool kOnCpu = true;
-  static constexpr int kColumns = kLaneColumns, kRows = kLaneRows;
-  static constexpr int64_t row_bytes(int64_t columns) { return byte_row(columns); }
-  template <class V> using Lanes = ByteLanes<V, E4m3Bytes>;
-  static void unpack(const void* matrix, const void*, int64_t first, int64_t rows, int64_t columns, float* to) {
+struct Fp8Places : BytePlaces {
+  static void unpack(const void* matrix, int64_t first, int64_t rows, int64_t columns, float* to) {
     unpack_bytes(matrix, first, rows, columns, to, e4m3_value);
   }
+#ifdef __CUDACC__
+  using Packing = ByteShare<Fp8Number>;
+#endif
+};
+
+struct Fp8 : LaneFormat<Fp8Places, 8> {
+  static constexpr std::string_view kName = "fp8";
+  template <class V> using Lanes = ByteLanes<V, E4m3Bytes>;
 };
 }  // namespace qwen
 QWEN_VL_FORMAT(Fp8)

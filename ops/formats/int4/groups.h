@@ -4,9 +4,13 @@
 // of pair 4 s + i. Behind these 512 bytes row after row has the scales of its groups, float16; with zero points one
 // stands behind each scale, also float16. Without, 8 is the zero point of all.
 #pragma once
-#include "ops/formats/lanes.h"
+#include "ops/formats/lane_format.h"
 
 namespace qwen {
+
+#ifdef __CUDACC__
+template <int GROUP, bool ZEROS> struct Int4Share;  // share.cuh
+#endif
 
 constexpr int kNibbleBytes = 512;  // of a tile's numbers
 constexpr int kNoZeroPoint = 8;
@@ -18,7 +22,16 @@ template <int GROUP, bool ZEROS> struct Int4Places {
   static constexpr int kBesideRow = kGroups * (ZEROS ? 4 : 2);  // bytes of scales and zero points of a row of a tile
   static constexpr int kTileBytes = kNibbleBytes + kLaneRows * kBesideRow;
   static_assert(kTileBytes % 16 == 0, "copies are of 16 bytes");
-  static constexpr int64_t row_bytes(int64_t columns) { return lane_row_bytes(columns / kLaneColumns * kTileBytes); }
+  static constexpr int kPieces = 2;  // times 1024 columns in a stage of the decode kernel
+  QWEN_VL_ANYWHERE static constexpr int64_t bytes_of(int64_t columns) {
+    return columns / kLaneColumns * (kTileBytes / kLaneRows);
+  }
+  QWEN_VL_ANYWHERE static constexpr int64_t row_bytes(int64_t columns) {
+    return lane_row_bytes(columns / kLaneColumns * kTileBytes);
+  }
+#ifdef __CUDACC__
+  using Packing = Int4Share<GROUP, ZEROS>;
+#endif
 
   static void unpack(const void* matrix, int64_t first, int64_t rows, int64_t columns, float* to) {
     for (int64_t row = first; row < first + rows; ++row) {
@@ -42,16 +55,12 @@ template <int GROUP, bool ZEROS> struct Int4Places {
 
 template <class V, class Places> class Int4Lanes;
 
-// What formats of such places share.
-template <int GROUP, bool ZEROS> struct Int4Format : Format<kFloat16, false, 4> {
-  using Places = Int4Places<GROUP, ZEROS>;
-  static constexpr bool kOnCpu = true;
-  static constexpr int kColumns = kLaneColumns, kRows = kLaneRows;
-  static constexpr int64_t row_bytes(int64_t columns) { return Places::row_bytes(columns); }
-  template <class V> using Lanes = Int4Lanes<V, Places>;
-  static void unpack(const void* matrix, const void*, int64_t first, int64_t rows, int64_t columns, float* to) {
-    Places::unpack(matrix, first, rows, columns, to);
-  }
+template <int GROUP, bool ZEROS> struct Int4Format : LaneFormat<Int4Places<GROUP, ZEROS>, 4> {
+  template <class V> using Lanes = Int4Lanes<V, Int4Places<GROUP, ZEROS>>;
 };
 
 }  // namespace qwen
+
+#ifdef __CUDACC__
+#include "ops/formats/int4/share.cuh"
+#endif

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "ops/formats/registry.h"
+#include "ops/formats/unpack.h"
 #include "ops/kernels/common/arguments.h"
 #include "ops/kernels/common/per_device.h"
 #include "ops/kernels/common/status.h"
@@ -89,14 +90,10 @@ int activate(const QwenVlGemm& g, void* product, cudaStream_t stream) {
 
 // Some of the weight's rows, to g.unpacked.
 int unpack(const QwenVlGemm& g, long long first, long long rows, cudaStream_t stream) {
+  const bool same = with_format(g.format, [&](auto format) { return g.dtype == decltype(format)::kValues; });
+  if (!same) return QWEN_VL_UNSUPPORTED;
   const void* from = static_cast<const char*>(g.weight) + weight_bytes(g, first);
-  return with_format(g.format, [&](auto format) -> int {
-    using F = decltype(format);
-    if constexpr (F::kOnGpu && !F::kPlain) {
-      if (g.dtype == F::kValues && rows % F::kRows == 0) return F::unpack(from, g.unpacked, rows, g.in, stream);
-    }
-    return QWEN_VL_UNSUPPORTED;
-  });
+  return qwen_vl_unpack(g.format, from, g.unpacked, rows, g.in, stream);
 }
 
 // Unpacks slices of the weight's rows; the product of each is columns of the whole one.
