@@ -174,8 +174,8 @@ class RunOptions:
     limits: Limits = Limits()
     further: FurtherCases = FurtherCases()
     arms: tuple = option((), f"of {','.join(ARMS)} (default: those that are for the device)", type=arm_list)
-    weights: str = option("auto", f"also measure the fused graphs with matrices in this format ({', '.join(QUANTISED)}), "
-                          "and what rounding to it costs", choices=("auto", *QUANTISED))
+    weights: str = option("auto", "also measure the fused graphs with matrices rounded to this format, and what that "
+                          "costs", choices=("auto", *QUANTISED))
     out: str = option("results", "folder of the results")
 
 

@@ -138,8 +138,8 @@ class Session:
 
         text: token ids whose logits are then among the outputs, as "text".
         """
-        spec = self.specs[GATE_ARM]
-        with Contest([f"reference-{load.get('quantised_to') or load['dtype']}"], self.scratch, progress, self.deadline) as alone:
+        spec, name = self.specs[GATE_ARM], f"reference-{load.get('quantised_to') or load['dtype']}"
+        with Contest([name], self.scratch, progress, self.deadline) as alone:
             entry, = alone.entries
             alone.spawn(entry, spec.target, *self.start(spec.framework))
             alone.wait_ready()

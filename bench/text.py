@@ -15,10 +15,10 @@ the tides. On some days he has nothing to report except the colour of the sky, w
 slate in the west, then a thin line of brass, and above it a blue so pale that it might be white.
 
 When the boat arrives, the island is still asleep. The road from the pier climbs between stone walls and ends at a \
-square with a fountain, four lime trees and a bench that has been painted green every spring for sixty years. The first \
-person to appear is usually the teacher. She opens the windows of the school, feeds the stove in winter, and writes the \
-date on the board. After that she draws a small map next to it, because each week the children choose a country and \
-learn how many people live there, what they grow, and how long a letter would need to reach them. Last week it was \
+square with a fountain, four lime trees and a bench that has been painted green every spring for sixty years. The \
+first person to appear is usually the teacher. She opens the windows of the school, feeds the stove in winter, and \
+writes the date on the board. After that she draws a small map next to it, because each week the children choose a \
+country and learn how many people live there, what they grow, and how long a letter would need to reach them. Last week it was \
 Iceland; this week, after a long debate and a vote that had to be repeated, it is Madagascar. One of the boys has \
 brought a vanilla pod from his grandmother's kitchen, and the whole room smells of it.
 

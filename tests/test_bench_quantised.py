@@ -1,4 +1,4 @@
-"""Arms that round their matrices: held to the arithmetic over their own numbers, with what the rounding costs beside."""
+"""Arms that round their matrices: held to arithmetic over their own numbers, with what the rounding costs beside."""
 
 import json
 import os
@@ -92,7 +92,8 @@ def bench(folder, checkpoint, *options):
     done = subprocess.run([
         sys.executable, "-m", "bench", "run", "--checkpoint", checkpoint, "--exported-fused", folder / "fused", "--out",
         folder / "results", "--device", "cpu", "--threads", "1", "--new-tokens", "4", "--rounds", "1", "--warmup", "1",
-        "--launches", "1", *options], capture_output=True, text=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        "--launches", "1", *options], capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-2000:]
     (path,) = (folder / "results").rglob("rows.jsonl")
     return (read_rows(path), json.loads((path.parent / "accuracy.json").read_text())["arms"],

@@ -18,10 +18,10 @@ def load_model(checkpoint_dir, attention="sdpa", dtype=torch.float32, device="cp
     """The baseline with the checkpoint's weights, in eval mode.
 
     `rounded_to` is a dtype that the weights are rounded to before they become `dtype`; `quantised_to` the name of a
-    format of ops.formats that the matrices of the decoder are rounded to after that, and the head's if it takes both. One tensor at a time is in
-    memory beside the weights; weights that the CPU takes as they are in the file stay there, mapped. UserError names
-    what is no plain checkpoint, tensors that do not fit config.json, and those with values that are not finite or too
-    large.
+    format of ops.formats that the matrices of the decoder are rounded to after that, and the head's if it takes both.
+    One tensor at a time is in memory beside the weights; weights that the CPU takes as they are in the file stay there,
+    mapped. UserError names what is no plain checkpoint, tensors that do not fit config.json, and those with values that
+    are not finite or too large.
     """
     from bench.torch_model.model import QwenVLForCausalLM  # imports transformers, which other engines need as theirs
 

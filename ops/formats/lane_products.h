@@ -11,7 +11,7 @@
 
 namespace qwen {
 
-constexpr int kMostLaneProducts = 8;  // rows of activations
+constexpr int kMostLaneProducts = 8;  // rows of activations; 1, 2, 4 or 8 are done at once
 
 // What the offset of all numbers adds to a sum over the columns, lane by lane.
 template <class Lanes, class V> inline typename V::Vector lane_offset(int64_t columns, const float* activations) {
@@ -22,37 +22,47 @@ template <class Lanes, class V> inline typename V::Vector lane_offset(int64_t co
   return sum;
 }
 
-// Eight rows of a matrix times M rows of activations, each `columns` long: to[m * stride + row], or added to it.
-// offsets: lane_offset of each row of activations.
+// Adds to `sums` what a row of a tile gives with M rows of activations, which are `columns` apart.
+template <class Lanes, class V, int M>
+inline void lane_row_products(const char* tile, int r, const float* activations, int64_t columns,
+                              typename V::Vector (&sums)[M]) {
+  const Lanes row(tile, r);
+  typename V::Vector part[M];
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m) part[m] = Lanes::kScaled ? V::zero() : sums[m];
+#pragma GCC unroll 16
+  for (int v = 0; v < kLaneColumns / V::kWidth; ++v) {
+    const auto number = row.number(v);
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m)
+      part[m] = V::multiply_add(number, V::load(activations + m * columns + v * V::kWidth), part[m]);
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m) sums[m] = Lanes::kScaled ? V::multiply_add(part[m], row.scale(), sums[m]) : part[m];
+}
+
+// Eight rows of a matrix times the first `rows` of M rows of activations, each `columns` long: to[m * stride + row], or
+// added to it. offsets: lane_offset of each row of activations.
 template <class Lanes, class V, int M>
 inline void lane_products(const char* group, int64_t columns, const float* activations,
-                          const typename V::Vector (&offsets)[M], float* to, int64_t stride, bool accumulate) {
+                          const typename V::Vector (&offsets)[M], float* to, int64_t rows, int64_t stride,
+                          bool accumulate) {
   typename V::Vector sums[kLaneRows][M];
 #pragma GCC unroll 8
   for (int r = 0; r < kLaneRows; ++r)
-#pragma GCC unroll 8
     for (int m = 0; m < M; ++m) sums[r][m] = V::subtract(V::zero(), offsets[m]);
   for (int64_t column = 0; column < columns; column += kLaneColumns, group += Lanes::kTileBytes) {
+    if constexpr (M == 1) {  // all of the sums stay in registers
 #pragma GCC unroll 8
-    for (int r = 0; r < kLaneRows; ++r) {
-      const Lanes row(group, r);
-      typename V::Vector part[M];
-#pragma GCC unroll 8
-      for (int m = 0; m < M; ++m) part[m] = Lanes::kScaled ? V::zero() : sums[r][m];
-#pragma GCC unroll 16
-      for (int v = 0; v < kLaneColumns / V::kWidth; ++v) {
-        const auto number = row.number(v);
-#pragma GCC unroll 8
-        for (int m = 0; m < M; ++m)
-          part[m] = V::multiply_add(number, V::load(activations + m * columns + column + v * V::kWidth), part[m]);
-      }
-#pragma GCC unroll 8
-      for (int m = 0; m < M; ++m)
-        sums[r][m] = Lanes::kScaled ? V::multiply_add(part[m], row.scale(), sums[r][m]) : part[m];
+      for (int r = 0; r < kLaneRows; ++r)
+        lane_row_products<Lanes, V, M>(group, r, activations + column, columns, sums[r]);
+    } else {
+      for (int r = 0; r < kLaneRows; ++r)
+        lane_row_products<Lanes, V, M>(group, r, activations + column, columns, sums[r]);
     }
   }
   for (int r = 0; r < kLaneRows; ++r)
-    for (int m = 0; m < M; ++m) {
+    for (int64_t m = 0; m < rows; ++m) {
       const float product = V::sum(sums[r][m]) * Lanes::row_scale(group, r);
       float& out = to[m * stride + r];
       out = accumulate ? out + product : product;
