@@ -28,6 +28,11 @@ number: twenty kilometres, thirty, forty on a clear day in March. The keeper, wh
 pair of compasses, says that it is thirty-one, but he adds that nobody ever came up all those stairs for the sake of \
 a number. They come because the wind sounds different there, and because the sea, which from below looks like a wall, \
 turns out to be a floor on which the clouds walk slowly towards the land.
+
+In the evening the last ferry brings back those who went to the mainland for screws, medicine or a haircut. They \
+stand at the rail with their bags between their feet and count the lights: the harbour, the inn, the school, where \
+somebody has forgotten to switch off a lamp, and high above all of them the slow white beam, which passes over the \
+water, over the roofs and over the sleeping cat, and comes round again before anyone has finished a sentence.
 """
 
 

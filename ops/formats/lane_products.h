@@ -11,6 +11,7 @@
 
 namespace qwen {
 
+constexpr int kLanesAhead = 4096;     // bytes of a matrix that are fetched before they are needed
 constexpr int kMostLaneProducts = 8;  // rows of activations; 1, 2, 4 or 8 are done at once
 
 // What the offset of all numbers adds to a sum over the columns, lane by lane.
@@ -27,6 +28,10 @@ template <class Lanes, class V, int M>
 inline void lane_row_products(const char* tile, int r, const float* activations, int64_t columns,
                               typename V::Vector (&sums)[M]) {
   const Lanes row(tile, r);
+  constexpr int kRowBytes = Lanes::kTileBytes / kLaneRows;
+#pragma GCC unroll 2
+  for (int byte = 0; byte + 64 <= kRowBytes; byte += 64)
+    __builtin_prefetch(tile + r * kRowBytes + byte + kLanesAhead);
   typename V::Vector part[M];
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m) part[m] = Lanes::kScaled ? V::zero() : sums[m];
