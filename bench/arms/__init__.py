@@ -52,7 +52,7 @@ ARMS = {spec.name: spec for spec in (
     ArmSpec("paddle-native", "paddle", "bench.arms.paddle_arm:PaddleArm", "exported_native"),
     ArmSpec("paddle-fused", "paddle", "bench.arms.paddle_arm:PaddleArm", "exported_fused"),
     ArmSpec("paddle-other", "paddle_other", "bench.arms.paddle_arm:PaddleArm", "exported_other", optional=True),
-    ArmSpec("paddle-fused-16bit", "paddle", "bench.arms.paddle_arm:PaddleArm", "exported_fused", {"pack": False},
+    ArmSpec("paddle-fused-16bit", "paddle", "bench.arms.paddle_arm:PaddleArm", "exported_fused", {"weights": ""},
             devices=("gpu",), gpu_only="the CPU keeps weights as exported, so paddle-fused is the same there"),
     ArmSpec("paddle-stock", "paddle", "bench.arms.stock_arm:StockArm", "exported_stock", devices=(),
             gpu_only="Paddle has no CPU kernels for the stock graph's operators"),

@@ -43,9 +43,18 @@ def quantised():
     return [get(name) for name in NAMES if isinstance(get(name), Quantised)]
 
 
-def describe(name):
-    """What tables say of a format; its name where this version knows none."""
-    return get(name).description if name in NAMES else name
+def of_both(weights):
+    """(decoder's Format, head's) of a text that names both with a + between, or one for both."""
+    decoder, _, head = weights.partition("+")
+    return get(decoder), get(head or decoder)
+
+
+def describe(weights):
+    """What tables say of the formats of decoder and head; the text where this version knows none."""
+    if not set(weights.split("+")) <= set(NAMES):
+        return weights
+    decoder, head = of_both(weights)
+    return decoder.description + (f", those of the head in {head.description}" if head is not decoder else "")
 
 
 def packed_tensors(name, matrix, placement):

@@ -102,7 +102,13 @@ class Packer:
 
     def pack(self, matrices):
         """Packed.pack's result as Paddle tensors on the device; None where that is None."""
-        arrays = self._format.pack(matrices)
+        return self._uploaded(self._format.pack(matrices))
+
+    def keep(self, codes):
+        """The same of Quantised.pack_codes; ValueError where the format cannot hold them."""
+        return self._uploaded(self._format.pack_codes(codes))
+
+    def _uploaded(self, arrays):
         return arrays and [upload(array, self._placement) for array in arrays]
 
     def close(self):

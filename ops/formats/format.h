@@ -17,6 +17,7 @@ namespace qwen {
 //   kName      its folder's name;
 //   for the CPU operators, `static void unpack(const void* matrix, const void* extra, int64_t first, int64_t rows,
 //              int64_t columns, float* to)`: so many rows of a matrix from row `first` on;
+//   Lanes<V>   where numbers stand together by lanes, for quick products on a CPU (lane_products.h);
 //   for the CUDA kernels, where __CUDACC__ is defined,
 //   Value      the C++ type of VALUES;
 //   Share      what a lane of the decode kernel holds of a row, and how it becomes operands (decode/weights.cuh);
@@ -35,6 +36,7 @@ template <int VALUES, bool GPU, int BITS, bool PLAIN = false> struct Format {
   QWEN_VL_ANYWHERE static constexpr int64_t row_bytes(int64_t columns) { return bytes_of(columns); }
   // Of what the format adds to a matrix, one tensor of such words; 0: none.
   static constexpr int64_t extra_bytes(int64_t /*rows*/, int64_t /*columns*/) { return 0; }
+  template <class V> using Lanes = void;
 };
 
 // The list of formats, in the order in which their headers are read. Each declares an overload of `formats` that is

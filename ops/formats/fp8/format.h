@@ -3,6 +3,7 @@
 #pragma once
 #include "ops/formats/lane_format.h"
 #include "ops/formats/row_scaled.h"
+#include "ops/formats/row_scaled_lanes.h"
 
 #ifdef __CUDACC__
 #include "ops/formats/fp8/number.cuh"
@@ -19,6 +20,11 @@ inline float e4m3_value(uint32_t bits) {
   return value;
 }
 
+template <class V> struct E4m3Bytes {
+  static constexpr float kOffset = 0, kUnscale = 256;
+  static auto read(const char* from) { return V::e4m3_bytes(from); }
+};
+
 struct Fp8Places : BytePlaces {
   static void unpack(const void* matrix, int64_t first, int64_t rows, int64_t columns, float* to) {
     unpack_bytes(matrix, first, rows, columns, to, e4m3_value);
@@ -30,6 +36,7 @@ struct Fp8Places : BytePlaces {
 
 struct Fp8 : LaneFormat<Fp8Places, 8> {
   static constexpr std::string_view kName = "fp8";
+  template <class V> using Lanes = ByteLanes<V, E4m3Bytes>;
 };
 }  // namespace qwen
 QWEN_VL_FORMAT(Fp8)

@@ -53,7 +53,11 @@ template <int GROUP, bool ZEROS> struct Int4Places {
   }
 };
 
-template <int GROUP, bool ZEROS> using Int4Format = LaneFormat<Int4Places<GROUP, ZEROS>, 4>;
+template <class V, class Places> class Int4Lanes;
+
+template <int GROUP, bool ZEROS> struct Int4Format : LaneFormat<Int4Places<GROUP, ZEROS>, 4> {
+  template <class V> using Lanes = Int4Lanes<V, Int4Places<GROUP, ZEROS>>;
+};
 
 }  // namespace qwen
 

@@ -2,6 +2,7 @@
 // What the fields are: ops/formats/format.h.
 #pragma once
 #include "ops/formats/int4/groups.h"
+#include "ops/formats/int4/lanes.h"
 
 namespace qwen {
 struct Int4G32 : Int4Format<32, true> {

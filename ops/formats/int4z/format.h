@@ -2,6 +2,7 @@
 // What the fields are: ops/formats/format.h.
 #pragma once
 #include "ops/formats/int4/groups.h"
+#include "ops/formats/int4/lanes.h"
 
 namespace qwen {
 struct Int4Z : Int4Format<128, true> {

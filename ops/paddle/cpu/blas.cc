@@ -6,6 +6,7 @@
 
 #include "ops/formats/registry.h"
 #include "ops/paddle/cpu/buffer.h"
+#include "ops/paddle/cpu/lanes.h"
 
 // oneDNN's stable C interface; its headers are not in the wheel.
 extern "C" int dnnl_sgemm(char transa, char transb, int64_t m, int64_t n, int64_t k, float alpha, const float* a,
@@ -44,6 +45,7 @@ Weights layer_weights(int format, const void* stack, const void* extra, int64_t 
 
 void linear(const float* a, int64_t lda, const Weights& w, float* c, int64_t ldc, int64_t m, int64_t n, int64_t k,
             bool accumulate) {
+  if (lane_linear(a, lda, w, c, ldc, m, n, k, accumulate)) return;
   qwen::with_format(w.format, [&](auto traits) {
     using Format = decltype(traits);
     if constexpr (!Format::kOnCpu) {
