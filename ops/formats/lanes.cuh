@@ -4,6 +4,8 @@
 // All three go through the format's Packing (products/tile.cuh), a thread's share of a row of a tile. To what that file
 // asks for it adds
 //   clear()         makes it all zeros;
+//   kFinite         whether its numbers are finite whatever its bits are, once
+//   clear_missing() is called for columns that no row has;
 //   number_pair(n)  pair n as two float16 numbers before they are scaled;
 //   kGroup          columns that share a scale, which `scale(column)` gives for a column of the tile; 0: rows have them
 //                   (kRowScales).
@@ -48,6 +50,7 @@ struct LaneDecodeShare : NaturalOrder {
   static constexpr int kRowBytes = Packing::kRowBytes, kPieces = PIECES;
   static constexpr bool kRowScales = Packing::kRowScales;
   static constexpr int kGroupSteps = Packing::kGroup / 32;
+  static constexpr bool kFinite = Packing::kFinite;
   static_assert(kWarpColumns == kLaneColumns, "a warp takes one tile of a chunk");
   Packing pieces[PIECES];
 
@@ -61,8 +64,9 @@ struct LaneDecodeShare : NaturalOrder {
 #pragma unroll
     for (int piece = 0; piece < PIECES; ++piece) {
       const int tile = piece * kWarps + warp;
-      if (tile * kLaneColumns < count) pieces[piece].load(from + tile * Packing::kRowBytes * kLaneRows, place);
-      else pieces[piece].clear();
+      const bool there = tile * kLaneColumns < count;
+      if (kFinite || there) pieces[piece].load(from + tile * Packing::kRowBytes * kLaneRows, place);
+      if (!there) pieces[piece].clear_missing();
     }
   }
 

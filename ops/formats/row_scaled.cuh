@@ -10,7 +10,7 @@ namespace qwen {
 template <class NUMBER> struct ByteShare {
   static constexpr int kColumns = kLaneColumns, kRowBytes = kLaneColumns, kRows = kLaneRows, kGroup = 0;
   static constexpr float kUnscale = 1;
-  static constexpr bool kRowScales = true;
+  static constexpr bool kRowScales = true, kFinite = NUMBER::kFinite;
 
   struct Place {
     int offset;  // from where the row would begin if it stood in one piece
@@ -29,6 +29,9 @@ template <class NUMBER> struct ByteShare {
   __device__ void clear() {
 #pragma unroll
     for (int i = 0; i < 8; ++i) words[i] = 0;
+  }
+  __device__ void clear_missing() {
+    if (!kFinite) clear();
   }
   __device__ __forceinline__ uint32_t number_pair(int n) const { return NUMBER::pair(words[n / 2], n % 2); }
   __device__ __forceinline__ uint32_t pair(int n) const { return number_pair(n); }

@@ -6,6 +6,8 @@
 namespace qwen {
 
 struct Fp8Number {
+  static constexpr bool kFinite = false;
+
   __host__ __device__ __forceinline__ static uint32_t pair(uint32_t word, bool second) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
     uint32_t made;

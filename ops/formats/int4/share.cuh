@@ -47,7 +47,7 @@ template <int GROUP, bool ZEROS> struct Int4Share {
   static constexpr int kColumns = kLaneColumns, kRowBytes = Places::kTileBytes / kLaneRows, kRows = kLaneRows;
   static constexpr int kGroup = GROUP, kGroups = Places::kGroups;
   static constexpr float kUnscale = 1;
-  static constexpr bool kRowScales = false;
+  static constexpr bool kRowScales = false, kFinite = true;
 
   struct Place {
     int numbers, beside;  // from where the row would begin if it stood in one piece
@@ -79,6 +79,9 @@ template <int GROUP, bool ZEROS> struct Int4Share {
   __device__ void clear() {
 #pragma unroll
     for (int i = 0; i < 4; ++i) words[i] = 0;
+    clear_missing();
+  }
+  __device__ void clear_missing() {
 #pragma unroll
     for (int i = 0; i < kGroups; ++i) groups[i] = 0;
   }

@@ -6,6 +6,8 @@
 namespace qwen {
 
 struct Int8Number {
+  static constexpr bool kFinite = true;
+
   // A byte in the mantissa of 1024 is 1024 more than itself.
   __host__ __device__ __forceinline__ static uint32_t pair(uint32_t word, bool second) {
     const uint32_t raised = choose_bytes(word, 0x64646464u, second ? 0x4342 : 0x4140);

@@ -87,7 +87,7 @@ struct WeightTile {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       if (m.half_unit(group, 2 * tile + i) >= m.units.end) {
-        half[i].clear();
+        if constexpr (!Share::kFinite) half[i].clear();  // (else what was there before stays)
         continue;
       }
       ring.wait_full();
@@ -106,6 +106,12 @@ struct Weights {
   using Share = ShareType;
   static constexpr bool kTakeAhead = TakeAhead;
   WeightTile<Share> tiles[kGroupTiles];
+
+  __device__ Weights() {
+    if constexpr (Share::kFinite) {
+      for (WeightTile<Share>& tile : tiles) tile.half[0].clear(), tile.half[1].clear();
+    }
+  }
 
   __device__ void take(Ring& ring, const Product& m, int group, int k0) {
 #pragma unroll

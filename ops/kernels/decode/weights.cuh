@@ -14,6 +14,7 @@ struct PlainShare {
   static constexpr int kPieces = 1;  // times kChunk columns in a stage
   static constexpr bool kRowScales = false;  // whether sums are multiplied by a scale of the row (row_scale)
   static constexpr int kGroupSteps = 0;  // steps whose sums are multiplied by scale(step); 0: none
+  static constexpr bool kFinite = false;  // whether any bits are finite numbers: what is not there needs no zeros
 };
 
 // Columns in their natural order.
