@@ -11,27 +11,27 @@
 
 namespace qwen {
 
-constexpr int kLanesAhead = 4096;     // bytes of a matrix that are fetched before they are needed
 constexpr int kMostLaneProducts = 8;  // rows of activations; 1, 2, 4 or 8 are done at once
 
-// What the offset of all numbers adds to a sum over the columns, lane by lane.
-template <class Lanes, class V> inline typename V::Vector lane_offset(int64_t columns, const float* activations) {
+// Where the s-th column of row m of M rows of activations stands: a vector of each row, then the next of each.
+template <class V, int M> constexpr int64_t lane_place(int64_t s, int64_t m) {
+  return (s / V::kWidth * M + m) * V::kWidth + s % V::kWidth;
+}
+
+// What the offset of all numbers adds to a sum over the columns of row m, lane by lane.
+template <class Lanes, class V, int M>
+inline typename V::Vector lane_offset(int64_t columns, const float* activations, int m) {
   auto sum = V::zero();
   if constexpr (Lanes::kOffset != 0)
     for (int64_t column = 0; column < columns; column += V::kWidth)
-      sum = V::multiply_add(V::all(Lanes::kOffset), V::load(activations + column), sum);
+      sum = V::multiply_add(V::all(Lanes::kOffset), V::load(activations + lane_place<V, M>(column, m)), sum);
   return sum;
 }
 
-// Adds to `sums` what a row of a tile gives with M rows of activations, which are `columns` apart.
+// Adds to `sums` what a row of a tile gives with M rows of activations, at their lane_place.
 template <class Lanes, class V, int M>
-inline void lane_row_products(const char* tile, int r, const float* activations, int64_t columns,
-                              typename V::Vector (&sums)[M]) {
+inline void lane_row_products(const char* tile, int r, const float* activations, typename V::Vector (&sums)[M]) {
   const Lanes row(tile, r);
-  constexpr int kRowBytes = Lanes::kTileBytes / kLaneRows;
-#pragma GCC unroll 2
-  for (int byte = 0; byte + 64 <= kRowBytes; byte += 64)
-    __builtin_prefetch(tile + r * kRowBytes + byte + kLanesAhead);
   typename V::Vector part[M];
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m) part[m] = Lanes::kScaled ? V::zero() : sums[m];
@@ -40,13 +40,13 @@ inline void lane_row_products(const char* tile, int r, const float* activations,
     const auto number = row.number(v);
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m)
-      part[m] = V::multiply_add(number, V::load(activations + m * columns + v * V::kWidth), part[m]);
+      part[m] = V::multiply_add(number, V::load(activations + (v * M + m) * V::kWidth), part[m]);
   }
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m) sums[m] = Lanes::kScaled ? V::multiply_add(part[m], row.scale(), sums[m]) : part[m];
 }
 
-// Eight rows of a matrix times the first `rows` of M rows of activations, each `columns` long: to[m * stride + row], or
+// Eight rows of a matrix times the first `rows` of M rows of activations of so many columns: to[m * stride + row], or
 // added to it. offsets: lane_offset of each row of activations.
 template <class Lanes, class V, int M>
 inline void lane_products(const char* group, int64_t columns, const float* activations,
@@ -59,11 +59,9 @@ inline void lane_products(const char* group, int64_t columns, const float* activ
   for (int64_t column = 0; column < columns; column += kLaneColumns, group += Lanes::kTileBytes) {
     if constexpr (M == 1) {  // all of the sums stay in registers
 #pragma GCC unroll 8
-      for (int r = 0; r < kLaneRows; ++r)
-        lane_row_products<Lanes, V, M>(group, r, activations + column, columns, sums[r]);
+      for (int r = 0; r < kLaneRows; ++r) lane_row_products<Lanes, V, M>(group, r, activations + column * M, sums[r]);
     } else {
-      for (int r = 0; r < kLaneRows; ++r)
-        lane_row_products<Lanes, V, M>(group, r, activations + column, columns, sums[r]);
+      for (int r = 0; r < kLaneRows; ++r) lane_row_products<Lanes, V, M>(group, r, activations + column * M, sums[r]);
     }
   }
   for (int r = 0; r < kLaneRows; ++r)
