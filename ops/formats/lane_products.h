@@ -1,5 +1,5 @@
-// Matrices of lanes (lanes.h) on a CPU, by vectors V (avx2.h, avx512.h): products with few rows, in which a weight becomes a
-// float in registers alone, and unpacking for products with many. All in fp32.
+// Matrices of lanes (lanes.h) on a CPU, by vectors V (avx2.h, avx512.h): products with few rows, in which a weight
+// becomes a float in registers alone, and unpacking for products with many. All in fp32.
 //
 // Columns are in the order in which a tile's numbers are taken from memory, which the activations are put into once.
 //
