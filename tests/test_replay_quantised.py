@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 TINY = ROOT / "tests" / "data" / "tiny"
 LOGITS, LOGITS_LONG = 2e-4, 1.2e-3   # of the golden data
 CASES = sorted(path.stem for path in TINY.glob("case[2-7]*.npz"))
-FORMATS = [format.name for format in formats.quantised()]
+FORMATS = ("int8", "fp8", "int4")    # the others differ from the last in what test_lane_products.py has
 
 
 def run(*arguments):
