@@ -91,6 +91,12 @@ def _bars(rows, arms, lines):
     return figure, axes
 
 
+def clear_middle(begin, end, mark):
+    """The middle of a bar's part, of its wider side where a mark stands in it."""
+    sides = [(begin, mark), (mark, end)] if mark and begin < mark < end else [(begin, end)]
+    return sum(max(sides, key=lambda side: side[1] - side[0])) / 2
+
+
 def stage_figure(rows):
     """Stacked median latency of the stages, a bar per arm, a mark at its limit; an arm without figures says why."""
     arms = _arms_of(rows)
@@ -98,18 +104,18 @@ def stage_figure(rows):
     ys = range(len(arms))
     with matplotlib.rc_context(FONT):
         medians = {stage: np.array([median(stages, stage) or 0 for stages in arms.values()]) for stage in STAGE_STYLES}
+        limits = {y: limit for y, stages in zip(ys, arms.values(), strict=True) if (limit := limit_ms(stages))}
         longest = sum(medians.values()).max(initial=0) or 1
         ends = np.zeros(len(arms))
         for stage, (colour, hatch) in STAGE_STYLES.items():
             axes.barh(ys, medians[stage], left=ends, height=0.6, color=colour, hatch=hatch, edgecolor="#333333",
                       linewidth=0.5, label=stage)
             for y, value in enumerate(medians[stage]):
-                if value > NARROWEST_LABELLED * longest:   # left of the middle: the limit is often near the end
-                    axes.text(ends[y] + (0.35 if stage == "decode" else 0.5) * value, y, f"{value:.0f}", ha="center",
+                if value > NARROWEST_LABELLED * longest:
+                    axes.text(clear_middle(ends[y], ends[y] + value, limits.get(y)), y, f"{value:.0f}", ha="center",
                               va="center", fontsize=10, color=_ink(stage),
                               bbox={"facecolor": colour, "edgecolor": "none", "pad": 1})
             ends += medians[stage]
-        limits = {y: limit for y, stages in zip(ys, arms.values(), strict=True) if (limit := limit_ms(stages))}
         for y, limit in limits.items():
             axes.plot([limit, limit], [y - 0.42, y + 0.42], color="white", linewidth=4, solid_capstyle="butt")
             axes.plot([limit, limit], [y - 0.42, y + 0.42], color="black", linewidth=2, solid_capstyle="butt")

@@ -153,10 +153,12 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
         sequential = conditions["sequential"] = is_sequential(options, config, len(started), memory)
         groups = in_sequence(started) if sequential else [started]
         begin, parts = time.monotonic(), launches * len(groups)
-        at_least = -(-ROUNDS_AT_LEAST // launches)
-        stopping = (EqualRounds(limits.rounds, limits.budget / parts, lambda: share_of_deadline(deadline, begin, parts),
-                                at_least) if sequential else
-                    Stopping(limits.rounds, limits.budget / launches, narrow, at_least))
+        # In sequence an arm is loaded for itself, which takes longer than its rounds: each launch has enough of them.
+        # A launch that would not end by the deadline is not begun, so the first one may take all of the time.
+        stopping = (EqualRounds(limits.rounds, limits.budget / parts,
+                                lambda: share_of_deadline(deadline, begin, len(groups)))
+                    if sequential else
+                    Stopping(limits.rounds, limits.budget / launches, narrow, -(-ROUNDS_AT_LEAST // launches)))
         try:
             for launch in range(launches):
                 late = deadline and time.monotonic() + longest(conditions["launched"]) > deadline

@@ -55,13 +55,13 @@ class EqualRounds:
     """Stopping for arms that are measured one after the other: the first to get there plans, all make as many rounds.
 
     budget: seconds of rounds of one arm (0: no limit). left(): seconds until the deadline that one arm may spend on
-    rounds, None without one. `at_least` rounds go beyond the budget, never beyond the deadline; `rounds` is then the
-    number for every arm.
+    rounds, None without one. ROUNDS_AT_LEAST go beyond the budget, never beyond the deadline; `rounds` is then the
+    number for every arm, in every launch.
     """
 
-    def __init__(self, rounds, budget, left=lambda: None, at_least=ROUNDS_AT_LEAST, clock=time.monotonic):
+    def __init__(self, rounds, budget, left=lambda: None, clock=time.monotonic):
         self.asked = self.rounds = rounds
-        self.budget, self.left, self.at_least, self.clock = budget, left, at_least, clock
+        self.budget, self.left, self.clock = budget, left, clock
         self.stopped, self.begin, self.planned = None, None, False
 
     def start(self):
@@ -71,7 +71,8 @@ class EqualRounds:
         """Whether `done` rounds of an arm are enough."""
         if done == PLANNED_AFTER and not self.planned:
             round_s = (self.clock() - self.begin) / done
-            fitting, left = max(self.at_least, int(self.budget / round_s)) if self.budget else self.rounds, self.left()
+            fitting = max(ROUNDS_AT_LEAST, int(self.budget / round_s)) if self.budget else self.rounds
+            left = self.left()
             if left is not None:
                 fitting = min(fitting, done + max(1, int(left / round_s)))
             self.rounds = min(self.rounds, fitting)

@@ -6,7 +6,7 @@ import pytest
 
 from bench.arms import ARMS
 from bench.history import Series, history_figure
-from bench.plots import STAGE_STYLES, arm_style, limit_figure, stage_figure
+from bench.plots import STAGE_STYLES, arm_style, clear_middle, limit_figure, stage_figure
 from bench.schema import TIMED, Case, Row
 
 CONDITIONS = {"argv": ["python"], "cpu": "A CPU", "cores": 2, "threads": 2, "versions": {},
@@ -121,3 +121,8 @@ def test_history():
     lines = [{"date": f"2026-01-{day:02}", "sha": "abc", "dirty": False, "median": 5.0} for day in range(1, 4)]
     text = words(history_figure({Series("m", "", "c", "torch-eager", "end_to_end"): lines}, "m", "c"))
     assert "(ms)" in text and "m; c" in text
+
+
+@pytest.mark.parametrize("mark, middle", [(None, 15.0), (5.0, 15.0), (18.0, 14.0), (12.0, 16.0)])
+def test_a_figure_stands_beside_the_mark(mark, middle):
+    assert clear_middle(10.0, 20.0, mark) == middle

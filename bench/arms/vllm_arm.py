@@ -36,6 +36,9 @@ from ops.weights import decode_bytes
 ROWS = 32                # most prompts at a time
 PROMPT_TOKENS = 16384    # of all rows, that one prefill takes
 CACHE_TOKENS = 32 * 1024
+# Numbers of tokens that vLLM captures as CUDA graphs, of a decode step and of a prefill. It pads to the next one, and
+# would capture none above 2 * ROWS by itself: prefill would then wait for the host.
+GRAPHS = [1, 2, 4, 8, 16, 24, *range(ROWS, 545, 32)]
 DEVICE_SHARE = 0.05      # vLLM looks for as much free memory when it starts; what it takes follows from CACHE_TOKENS
 
 
@@ -88,8 +91,9 @@ class VllmArm(TorchBase):
                 dtype=dtype, quantization=quantization, enable_prefix_caching=False, max_num_seqs=ROWS,
                 max_model_len=min(config.seq_length, config.max_position_embeddings),   # it lacks Qwen's dynamic NTK
                 max_num_batched_tokens=PROMPT_TOKENS, kv_cache_memory_bytes=CACHE_TOKENS * slot_bytes,
-                gpu_memory_utilization=DEVICE_SHARE, distributed_executor_backend=UniProcExecutor).llm_engine
-        self.passes, self.encode = 0, None
+                gpu_memory_utilization=DEVICE_SHARE, compilation_config={"cudagraph_capture_sizes": GRAPHS},
+                distributed_executor_backend=UniProcExecutor).llm_engine
+        self.passes = 0
         if quantization:
             saved = decoder_matrices(config) * (getattr(torch, dtype).itemsize - 1)
             self.weights = {"weights": f"{quantization} (vLLM)", "bits": 8,
@@ -109,7 +113,12 @@ class VllmArm(TorchBase):
         size = self.image_size
         self.pixels = torch.zeros(len(self.prompts), 3, size, size, device=self.device)
         self.encode = Captured(lambda: self.model.visual(self.pixels), self.device)
-        self.tokens = torch.tensor(self.prompts, device=self.device)
+        tokens = torch.tensor(self.prompts, device=self.device)
+        slots = self.model.slots(tokens)
+        self.embeddings = torch.empty(*tokens.shape, self.model.geometry.hidden_size, dtype=self.model.wte.weight.dtype,
+                                      pin_memory=self.on_gpu)
+        self.embed = Captured(lambda: self.embeddings.copy_(self.model(tokens, self.encode.result, slots),
+                                                            non_blocking=True), self.device)
         return True
 
     @torch.no_grad()
@@ -118,14 +127,19 @@ class VllmArm(TorchBase):
         return self.encode()
 
     @torch.no_grad()
-    def generate(self, features):
+    def start(self, features):
+        """The prompts' embeddings, on their way to the host; `features` are where the encoder leaves them."""
+        return self.embed()
+
+    @torch.no_grad()
+    def generate(self, prompts):
         sampling = vllm.SamplingParams(temperature=0, max_tokens=self.new_tokens, ignore_eos=True, detokenize=False,
                                        output_kind=RequestOutputKind.DELTA)
         self.passes += 1
         names = [f"{self.passes}-{row}" for row in range(len(self.prompts))]
         made, first = {name: [] for name in names}, None
         self.begin("prefill")
-        for name, embeddings in zip(names, self.model(self.tokens, features).cpu(), strict=True):
+        for name, embeddings in zip(names, prompts, strict=True):
             self.engine.add_request(name, {"prompt_embeds": embeddings}, sampling)
         while self.engine.has_unfinished_requests():
             for output in self.engine.step():
@@ -138,12 +152,13 @@ class VllmArm(TorchBase):
         self.end("decode")
         return Generation(list(made.values()), first, last)
 
-    def greedy_logits(self, features):
+    def greedy_logits(self, prompts):
         """vLLM keeps its logits: the gate compares the tokens."""
-        return self.generate(features).tokens, None
+        self.synchronize()
+        return self.generate(prompts).tokens, None
 
     def release(self):
-        self.encode = None
+        self.encode = self.embed = self.embeddings = None
         super().release()
 
     def versions(self):

@@ -1,5 +1,8 @@
 """Loads a checkpoint of any format into the baseline, through the readers that conversion uses."""
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 
@@ -10,6 +13,7 @@ from export.readers.gptq import QUANTISED
 from export.stored import StoredTensor
 from ops import formats
 
+AHEAD = 4   # tensors that are read while another one goes to the device
 DECODER = ("transformer.h.", "transformer.ln_f.", "transformer.wte.", "lm_head.")   # names of the language model
 
 
@@ -19,17 +23,16 @@ def load_model(checkpoint_dir, attention="sdpa", dtype=torch.float32, device="cp
 
     `rounded_to` is a dtype that the weights are rounded to before they become `dtype`; `quantised_to` the name of a
     format of ops.formats that the matrices of the decoder are rounded to after that, and the head's if it takes both.
-    One tensor at a time is in memory beside the weights; weights that the CPU takes as they are in the file stay there,
-    mapped. UserError names what is no plain checkpoint, tensors that do not fit config.json, and those with values that
-    are not finite or too large.
+    A few tensors, AHEAD, are in memory beside the weights; weights that the CPU takes as they are in the file stay
+    there, mapped. UserError names what is no plain checkpoint, tensors that do not fit config.json, and those with
+    values that are not finite or too large.
     """
     from bench.torch_model.model import QwenVLForCausalLM  # imports transformers, which other engines need as theirs
 
     checkpoint = open_checkpoint(checkpoint_dir)
     with torch.device("meta"):
         model = QwenVLForCausalLM(checkpoint.config, attention)
-    state = {name: _tensor(stored, dtype, torch.device(device), rounded_to or dtype,
-                           _format_of(name, stored, quantised_to)) for name, stored in checkpoint.tensors.items()}
+    state = dict(_tensors(checkpoint, "", dtype, torch.device(device), rounded_to or dtype, quantised_to))
     return _filled(model, state, model.transformer.visual)
 
 
@@ -38,16 +41,31 @@ def load_prompt_embeddings(checkpoint, dtype, device):
     with torch.device("meta"):
         model = PromptEmbeddings(checkpoint.config, "sdpa")
     prefix = "transformer."
-    state = {name.removeprefix(prefix): _tensor(stored, dtype, torch.device(device), dtype)
-             for name, stored in checkpoint.tensors.items() if name.startswith((f"{prefix}visual.", f"{prefix}wte."))}
+    state = {name.removeprefix(prefix): tensor for name, tensor in _tensors(
+        checkpoint, (f"{prefix}visual.", f"{prefix}wte."), dtype, torch.device(device), dtype)}
     return _filled(model, state, model.visual)
 
 
 def language_tensors(checkpoint, dtype, device):
     """Yield (name, tensor) of a checkpoint's language model, as `load_model` loads them."""
-    for name, stored in checkpoint.tensors.items():
-        if name.startswith(DECODER):
-            yield name, _tensor(stored, dtype, torch.device(device), dtype)
+    return _tensors(checkpoint, DECODER, dtype, torch.device(device), dtype)
+
+
+def _tensors(checkpoint, prefixes, dtype, device, rounded_to, quantised_to=None):
+    """Yield (name, tensor) of those whose names begin with one of `prefixes`; threads read the files ahead."""
+    def made(name, stored, array):
+        format = _format_of(name, stored, quantised_to)
+        return name, _tensor(stored, array.result(), dtype, device, rounded_to, format)
+
+    waiting = deque()
+    with ThreadPoolExecutor(AHEAD) as pool:
+        for name, stored in checkpoint.tensors.items():
+            if name.startswith(prefixes):
+                waiting.append((name, stored, pool.submit(_array, stored, dtype, device, rounded_to)))
+                if len(waiting) > AHEAD:
+                    yield made(*waiting.popleft())
+        for read in waiting:
+            yield made(*read)
 
 
 def _filled(model, state, visual):
@@ -64,14 +82,18 @@ def _format_of(name, stored, quantised_to):
     return format if format and rounded and isinstance(stored, StoredTensor) else None
 
 
-def _tensor(stored, dtype, device, rounded_to, format=None):
-    """A StoredTensor as a contiguous tensor on `device`, its values rounded to `rounded_to`, then to a Quantised
-    format. Products of codes and scales are not rounded to more than `dtype`."""
+def _array(stored, dtype, device, rounded_to):
+    """A StoredTensor's numbers as NumPy has them: in the file where the CPU takes them as they are."""
+    unchanged = device.type == "cpu" and getattr(torch, stored.dtype) == rounded_to == dtype and stored.in_order
+    return stored.map() if unchanged else stored.read()
+
+
+def _tensor(stored, array, dtype, device, rounded_to, format=None):
+    """The numbers of a StoredTensor as a contiguous tensor on `device`, rounded to `rounded_to`, then to a Quantised
+    format. Products of codes and scales are rounded to `dtype` alone."""
     own = getattr(torch, stored.dtype)
     if not isinstance(stored, StoredTensor):
         rounded_to = dtype
-    unchanged = format is None and device.type == "cpu" and own == rounded_to == dtype and stored.in_order
-    array = stored.map() if unchanged else stored.read()
     if own == torch.bfloat16:  # NumPy has none: its bits come as uint16
         array = array.view(np.int16)
     values = torch.from_numpy(array).view(own).to(device)

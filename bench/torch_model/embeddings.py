@@ -16,8 +16,11 @@ class PromptEmbeddings(nn.Module):
         self.wte = nn.Embedding(config.vocab_size, config.hidden_size)
         self.visual = VisionTower(config.visual, attention)
 
-    def forward(self, tokens, features):
-        """Tokens [B, S] with one image each, its features [B, QUERIES, H] -> embeddings [B, S, H]."""
+    def slots(self, tokens):
+        """Where the features of tokens' [B, S] images belong, as indices of embeddings [B, S, H]."""
         rows, columns = (tokens == self.geometry.image_start_id).nonzero(as_tuple=True)
-        slots = rows[:, None], columns[:, None] + 1 + torch.arange(QUERIES, device=tokens.device)
+        return rows[:, None], columns[:, None] + 1 + torch.arange(QUERIES, device=tokens.device)
+
+    def forward(self, tokens, features, slots):
+        """Tokens [B, S] with one image each, its features [B, QUERIES, H], its `slots` -> embeddings [B, S, H]."""
         return self.wte(tokens).index_put(slots, features.to(self.wte.weight.dtype))
