@@ -273,8 +273,7 @@ infer: stock-machine export-stock
 	$(WITH_STOCK) $(PADDLE_PYTHON) -m infer.stock --exported $(EXPORTED_stock) --device $(DEVICE) $(ASKED)
 else
 infer: export ## answer PROMPT about IMAGE (without both: the benchmark's)
-	$(PADDLE_PYTHON) -m infer --exported $(EXPORTED_$(IMPL)) --device $(USED_DEVICE) $(KEPT) $(ASKED) \
-	  $(SAMPLED) \
+	$(PADDLE_PYTHON) -m infer --exported $(EXPORTED_$(IMPL)) --device $(USED_DEVICE) $(KEPT) $(ASKED) $(SAMPLED) \
 	  --out $(call out_or,infer,$(BUILD)/answers) $(call given,FONT,font)
 endif
 
