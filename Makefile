@@ -186,7 +186,7 @@ $(STOCK_TARGET): FORCE | $(WHEELS)
 
 # --- checkpoint ---
 
-SHARED_SOURCES := core/config.py core/files.py export/readers $(wildcard ops/formats/*.py ops/formats/*/__init__.py)
+SHARED_SOURCES := core/config.py core/files.py ops/quantisation.py export/readers $(wildcard ops/formats/*.py ops/formats/*/__init__.py)
 CONVERT_SOURCES := $(addprefix export/,convert.py checkpoint.py names.py stored.py pdparams_writer.py) $(SHARED_SOURCES)
 
 check: | $(ENVIRONMENT) ## say whether the downloaded checkpoint CKPT is whole, what it needs, what to do next
@@ -216,7 +216,7 @@ $(CONVERTED)/model_state.pdparams:
 
 # In the layout of AutoGPTQ; a folder to give as CKPT= then
 QUANTISED := $(call out_or,quantize,$(BUILD)/quantised/$(NAME)-$(WEIGHTS))
-QUANTISE_SOURCES := $(addprefix export/,quantise.py checkpoint.py names.py stored.py) ops/quantisation.py $(SHARED_SOURCES)
+QUANTISE_SOURCES := $(addprefix export/,quantise.py checkpoint.py names.py stored.py) $(SHARED_SOURCES)
 quantize: $(QUANTISED)/model.safetensors ## write the checkpoint with its decoder in WEIGHTS=int8 or int4
 
 $(call made_from,$(QUANTISED)/model.safetensors,$(CHECKPOINT_STAMP) $(QUANTISE_SOURCES),$(WEIGHTS))

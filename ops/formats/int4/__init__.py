@@ -7,6 +7,7 @@ import numpy as np
 
 from ops.formats import lanes
 from ops.formats.base import Codes
+from ops.quantisation import dequantised
 
 NUMBERS = 512                # bytes of a tile's numbers
 CODES, SIGNED = 16, 8        # how many there are; what is added to a signed one where it is stored
@@ -66,10 +67,7 @@ class Int4(lanes.LaneFormat):
         return np.clip(np.rint(numbers / scales[:, None]), least, least + CODES - 1)
 
     def dequantise(self, codes):
-        numbers = codes.codes.reshape(*codes.scales.shape, self.group).astype(np.float32)
-        if codes.zeros is not None:
-            numbers -= codes.zeros[..., None]
-        return (numbers * codes.scales[..., None].astype(np.float32)).reshape(codes.codes.shape)
+        return dequantised(codes)
 
     def check(self, codes, zeros):
         if zeros is not None and not self.zero_points:
