@@ -1,8 +1,8 @@
 """In which formats a language graph's matrices are kept: what WEIGHTS= asks for, and what takes it.
 
 A text names them, as users give it and engines say it: one format, or that of the decoder and that of the head with a +
-between. "auto" is what loses nothing; rounding is never done unasked. Numbers that a checkpoint has quantised are kept or multiplied out,
-and not rounded again.
+between. "auto" is what loses nothing; rounding is never done unasked. Numbers that a checkpoint has quantised are kept
+or multiplied out, and not rounded again.
 """
 
 from dataclasses import dataclass
@@ -30,8 +30,8 @@ def check(weights):
     """`weights` as it is, after checking that it names formats; raises UserError."""
     names = weights.split("+")
     if weights != AUTO and (len(names) > 2 or not set(names) <= set(formats.NAMES)):
-        raise UserError(f"WEIGHTS={weights} is no format: use {AUTO}, one of {', '.join(formats.NAMES)}, or two of them "
-                        "with a + between, for decoder and head")
+        raise UserError(f"WEIGHTS={weights} is no format: use {AUTO}, one of {', '.join(formats.NAMES)}, or two of "
+                        "them with a + between, for decoder and head")
     return weights
 
 

@@ -14,10 +14,10 @@ from core.files import file_hash
 from infer.formats import AUTO, choices, named
 from infer.parameters import load_parameters, weights_as_inputs
 from ops import formats, library
+from ops.formats.base import Plain
 from ops.framework import programs, wheel
 from ops.framework.predictor import Predictor
 from ops.quantisation import Quantisation
-from ops.formats.base import Plain
 from ops.weights import HEAD, MATRICES, STAGES, stored_parameters, tensor_names
 
 SCHEMA = 3
@@ -92,9 +92,9 @@ def check_pair(vision, language, exported, target):
 class Graph:
     """A loaded graph. Inputs are bound to Paddle tensors without a copy; state tensors keep the graph's writes.
 
-    Attributes: manifest (Manifest), inputs (names), load_seconds (float), weights (str: the formats of its
-    matrices, as infer.formats names them), run (launches the graph once on what is bound), output (gives the last run's output as a
-    numpy array).
+    Attributes: manifest (Manifest), inputs (names), load_seconds (float), weights (str: the formats of its matrices,
+    as infer.formats names them), run (launches the graph once on what is bound), output (gives the last run's output
+    as a numpy array).
     """
 
     def __init__(self, folder, placement, weights=AUTO):

@@ -32,7 +32,7 @@ def add_options(parser):
 
 def add_weights(parser):
     """Add the option that says in which formats matrices are kept, see infer.formats."""
-    parser.add_argument("--weights", default=AUTO, help=f"formats that the decoder's and the head's matrices are kept in: "
+    parser.add_argument("--weights", default=AUTO, help="formats that decoder's and head's matrices are kept in: "
                         f"{AUTO} (loses nothing), {', '.join(NAMES)}, or two with a + between")
 
 

@@ -24,7 +24,8 @@ OUT_GOALS = ("checkpoint convert quantize export export-vision export-language e
              "compare regress reproduce history report replay").split()
 ASKING = {"infer", "baseline", "bench", "sweep", "compare", "regress", "reproduce"}  # goals that look at IMAGE
 COMPUTING = ASKING - {"baseline"} | {"chat", "replay"}  # goals that run graphs, for which others would be made first
-READING = ASKING | {"convert", "quantize", "export", "export-vision", "export-language", "export-stock", "chat", "replay"}
+READING = ASKING | {"convert", "quantize", "export", "export-vision", "export-language", "export-stock", "chat",
+                    "replay"}
 CHOICES = {
     "PRESET": sorted(name[:-len(".json")] for name in os.listdir(os.path.join(ROOT, "export", "presets"))),
     "DTYPE": ["float32", "float16", "bfloat16"], "DEVICE": ["auto", "cpu", "gpu"],
@@ -174,7 +175,7 @@ def _no_path(name, value):
 
 
 def _no_weights(values, goals):
-    """Why WEIGHTS, which is not empty, cannot be used; what the matrices' shapes and the card forbid is said on loading."""
+    """Why WEIGHTS, which is not empty, cannot be used; what shapes and the card forbid is said on loading."""
     known, names = formats(), values["WEIGHTS"].split("+")
     if values["WEIGHTS"] != "auto" and (len(names) > 2 or not set(names) <= set(known)):
         return f"is unknown, use auto, one of {' '.join(known)}, or those of decoder and head with a + between"

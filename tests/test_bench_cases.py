@@ -152,7 +152,8 @@ def test_an_arm_with_packed_weights_is_held_to_its_own_bytes(compete, checkpoint
     config = ModelConfig.load(checkpoint)
     plain, packed = (decode_bytes(config, "float16", weights) for weights in ("", PACKED.name))
     assert packed < plain
-    told = {"weights": PACKED.name, "weights_bytes": weights_bytes(config, "float16", PACKED.name), "decode_bytes": packed}
+    whole = weights_bytes(config, "float16", PACKED.name)
+    told = {"weights": PACKED.name, "weights_bytes": whole, "decode_bytes": packed}
     rows, folder, _ = compete({"a": {"weights": told}, EAGER: {}}, memory=memory, sequential=True, dtype="float16",
                               lengths=[2], case_rounds=1)
     for arm, expected in (("a", packed), (EAGER, plain)):
@@ -162,7 +163,7 @@ def test_an_arm_with_packed_weights_is_held_to_its_own_bytes(compete, checkpoint
     assert "weights" not in state(rows, EAGER).provenance["work"]
     assert state(rows, "a").provenance["work"]["weights_bytes"] == weights_bytes(config, "float16")
     (used,) = state(rows, "a", stage="device_memory").samples
-    assert state(rows, "a", stage="beyond_weights").samples == [used - weights_bytes(config, "float16", PACKED.name) / 2**20]
+    assert state(rows, "a", stage="beyond_weights").samples == [used - whole / 2**20]
     assert f"a keeps the language model's matrices in {PACKED.description}: its decode step reads " \
         in (folder / "table.md").read_text()
 

@@ -41,7 +41,8 @@ def test_identical_to_paddles_own_file(tmp_path, dtype):
     np.savez(tmp_path / "in.npz", **stored)
     run_code(SAVE, tmp_path / "in.npz", tmp_path)
     with open(tmp_path / "ours", "wb") as file:
-        write_parameters(file, {name: (shape, dtype) for name, shape in shapes.items()}, lambda name: np.array_split(stored[name].reshape(-1), 3))
+        write_parameters(file, {name: (shape, dtype) for name, shape in shapes.items()},
+                         lambda name: np.array_split(stored[name].reshape(-1), 3))
     assert (tmp_path / "ours").read_bytes() == (tmp_path / "all").read_bytes()
 
 

@@ -79,6 +79,11 @@ class PaddleArm(ExportedArm):
             logits.append(run.logits()[:, -1])
         return run.tokens(), np.stack(logits, 1)
 
+    def text_logits(self, ids):
+        run = self.engine.start([ids], logit_columns=[range(len(ids))], max_new_tokens=1)
+        run.prefill()
+        return run.logits()[0]
+
     def stream(self):
         return devices.stream()
 

@@ -28,10 +28,10 @@ def making_bytes(tensors):
     return BASE_BYTES + int(TENSOR_COPIES * largest)
 
 
-def running_bytes(config, dtype):
-    """Weights of both graphs and the KV cache of one prompt of `seq_length` tokens."""
+def running_bytes(config, dtype, quantised=None):
+    """Weights of both graphs, of codes at most, and the KV cache of one prompt of `seq_length` tokens."""
     cache = 2 * config.num_hidden_layers * config.seq_length * config.hidden_size * STORAGE[dtype].itemsize
-    return sum(graph_bytes(config, dtype).values()) + cache
+    return sum(graph_bytes(config, dtype, quantised=quantised).values()) + cache
 
 
 def lacking_disk(wanted):

@@ -14,7 +14,7 @@ namespace qwen {
 // The number of these bits: a sign, 4 bits of exponent, 3 of mantissa. Not-a-numbers are not stored.
 inline float e4m3_value(uint32_t bits) {
   if ((bits & 0x78) == 0) return (bits & 7) * ((bits & 0x80) ? -0x1p-9f : 0x1p-9f);
-  const uint32_t wide = (bits & 0x80) << 24 | ((bits & 0x7f) << 20) + (120u << 23);
+  const uint32_t wide = (bits & 0x80) << 24 | (((bits & 0x7f) << 20) + (120u << 23));
   float value;
   std::memcpy(&value, &wide, sizeof value);
   return value;

@@ -1,5 +1,7 @@
 #if defined(__x86_64__)
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")
+#pragma GCC diagnostic ignored "-Wuninitialized"  // GCC 12 warns of its own headers
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include "ops/formats/avx512.h"
 #include "ops/paddle/cpu/lanes_of.h"
 

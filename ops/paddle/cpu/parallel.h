@@ -1,4 +1,4 @@
-// When an OpenMP region is worth its threads, and exceptions inside one, which none may leave: it would end the process.
+// When an OpenMP region is worth its threads; exceptions inside one, which none may leave: it would end the process.
 #pragma once
 #include <atomic>
 #include <cstdint>
