@@ -52,7 +52,8 @@ class Engine:
         self.weights_bytes = weights_bytes(self.config, self.dtype, self.weights)
         self.step_bytes = decode_bytes(self.config, self.dtype, self.weights)
         if placement.on_gpu and self.impl == "fused":
-            selfcheck.check_operators(placement, self.dtype)
+            rounded = [format.name for format in formats.quantised() if format.name in self.weights.split("+")]
+            selfcheck.check_operators(placement, self.dtype, rounded)
             kept = self.vision_graph.operator_weights() | self.language_graph.operator_weights()
             product_timing.time_products(self.config, kept, self.dtype, placement, self.weights)
         self._caches = {}

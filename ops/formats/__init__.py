@@ -57,6 +57,11 @@ def describe(weights):
     return decoder.description + (f", those of the head in {head.description}" if head is not decoder else "")
 
 
+def held(name, matrix):
+    """A float32 numpy matrix as it is in that format, which may round it."""
+    return get(name).unpack(get(name).pack(matrix)) if isinstance(get(name), Quantised) else matrix
+
+
 def packed_tensors(name, matrix, placement):
     """A numpy matrix in a packed format: its tensors on a device, whatever Paddle's default one is."""
     with devices.using(placement), contextlib.closing(get(name).packer(placement)) as packer:  # it takes memory there

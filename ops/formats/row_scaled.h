@@ -8,7 +8,7 @@
 namespace qwen {
 
 struct BytePlaces {
-  static constexpr int kPieces = 1;  // times 1024 columns in a stage of the decode kernel
+  static constexpr int kPieces = 2;  // times 1024 columns in a stage of the decode kernel
   QWEN_VL_ANYWHERE static constexpr int64_t bytes_of(int64_t columns) { return columns; }
   QWEN_VL_ANYWHERE static constexpr int64_t row_bytes(int64_t columns) {
     return lane_row_bytes(kLaneRows * (columns + 4));

@@ -3,6 +3,7 @@
 import ctypes
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -79,7 +80,7 @@ def load_library():
 
 
 def open_library(path):
-    library = ctypes.CDLL(str(path))
+    library = ctypes.CDLL(str(Path(path).resolve()))
     library.qwen_vl_decode_workspace_bytes.restype = ctypes.c_size_t
     library.qwen_vl_status_text.restype = ctypes.c_char_p
     library.qwen_vl_decode_step.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]

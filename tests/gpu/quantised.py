@@ -31,10 +31,10 @@ def random_weights(name, shape, spread, generator):
         numbers = integers(0, 16, grouped)
         numbers[..., 0], numbers[..., 1] = 0, 15
         numbers, largest = (numbers - zeros).half(), 8
-    else:
+    else:  # without a mean, by which all outputs would have a large part in common
         largest = 8 if format.group else 128
-        numbers = integers(-largest, largest, grouped)
-        numbers[..., 0] = -largest
+        numbers = integers(1 - largest, largest, grouped)
+        numbers[..., 0] = integers(0, 2, grouped[:-1]) * (1 - 2 * largest) + largest - 1
         numbers = numbers.half()
     step = 2.0 ** math.floor(math.log2(spread / largest / 4))
     scales = integers(4, 8, (*grouped[:-1], 1)).half() * step
@@ -51,6 +51,11 @@ def pack(weight, name):
     return packed.view(*stack, rows, -1)
 
 
+def _scale_of(first, largest):
+    """Of numbers that are -largest or largest - 1 times it."""
+    return torch.where(first < 0, first / -largest, first / (largest - 1)).half().float()
+
+
 def _pack(matrix, format, to):
     rows, columns = matrix.shape
     eights, tiles = rows // ROWS, columns // COLUMNS
@@ -58,16 +63,16 @@ def _pack(matrix, format, to):
     first, second = groups[..., 0], groups[..., 1]
     if not format.group:
         if format.code.__name__ == "uint8":
-            scales = first / 448
+            scales = (first / 448).half().float()  # (torch multiplies by a reciprocal)
             codes = (groups / scales[..., None]).to(torch.float8_e4m3fn).view(torch.uint8)
         else:
-            scales = first / -128
+            scales = _scale_of(first, 128)
             codes = ((groups / scales[..., None]).round() + 128).to(torch.uint8)
         pairs = codes.view(eights, ROWS, tiles, 2, 8, 4, 2).permute(0, 2, 3, 1, 5, 4, 6)
         to[:, :ROWS * columns] = pairs.reshape(eights, -1)
         to[:, ROWS * columns:ROWS * columns + 4 * ROWS] = scales.reshape(eights, ROWS).contiguous().view(torch.uint8)
         return
-    scales = (second - first) / 15 if format.zero_points else first / -8
+    scales = (second - first) / 15 if format.zero_points else _scale_of(first, 8)
     zeros = (-first / scales).round() if format.zero_points else torch.full_like(first, 8)
     codes = ((groups / scales[..., None]).round() + zeros[..., None]).to(torch.uint8)
     codes = codes.view(eights, ROWS, tiles, 4, 2, 2, 4, 2)
