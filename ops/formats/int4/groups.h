@@ -22,8 +22,8 @@ template <int GROUP, bool ZEROS> struct Int4Places {
   static constexpr int kBesideRow = kGroups * (ZEROS ? 4 : 2);  // bytes of scales and zero points of a row of a tile
   static constexpr int kTileBytes = kNibbleBytes + kLaneRows * kBesideRow;
   static_assert(kTileBytes % 16 == 0, "copies are of 16 bytes");
-  // Times 1024 columns in a stage of the decode kernel; with many scales more would not fit the registers.
-  static constexpr int kPieces = GROUP < 64 ? 2 : 4;
+  // Times 1024 columns in a stage of the decode kernel; with more scales, more would not fit registers or code.
+  static constexpr int kPieces = GROUP < 128 ? 2 : 4;
   QWEN_VL_ANYWHERE static constexpr int64_t bytes_of(int64_t columns) {
     return columns / kLaneColumns * (kTileBytes / kLaneRows);
   }
