@@ -9,7 +9,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup ops check checkpoint convert export export-vision export-language export-stock infer chat baseline \
+.PHONY: help setup ops check checkpoint convert quantize export export-vision export-language export-stock infer chat baseline \
   bench sweep compare regress reproduce history report replay doctor test lint clean FORCE stock-machine other-paddle
 FORCE:
 unexport PYTHONSAFEPATH PYTHONOPTIMIZE
@@ -23,7 +23,7 @@ NEW_TOKENS ?= 32
 BUILD ?= build
 PADDLE_PYTHON ?= .venv/bin/python
 TORCH_PYTHON ?= .venv/bin/python
-VARIABLES := PRESET CKPT DTYPE DEVICE IMPL IMAGE PROMPT ALLOW_URL FONT NEW_TOKENS TEMPERATURE TOP_P TOP_K \
+VARIABLES := PRESET CKPT DTYPE DEVICE IMPL WEIGHTS IMAGE PROMPT ALLOW_URL FONT NEW_TOKENS TEMPERATURE TOP_P TOP_K \
   REPETITION_PENALTY MIN_NEW_TOKENS SEED STOP SYSTEM ARMS LAUNCHES ROUNDS BATCH CASES BUDGET BATCHES LENGTHS VERDICT \
   BASE UPDATE ACCEPT HASHES TESTS CUDA_ARCHS OUT BUILD PYTHON PADDLE PADDLE_PYTHON TORCH_PYTHON PADDLE_OTHER_PYTHON
 
@@ -101,12 +101,15 @@ $(call stamp_of,$1): FORCE | $(filter $(BUILD)/%,$2) $(ENVIRONMENT)
 endef
 made_from = $(eval $(call stamp_rule,$1,$2,$3))
 
+FORMATS := $(patsubst ops/formats/%/format.h,%,$(wildcard ops/formats/*/format.h))
 define HELP
   PRESET=$(PRESET)  random checkpoint to make, one of: $(sort $(basename $(notdir $(wildcard export/presets/*.json))))
   CKPT=          folder of a real Qwen-VL checkpoint, used instead of PRESET
   DTYPE=$(DTYPE)  float32, float16 or bfloat16 (the CPU computes in float32 only)
   DEVICE=$(DEVICE)    auto, cpu or gpu; gpu also installs Paddle's GPU wheel
   IMPL=$(IMPL)     fused (own operators) or native (Paddle's); for infer also stock (paddlenlp's own graph)
+  WEIGHTS=auto   what infer, chat and bench keep the language model's matrices in: auto (loses nothing), one of
+                 $(FORMATS), or decoder's+head's
   IMAGE= PROMPT= NEW_TOKENS=$(NEW_TOKENS)   for infer; NEW_TOKENS for bench and chat as well
   TEMPERATURE= TOP_P= TOP_K= REPETITION_PENALTY= MIN_NEW_TOKENS= SEED= STOP=   for infer and chat
   SYSTEM=        text that a chat begins with
@@ -183,7 +186,7 @@ $(STOCK_TARGET): FORCE | $(WHEELS)
 
 # --- checkpoint ---
 
-SHARED_SOURCES := core/config.py core/files.py export/readers $(wildcard ops/formats/*.py ops/formats/*/__init__.py)
+SHARED_SOURCES := core/config.py core/files.py ops/quantisation.py export/readers $(wildcard ops/formats/*.py ops/formats/*/__init__.py)
 CONVERT_SOURCES := $(addprefix export/,convert.py checkpoint.py names.py stored.py pdparams_writer.py) $(SHARED_SOURCES)
 
 check: | $(ENVIRONMENT) ## say whether the downloaded checkpoint CKPT is whole, what it needs, what to do next
@@ -209,6 +212,16 @@ convert: $(CONVERTED)/model_state.pdparams ## convert the checkpoint to Paddle's
 $(call made_from,$(CONVERTED)/model_state.pdparams,$(CHECKPOINT_STAMP) $(CONVERT_SOURCES))
 $(CONVERTED)/model_state.pdparams:
 	$(PADDLE_PYTHON) -m export.convert $(CHECKPOINT) $(CONVERTED)
+	$(MADE)
+
+# In the layout of AutoGPTQ; a folder to give as CKPT= then
+QUANTISED := $(call out_or,quantize,$(BUILD)/quantised/$(NAME)-$(WEIGHTS))
+QUANTISE_SOURCES := $(addprefix export/,quantise.py checkpoint.py names.py stored.py) $(SHARED_SOURCES)
+quantize: $(QUANTISED)/model.safetensors ## write the checkpoint with its decoder in WEIGHTS=int8 or int4
+
+$(call made_from,$(QUANTISED)/model.safetensors,$(CHECKPOINT_STAMP) $(QUANTISE_SOURCES),$(WEIGHTS))
+$(QUANTISED)/model.safetensors:
+	$(PADDLE_PYTHON) -m export.quantise $(CHECKPOINT) $(QUANTISED) --weights "$$WEIGHTS"
 	$(MADE)
 
 # --- graphs ---
@@ -250,6 +263,7 @@ $(EXPORTED_stock)/language/manifest.json: | $(CONVERTED)/model_state.pdparams
 # --- answers ---
 
 ASKED := $(call given,NEW_TOKENS,max-new-tokens) $(call given,IMAGE,image) $(call given,PROMPT,prompt)
+KEPT := $(call given,WEIGHTS,weights)
 SAMPLED := $(call given,TEMPERATURE,temperature) $(call given,TOP_P,top-p) $(call given,TOP_K,top-k) \
   $(call given,REPETITION_PENALTY,repetition-penalty) $(call given,MIN_NEW_TOKENS,min-new-tokens) \
   $(call given,SEED,seed) $(call given,STOP,stop)
@@ -259,7 +273,7 @@ infer: stock-machine export-stock
 	$(WITH_STOCK) $(PADDLE_PYTHON) -m infer.stock --exported $(EXPORTED_stock) --device $(DEVICE) $(ASKED)
 else
 infer: export ## answer PROMPT about IMAGE (without both: the benchmark's)
-	$(PADDLE_PYTHON) -m infer --exported $(EXPORTED_$(IMPL)) --device $(USED_DEVICE) $(ASKED) $(SAMPLED) \
+	$(PADDLE_PYTHON) -m infer --exported $(EXPORTED_$(IMPL)) --device $(USED_DEVICE) $(KEPT) $(ASKED) $(SAMPLED) \
 	  --out $(call out_or,infer,$(BUILD)/answers) $(call given,FONT,font)
 endif
 
@@ -268,12 +282,13 @@ stock-machine: | $(ENVIRONMENT)
 
 # An answer of a chat has room for more than infer's default.
 chat: export ## talk with the model on this terminal
-	@$(PADDLE_PYTHON) -m infer.chat --exported $(EXPORTED_$(IMPL)) --device $(USED_DEVICE) $(call given,SYSTEM,system) \
+	@$(PADDLE_PYTHON) -m infer.chat --exported $(EXPORTED_$(IMPL)) --device $(USED_DEVICE) $(KEPT) \
+	  $(call given,SYSTEM,system) \
 	  $(if $(filter NEW_TOKENS,$(GIVEN)),$(call given,NEW_TOKENS,max-new-tokens)) $(SAMPLED)
 
 replay: export ## run the reference CASES of CKPT through the graphs, write arrays to OUT
 	$(PADDLE_PYTHON) -m infer.replay --exported $(EXPORTED_$(IMPL)) $(call given,CASES,cases) --out $(OUT) \
-	  --device $(USED_DEVICE)
+	  --device $(USED_DEVICE) $(KEPT)
 
 # --- benchmark ---
 
@@ -297,8 +312,8 @@ other-paddle: $(CHECKPOINT_MADE) | $(ENVIRONMENT)
 OTHER_OPERATORS = $(call absolute,$(BUILD)/other/ops/$(USED_DEVICE)/libqwen_vl_ops.so)
 
 # The goal and the variables that were given, for the results: what a reader has to give for the same again.
-bench sweep compare regress reproduce: export QWEN_VL_MAKE = $@ $(filter $(GIVEN),PRESET CKPT DTYPE DEVICE IMPL NEW_TOKENS \
-  ARMS LAUNCHES ROUNDS BATCH BATCHES LENGTHS BUDGET BASE UPDATE ACCEPT IMAGE PROMPT PADDLE_OTHER_PYTHON)
+bench sweep compare regress reproduce: export QWEN_VL_MAKE = $@ $(filter $(GIVEN),PRESET CKPT DTYPE DEVICE IMPL WEIGHTS \
+  NEW_TOKENS ARMS LAUNCHES ROUNDS BATCH BATCHES LENGTHS BUDGET BASE UPDATE ACCEPT IMAGE PROMPT PADDLE_OTHER_PYTHON)
 
 baseline: $(CHECKPOINT_MADE) | $(ENVIRONMENT) ## one pass of the PyTorch baseline: times and text
 	$(BENCH) baseline $(BENCH_OPTIONS)
@@ -306,7 +321,7 @@ baseline: $(CHECKPOINT_MADE) | $(ENVIRONMENT) ## one pass of the PyTorch baselin
 bench: $(CHECKPOINT_MADE) $(BENCH_EXPORTS) | $(ENVIRONMENT) ## compare Paddle with PyTorch, write results/
 	$(if $(filter stock,$(ARM_GRAPHS)),$(WITH_STOCK)) $(BENCH) run $(RESULT_OPTIONS) $(CASE_OPTIONS) \
 	  $(call given,ARMS,arms) $(call given,LAUNCHES,launches) $(call given,ROUNDS,rounds) $(call given,BATCH,batch) \
-	  $(call given,BUDGET,budget) \
+	  $(call given,BUDGET,budget) $(KEPT) \
 	  $(foreach impl,$(filter-out -,$(ARM_GRAPHS)),--exported-$(impl) $(EXPORTED_$(impl))) \
 	  $(if $(filter other,$(ARM_GRAPHS)),--paddle-other-env QWEN_VL_OPS=$(OTHER_OPERATORS))
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from bench import compare, engines, regress
-from bench.arms import default_arms
+from bench.arms import QUANTISED, default_arms
 from bench.baseline import baseline
 from bench.history import unreadable, write_history
 from bench.options import EXPORTS, CaseOptions, FurtherCases, Limits, RunOptions, Sources, add, read
@@ -83,7 +83,9 @@ def options_of(args):
     if options.case.dtype not in Placement(options.case.device).dtypes:
         raise UserError("CPU runs are float32: leave DTYPE= away or use DEVICE=gpu")
     default = engines.engines if args.command == "sweep" else default_arms
-    return replace(options, arms=options.arms or default(options.case.device, Sources.named_frameworks(args)))
+    arms = options.arms or default(options.case.device, Sources.named_frameworks(args))
+    added = [QUANTISED[options.weights]] if options.weights in QUANTISED else []
+    return replace(options, arms=tuple(dict.fromkeys([*arms, *added])))
 
 
 def main(argv=None):

@@ -1,12 +1,12 @@
 """The arms of one run: started, gated, measured in interleaved rounds. A failing arm drops out with its reason."""
 
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from bench.conditions import busy_seconds
+from bench.entry import CaseResult, Entry
 from bench.git import ROOT
 from bench.process import Worker, WorkerFailed
 from bench.schema import OTHERS
@@ -23,79 +23,6 @@ OUT_OF_CASE_TIME = "the time given by --case-budget was over"
 
 class GateFailed(Exception):
     """A pass made tokens that the reference rules out; str() says which."""
-
-
-@dataclass
-class CaseResult:
-    """What one arm made of one further case."""
-
-    status: str = "ok"
-    reason: str = ""
-    samples: dict = field(default_factory=dict)    # stage -> ordered samples
-    launches: dict = field(default_factory=dict)   # stage -> samples of each launch that made some
-    agreement: float | None = None                 # the least of its passes, see gate.Judge.judge_pass
-    warmup: list = field(default_factory=list)     # end-to-end ms of the warm-up passes, the first run left out
-    stopped: str | None = None                     # why its rounds ended, see bench.stopping
-
-    def add(self, stages):
-        for stage, samples in stages.items():
-            self.samples.setdefault(stage, []).extend(samples)
-
-    def end_launch(self):
-        """What was added since the launch before was made by one launch."""
-        for stage, samples in self.samples.items():
-            counts = self.launches.setdefault(stage, [])
-            if made := len(samples) - sum(counts):
-                counts.append(made)
-
-
-@dataclass
-class Entry(CaseResult):
-    """One arm and what has become of it in the gated case; `worker` is None once it is out of the contest."""
-
-    name: str = ""
-    worker: Worker | None = None
-    versions: dict = field(default_factory=dict)
-    weights: dict = field(default_factory=dict)    # what Arm.load says of them
-    work: dict = field(default_factory=dict)       # what differs from the case's in bench.work
-    counted: dict = field(default_factory=dict)    # stage -> what it counts
-    lossy: str = ""                                # see ArmSpec.lossy
-    accuracy: dict | None = None
-    tokens: list | None = None
-    ungated: list = field(default_factory=list)    # tokens of passes before the gate
-    repeats: bool = True                           # every pass made the same tokens
-    rounds: int = 0
-    cases: dict = field(default_factory=dict)      # further Case -> CaseResult
-    case_seconds: float = 0.0                      # spent on them
-
-    def leave(self, status, reason):
-        self.status, self.reason = status, reason
-        self.close()
-
-    def close(self):
-        if self.worker:
-            self.worker.close()
-        self.worker = None
-
-    def attempt(self, name, /, **args):
-        """The worker's result; the worker runs only during the call. WorkerFailed, after which it may be alive."""
-        self.worker.resume()
-        try:
-            result = self.worker.call(name, **args)
-        except WorkerFailed as e:
-            if not e.alive:
-                self.close()
-            raise
-        self.worker.pause()
-        return result
-
-    def call(self, name, /, **args):
-        """The worker's result, or None after the arm has dropped out."""
-        try:
-            return self.attempt(name, **args)
-        except WorkerFailed as e:
-            self.leave(e.status, str(e))
-            return None
 
 
 class Contest:
@@ -175,15 +102,25 @@ class Contest:
     def outputs(self, entry):
         """What the gate compares of an arm, None after it has dropped out."""
         self.progress.doing(f"{entry.name}: accuracy")
+        return self._arrays(entry, "outputs")
+
+    def text_logits(self, entry, ids):
+        """An arm's logits of a text [len(ids), V], None after it has dropped out."""
+        self.progress.doing(f"{entry.name}: {len(ids)} positions of a text")
+        arrays = self._arrays(entry, "text_logits", ids=ids)
+        return arrays and arrays["logits"]
+
+    def _arrays(self, entry, name, **args):
+        """What a call of an arm writes, {name: array}; None after it has dropped out."""
         path = self.scratch / f"{entry.name}.npz"
-        libraries = entry.call("outputs", path=str(path))
+        libraries = entry.call(name, path=str(path), **args)
         if not entry.worker:
             return None
         entry.versions |= libraries or {}
         with np.load(path, allow_pickle=False) as stored:
-            outputs = dict(stored)
+            arrays = dict(stored)
         path.unlink()
-        return outputs
+        return arrays
 
     def pass_gate(self, judge):
         """Have every arm of the group judged, the one that sets the scale first; an arm that differs leaves.
@@ -200,6 +137,11 @@ class Contest:
             return
         entry.tokens = outputs["tokens"].tolist()
         entry.accuracy = self.judge.judge(entry.name, outputs, bool(entry.lossy))
+        if self.judge.is_rounded(entry.name) and entry.accuracy["passed"] and self.judge.text_ids:
+            logits = self.text_logits(entry, self.judge.text_ids)
+            if logits is None:
+                return
+            entry.accuracy["lossy"] |= self.judge.text_cost(logits)
         if not entry.accuracy["passed"]:
             entry.leave("failed", f"gate failed: {entry.accuracy['reason']}")
         for tokens in entry.ungated if entry.worker else ():
@@ -213,7 +155,8 @@ class Contest:
             if not self.judge.half:
                 entry.leave("failed", "gate failed: a pass made other tokens than the compared one")
                 return
-        verdict = self.judge.judge_pass(tokens) if not entry.lossy else {"passed": True}
+        judged = not entry.lossy or self.judge.is_rounded(entry.name)
+        verdict = self.judge.judge_pass(tokens, entry.name) if judged else {"passed": True}
         if not verdict["passed"]:
             entry.leave("failed", f"gate failed: in a pass, {verdict['reason']}")
 
@@ -371,8 +314,8 @@ class Contest:
     def _case_pass(self, entry, result):
         """Stages of one pass of a further case; GateFailed if its tokens are wrong."""
         measured = entry.attempt("measure")
-        if not entry.lossy:
-            verdict = self.judge.judge_pass(measured["tokens"])
+        if not entry.lossy or self.judge.is_rounded(entry.name):
+            verdict = self.judge.judge_pass(measured["tokens"], entry.name)
             result.agreement = min(verdict["agreement"], 1.0 if result.agreement is None else result.agreement)
             if not verdict["passed"]:
                 raise GateFailed(verdict["reason"])

@@ -147,6 +147,16 @@ def compare_lossy(reference, candidate):
             "lossy": {"kl": kl, "top1": float(differs_at.sum() / steps), "steps": int(steps)}}
 
 
+def divergence(reference, logits):
+    """(mean Kullback-Leibler divergence in nats, share of equal likeliest tokens) of logits [positions, V]."""
+    kl, same = 0.0, 0
+    for exact, ours in zip(reference, logits, strict=True):
+        p, q = _log_softmax(exact), _log_softmax(ours)
+        kl += float((np.exp(p) * (p - q)).sum())
+        same += int(p.argmax() == q.argmax())
+    return kl / len(logits), same / len(logits)
+
+
 def _log_softmax(logits):
     logits = np.asarray(logits, np.float64)
     shifted = logits - logits.max(-1, keepdims=True)
@@ -160,13 +170,38 @@ class Judge:
     of the scale arm, unless that is among those judged, as `scale_arm`.
     """
 
-    def __init__(self, dtype, scale_arm, reference=None, scale=None):
+    def __init__(self, dtype, scale_arm, reference=None, scale=None, rounded=None, text=None):
+        """rounded: {arm: float32 outputs over the numbers that it rounds matrices to}, with which it is held to the
+        arithmetic; text: (token ids, float32 logits of all their positions), with which what rounding costs is told.
+        """
+        self.rounded = {arm: Judge(dtype, scale_arm, outputs, scale) for arm, outputs in (rounded or {}).items()}
+        self.text_ids, self._text = text or ([], None)
         self.half, self.scale_arm = dtype != "float32", scale_arm
         self.reference, self.scale = reference, scale
         self.name = f"{scale_arm} in float32" if self.half or reference is not None else None
 
+    def is_rounded(self, name):
+        """Whether an arm is held to its own rounded numbers."""
+        return name in self.rounded
+
+    def text_cost(self, logits):
+        """{"text_kl", "text_top1", "text_positions"} of an arm's logits of the text."""
+        if self._text is None:
+            return {}
+        kl, same = divergence(self._text, logits)
+        return {"text_kl": kl, "text_top1": same, "text_positions": len(logits)}
+
     def judge(self, name, outputs, lossy=False):
-        """The arm's comparison, as `compare`, `compare_half` or `compare_lossy` return it."""
+        """The arm's comparison, as `compare`, `compare_half` or `compare_lossy` return it; both of an arm that is held
+        to its own rounded numbers."""
+        if self.is_rounded(name):
+            own = self.rounded[name]
+            own.scale = own.scale or self.scale
+            if own.reference is None or self.reference is None:
+                return {"passed": False, "reason": "there is no float32 reference of its rounded weights"}
+            verdict = own.judge(name, outputs)
+            reference = cut(self.reference, outputs["tokens"].shape[1])
+            return {**verdict, "lossy": compare_lossy(reference, outputs).get("lossy", {})}
         if not self.half and not lossy and self.reference is None:
             if "logits" not in outputs:
                 return {"passed": False, "reason": f"no logits to compare {name} with: add the arm torch-eager"}
@@ -184,12 +219,14 @@ class Judge:
             return {"passed": False, "reason": f"{self.scale_arm} gave no error to compare with"}
         return compare_half(reference, outputs, self.scale)
 
-    def judge_pass(self, tokens):
+    def judge_pass(self, tokens, name=""):
         """The tokens [B][n] that a pass made, of any case with the run's prompt in every row, against the reference's.
 
         {"passed", "reason", "agreement": share of tokens that agree up to the first that does not, "compared": number
         of tokens that were judged}: as far as the reference goes, and from a tie on no further.
         """
+        if self.is_rounded(name):
+            return self.rounded[name].judge_pass(tokens)
         steps, rows = min(len(tokens[0]), self.reference["tokens"].shape[1]), len(tokens)
         reference = {name: np.broadcast_to(array[:1], (rows, *array.shape[1:]))
                      for name, array in cut(self.reference, steps).items()}

@@ -22,4 +22,14 @@ def losses_frame(arms):
         columns[arm] = {
             "what is lost": lossy["what"], "KL from float32 (nats)": "-" if kl is None else f"{kl:.3g}",
             "likeliest token the same": f"{100 * lossy['top1']:.0f} % of {steps}" if steps else "-"}
-    return pd.DataFrame(columns)
+        if "text_kl" in lossy:
+            columns[arm] |= {
+                "KL over a text (nats)": f"{lossy['text_kl']:.3g}",
+                "likeliest token the same, text": f"{100 * lossy['text_top1']:.1f} % of {lossy['text_positions']}"}
+    return pd.DataFrame(columns).fillna("-")
+
+
+def losses_notes(rows):
+    """That losses of random weights say nothing of a model's quality."""
+    synthetic = any(is_lossy(row) and row.provenance["checkpoint"]["synthetic"] for row in rows)
+    return ["The weights are random: what is lost here is no measure of a model's quality."] if synthetic else []

@@ -10,7 +10,7 @@ import os
 import sys
 from dataclasses import dataclass, field, fields, is_dataclass
 
-from bench.arms import ARMS
+from bench.arms import ARMS, QUANTISED
 from bench.provenance import physical_cores
 from core.placement import CHOICES, DTYPES
 from infer.image import default_image
@@ -181,6 +181,8 @@ class RunOptions:
     limits: Limits = Limits()
     further: FurtherCases = FurtherCases()
     arms: tuple = option((), f"of {','.join(ARMS)} (default: those that are for the device)", type=arm_list)
+    weights: str = option("auto", "also measure the fused graphs with matrices rounded to this format, and what that "
+                          "costs", choices=("auto", *QUANTISED))
     out: str = option("results", "folder of the results")
 
 

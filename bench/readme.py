@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from bench import published, reproduce
 from bench.headline import framework, headline_arms, headline_frame, headline_rows, limits_frame, measured_line
+from bench.lossy import losses_notes
 from bench.plots import stage_figure
 from bench.report import (
     busy_notes,
@@ -18,6 +19,7 @@ from bench.report import (
 )
 from bench.results import write_picture
 from bench.schema import read_rows
+from bench.sizes import has_sizes, sizes_frame
 from core.errors import UserError
 
 PICTURE = "headline.png"   # in the results folder
@@ -103,7 +105,20 @@ def published_block(cases, base, _):
     return "\n\n".join(quoted + parts)
 
 
-BLOCKS = {"headline": headline_block, "cpu": cpu_block, "limits": limits_block, "published": published_block}
+def sizes_block(cases, base, _):
+    """The newest run that has several formats of ours, one of which rounds."""
+    found = [(folder, rows) for folder, rows in cases if has_sizes(rows)]
+    if not found:
+        return ("No run of several formats is stored yet: `make bench "
+                "ARMS=torch-sdpa,paddle-fused,paddle-fused-int8,paddle-fused-int4`.")
+    folder, rows = max(found, key=lambda case: case[1][0].provenance.get("time") or "")
+    below = " ".join([f"{case_line(rows)}; {measured_line(rows)}.", *losses_notes(rows)])
+    return (f"{markdown_table(sizes_frame(rows), 'arm')}\n\n{markdown_text(below)} "
+            f"[All arms, stages and conditions]({_link(folder, base)}/table.md).")
+
+
+BLOCKS = {"headline": headline_block, "cpu": cpu_block, "sizes": sizes_block, "limits": limits_block,
+          "published": published_block}
 
 
 def filled(text, cases, base, results, name="README.md"):

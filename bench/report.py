@@ -8,7 +8,7 @@ from rich.text import Text
 
 from bench.arms import BASELINES, HOST_PACED
 from bench.limits import limit_notes, packed_notes, share_text, shares_of, work_of
-from bench.lossy import apart, is_lossy, losses_frame
+from bench.lossy import apart, is_lossy, losses_frame, losses_notes
 from bench.schema import COLD_STAGES, GPU_STAGES, OPTIONAL, STAGES
 from bench.statistics import ratio_interval, speed_up, summary
 from bench.stopping import NARROW, OUT_OF_TIME, ROUNDS_AT_LEAST
@@ -246,6 +246,7 @@ def notes(rows):
     if counted:
         lines.append(f"Memory: {', '.join(counted)}; peak since the arm began.")
     lines += gpu_clock_notes(rows) + limit_notes(rows[0].provenance.get("ceilings")) + packed_notes(by_arm(rows))
+    lines += losses_notes(rows)
     paddles = {arm: stages["end_to_end"].provenance["versions"].get("paddle") for arm, stages in by_arm(rows).items()}
     if len(set(paddles.values()) - {None}) > 1:
         lines.append(f"{', '.join(f'{arm} on Paddle {version}' for arm, version in paddles.items() if version)}.")

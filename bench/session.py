@@ -13,7 +13,9 @@ from bench.conditions import Gpu
 from bench.contest import Contest
 from bench.gate import Judge, cut, half_errors
 from bench.process import Worker, WorkerFailed
+from bench.text import text_ids
 from bench.work import matrix_shapes
+from core.config import ModelConfig
 from core.errors import UserError
 from core.ranks import VOCABULARY
 from export.checkpoint import open_checkpoint
@@ -59,6 +61,12 @@ def missing_source(spec, options):
     if not source:
         return f"no --{spec.source.replace('_', '-')} given"
     return None if Path(source).is_dir() else f"{source} does not exist: export it first"
+
+
+def text_of(reference, ids):
+    """(ids, logits) of a text, which are taken out of a reference's outputs; None if there are none."""
+    logits = reference.pop("text", None) if reference else None
+    return None if logits is None else (ids, logits)
 
 
 class Session:
@@ -125,16 +133,21 @@ class Session:
         if contest.yardstick.worker:
             contest.yardstick.versions = contest.yardstick.call("prepare", dtype=case.dtype, shapes=shapes) or {}
 
-    def gate_outputs(self, progress, case, **load):
-        """Outputs of the gate arm, loaded with changed arguments and closed again; None, with a note, if it fails."""
-        spec = self.specs[GATE_ARM]
-        with Contest([f"reference-{load['dtype']}"], self.scratch, progress, self.deadline) as alone:
+    def gate_outputs(self, progress, case, text=(), **load):
+        """Outputs of the gate arm, loaded with changed arguments and closed again; None, with a note, if it fails.
+
+        text: token ids whose logits are then among the outputs, as "text".
+        """
+        spec, name = self.specs[GATE_ARM], f"reference-{load.get('quantised_to') or load['dtype']}"
+        with Contest([name], self.scratch, progress, self.deadline) as alone:
             entry, = alone.entries
             alone.spawn(entry, spec.target, *self.start(spec.framework))
             alone.wait_ready()
             if entry.worker:
                 alone.load(entry, self.load(spec, **load), self.prepare(case))
             outputs = alone.outputs(entry) if entry.worker else None
+            if outputs is not None and text:
+                outputs["text"] = alone.text_logits(entry, text)
         if outputs is None:
             progress.note(f"{entry.name}: {entry.status}: {entry.reason}")
         return outputs
@@ -145,15 +158,27 @@ class Session:
         """
         dtype, lengths = self.case.dtype, self.options.further.lengths
         longest = replace(case, new_tokens=max(case.new_tokens, *lengths, 0))
+        rounding = {arm: self.specs[arm].rounds_to for arm in self.options.arms if self.specs[arm].rounds_to}
+        text = self.text() if rounding else ()
+        rounded, half = {}, {"rounded_to": dtype} if dtype != "float32" else {}
+        for arm, format in rounding.items():
+            rounded[arm] = self.gate_outputs(progress, longest, dtype="float32", quantised_to=format, **half)
         if dtype == "float32":
-            needed = longest != case or (for_verdict and GATE_ARM in self.specs)
-            return Judge(dtype, GATE_ARM, self.gate_outputs(progress, longest, dtype=dtype) if needed else None)
-        reference = self.gate_outputs(progress, longest, dtype="float32", rounded_to=dtype)
+            needed = longest != case or (for_verdict and GATE_ARM in self.specs) or rounding
+            reference = self.gate_outputs(progress, longest, text, dtype=dtype) if needed else None
+            return Judge(dtype, GATE_ARM, reference, None, rounded, text_of(reference, text))
+        reference = self.gate_outputs(progress, longest, text, dtype="float32", rounded_to=dtype)
         scale = None
         if dtype != "float32" and reference is not None and GATE_ARM not in self.options.arms:
             outputs = self.gate_outputs(progress, case, dtype=dtype)
             scale = None if outputs is None else half_errors(cut(reference, case.new_tokens), outputs)
-        return Judge(dtype, GATE_ARM, reference, scale)
+        return Judge(dtype, GATE_ARM, reference, scale, rounded, text_of(reference, text))
+
+    def text(self):
+        """Tokens of the text that what rounding costs is told with (bench/text.py)."""
+        config = ModelConfig.load(self.sources.checkpoint)
+        tokenizer = Tokenizer(Path(self.sources.checkpoint) / VOCABULARY, config.image_start_id)
+        return text_ids(tokenizer, config.max_position_embeddings)
 
     def ceilings(self, progress, case, config):
         """The device's ceilings, see bench.ceilings; {"reason"} if they cannot be measured."""

@@ -21,7 +21,7 @@ def commit_of(conditions):
 def bits_of(stages):
     """Bits of a weight of the language model's matrices, as the arm keeps them."""
     work = work_of(stages)
-    return work.get("bits") or formats.get(work.get("weights", stages["end_to_end"].case.dtype)).bits
+    return work.get("bits") or formats.of_both(work.get("weights", stages["end_to_end"].case.dtype))[0].bits
 
 
 def frame(rows):

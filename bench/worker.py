@@ -67,6 +67,10 @@ class Server:
         np.savez(path, **self.arm.outputs())
         return {"loaded": loaded_libraries(), **({"chosen": self.arm.chosen} if self.arm.chosen else {})}
 
+    def text_logits(self, path, ids):
+        """Write the logits of a text to a new .npz file."""
+        np.savez(path, logits=self.arm.text_logits(ids))
+
     def published(self, image, vocabulary, image_start_id, passes):
         """Milliseconds of `passes` passes by the published protocol, one after the other, warm-up included."""
         tokenizer = Tokenizer(vocabulary, image_start_id)

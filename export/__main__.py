@@ -16,7 +16,7 @@ from export.progress import progress
 from export.stack import stacked
 from ops import library
 from ops.framework import import_paddle, programs
-from ops.weights import parameter_shapes
+from ops.weights import stored_parameters
 
 GRAPHS = ("vision", "language")
 
@@ -40,13 +40,14 @@ def export(graphs, source, out, dtype="float32", impl="fused"):
             _write_weights(checkpoint, graph, dtype, impl, folder / "model.pdiparams")
             if graph == "language" and (checkpoint.path / VOCABULARY).is_file():
                 shutil.copyfile(checkpoint.path / VOCABULARY, folder / VOCABULARY)
-            write_manifest(folder, graph, checkpoint.config, dtype, impl, operators, paddle.__version__, identity)
+            write_manifest(folder, graph, checkpoint.config, dtype, impl, operators, paddle.__version__, identity,
+                           checkpoint.quantised if impl == "fused" else None)
 
 
 def _write_weights(checkpoint, graph, dtype, impl, path):
-    shapes = parameter_shapes(checkpoint.config, graph, impl)
-    with open(path, "wb") as file, progress(f"export {graph}", parameter_bytes(shapes, dtype)) as advance:
-        write_parameters(file, shapes, dtype, lambda name: stacked(checkpoint, name, dtype), advance)
+    stored = stored_parameters(checkpoint.config, graph, dtype, impl, checkpoint.quantised)
+    with open(path, "wb") as file, progress(f"export {graph}", parameter_bytes(stored)) as advance:
+        write_parameters(file, stored, lambda name: stacked(checkpoint, name, dtype), advance)
 
 
 def main():

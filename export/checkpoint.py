@@ -1,6 +1,7 @@
 """Opens a checkpoint folder of any published format and checks it against its config.json."""
 
 import contextlib
+import fnmatch
 import json
 import os
 from dataclasses import dataclass
@@ -17,14 +18,18 @@ from export import names, plain
 from export.dtypes import STORAGE
 from export.names import listed
 from export.progress import progress
-from export.readers import pdparams, safetensors, sharded, torch_bin
+from export.readers import gptq, pdparams, safetensors, sharded, torch_bin
+from export.stored import StoredTensor
+from ops.quantisation import Quantisation
 
 WEIGHTS = "model_state.pdparams"
 CONVERSION = "conversion.json"  # beside converted weights: what they were made from
 FORMATS = (("model.safetensors.index.json", safetensors.read), ("model.safetensors", safetensors.read),
            ("pytorch_model.bin.index.json", torch_bin.read), ("pytorch_model.bin", torch_bin.read),
-           (WEIGHTS, pdparams.read))
+           ("gptq_model-*bit-*g.safetensors.index.json", safetensors.read),   # as AutoGPTQ calls them
+           ("gptq_model-*bit-*g.safetensors", safetensors.read), (WEIGHTS, pdparams.read))
 TOKENIZER_FILES = (VOCABULARY, "tokenizer_config.json", "generation_config.json")
+COPIED_FILES = ("config.json", gptq.QUANTIZE_CONFIG, *TOKENIZER_FILES)   # to what is made of a checkpoint
 MAX_CONVERSION_BYTES = 1 << 16
 EXPECTED = ("model.safetensors, pytorch_model.bin or model_state.pdparams (the first two also in shards with their "
             "index)")
@@ -32,13 +37,17 @@ EXPECTED = ("model.safetensors, pytorch_model.bin or model_state.pdparams (the f
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An open checkpoint: `tensors` maps Hugging Face names to StoredTensor in Hugging Face's layout."""
+    """An open checkpoint: `tensors` maps Hugging Face names to StoredTensor in Hugging Face's layout.
+
+    Where `quantised` says how, the decoder's matrices are QuantisedTensor.
+    """
 
     path: Path
     config: ModelConfig
     tensors: dict
     files: tuple
     prefix: str  # what stood before every tensor's name in the files
+    quantised: Quantisation | None = None
 
     @property
     def note(self):
@@ -51,20 +60,25 @@ class Checkpoint:
         return "synthetic" in json.loads((self.path / "config.json").read_text(encoding="utf-8"))
 
     def check_contents(self):
-        """Raise UserError for damage that only reading shows: in the vocabulary, or in weights with checksums.
+        """Raise UserError for damage that only reading shows: in the vocabulary, in weights with checksums, or in what
+        belongs to codes.
 
         The vocabulary may be missing, then text cannot be used. The files of torch.save have checksums.
         """
         if (self.path / VOCABULARY).exists():
             read_ranks(self.path / VOCABULARY, self.config.image_start_id)
-        sources = {tensor.source for tensor in self.tensors.values() if tensor.source.checksums}
+        for tensor in self.tensors.values():
+            if isinstance(tensor, gptq.QuantisedTensor):
+                tensor.check()
+        stored = [part for tensor in self.tensors.values() for part in tensor.stored]
+        sources = {tensor.source for tensor in stored if tensor.source.checksums}
         if not sources:
             return
         with progress("check", sum(length for source in sources for _, length in source.checksums)) as advance:
             wrong = {source: source.differing(advance) for source in sorted(sources, key=lambda source: source.path)}
         for source, places in wrong.items():
             if places:
-                damaged = [tensor.name for tensor in self.tensors.values() if tensor.source is source
+                damaged = [tensor.name for tensor in stored if tensor.source is source
                            and any(begin <= tensor.offset < begin + length for begin, length in places)]
                 raise UserError(f"{source.path} is damaged: the checksum (CRC-32) of {listed(damaged) or 'an entry'} "
                                 "is another than when it was saved: download the file again")
@@ -103,12 +117,13 @@ def open_checkpoint(path):
         raise UserError(plain.no_weights(path, EXPECTED))
     file, read = found
     stored = sharded.read(file, read) if file.suffix == ".json" else read(file)
-    prefix = plain.prefix(path, stored)
-    tensors, faults = fit(stored, config, prefix)
+    quantised, _ = plain.quantised(path)
+    prefix = plain.prefix(path, stored, quantised)
+    tensors, faults = fit(stored, config, prefix, quantised=quantised)
     if faults:
         raise UserError(f"{path} does not fit its config.json: {'; '.join(faults)}")
     files = tuple(sorted({tensor.source.path for tensor in stored.values()}))
-    return Checkpoint(path, config, tensors, files, prefix)
+    return Checkpoint(path, config, tensors, files, prefix, quantised)
 
 
 def open_whole(path):
@@ -125,12 +140,18 @@ def prefix_note(folder, prefix):
     return f"{folder}: {ascii(prefix[:100])} before every tensor's name, left by a training program, is left out"
 
 
+def weights_files(folder):
+    """[(file, reader)] of all formats that `folder` has, the one that is taken first."""
+    found = sorted(os.listdir(folder))   # links to nowhere as well
+    return [(folder / name, read) for pattern, read in FORMATS for name in fnmatch.filter(found, pattern)]
+
+
 def find_weights(folder):
     """(file, reader) of the first format that `folder` has; the file is an index where the weights are in shards.
 
     None when it has no weights at all. Raises UserError when an index and a whole file contradict each other.
     """
-    candidates = [(folder / name, read) for name, read in FORMATS if os.path.lexists(folder / name)]
+    candidates = weights_files(folder)
     whole_files = [file.name for file, _ in candidates if file.suffix != ".json"]
     if not candidates:
         return None
@@ -163,38 +184,43 @@ def files_read(folder, weights):
     return names
 
 
-def fit(stored, config, prefix="", unread=()):
+def fit(stored, config, prefix="", unread=(), quantised=None):
     """(tensors, faults): the stored tensors under their Hugging Face names and layout, and what does not fit `config`.
 
     stored: name -> StoredTensor. prefix: what every name begins with beside its own. unread: names that files hold
-    which could not be read; they are not missed. faults: a text for each kind of mismatch, with the names.
+    which could not be read; they are not missed. quantised: the Quantisation of the decoder's matrices, each of which
+    then is a gptq.QuantisedTensor. faults: a text for each kind of mismatch, with the names.
     """
     stored = {name: tensor for name, tensor in stored.items() if not names.BUFFERS.search(name)}
     short = {name: name.removeprefix(prefix) for name in (*stored, *unread)}
-    if any(name.startswith(("visual.", "qwen.", "transformer.llm.")) for name in short.values()):
-        paddle, short = True, {name: names.converted_name(cut) for name, cut in short.items()}
-    else:
-        paddle = False
-    unread = {short[name] for name in unread}
-    own_name = {}
-    for name in stored:
-        own_name.setdefault(short[name], name)
+    paddle = any(name.startswith(("visual.", "qwen.", "transformer.llm.")) for name in short.values())
+    if paddle:
+        short = {name: names.converted_name(cut) for name, cut in short.items()}
+    unread, own, twice = {short[name] for name in unread}, {}, []
+    for name, tensor in stored.items():
+        if own.setdefault(short[name], tensor) is not tensor:
+            twice.append(name)
+    parameters, joined = names.parameters(config), []
+    if quantised:
+        expected = {p.paddle_name if paddle else p.name: p.shape for p in parameters}
+        own, unread, joined = gptq.join(own, unread, quantised, expected)
 
     missing, shapes, types, tensors = [], [], [], {}
-    for p in names.parameters(config):
-        published, shape = (p.paddle_name, p.paddle_shape) if paddle else (p.name, p.shape)
-        own = own_name.pop(published, None)
-        if own is None:
+    for p in parameters:
+        published = p.paddle_name if paddle else p.name
+        tensor = own.pop(published, None)
+        if tensor is None:
             if published not in unread:
                 missing.append(published)
             continue
-        tensor = stored.pop(own)
+        transposed = paddle and p.linear and isinstance(tensor, StoredTensor)
+        shape = p.paddle_shape if transposed else p.shape
         if tensor.shape != shape:
-            shapes.append(f"{own} {list(tensor.shape)} instead of {list(shape)}")
+            shapes.append(f"{tensor.name} {list(tensor.shape)} instead of {list(shape)}")
         if tensor.dtype not in STORAGE:
-            types.append(f"{own} {tensor.dtype}")
-        tensors[p.name] = tensor.transposed if paddle and p.linear else tensor
-    faults = [f"{len(found)} {what}: {listed(found)}" for what, found in (
+            types.append(f"{tensor.name} {tensor.dtype}")
+        tensors[p.name] = tensor.transposed if transposed else tensor
+    unexpected = sorted([*twice, *(tensor.name for tensor in own.values())])
+    return tensors, joined + [f"{len(found)} {what}: {listed(found)}" for what, found in (
         ("missing", missing), ("of another shape", shapes), ("neither float32, float16 nor bfloat16", types),
-        ("unexpected", sorted(stored))) if found]
-    return tensors, faults
+        ("unexpected", unexpected)) if found]

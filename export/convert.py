@@ -7,10 +7,11 @@ import shutil
 from core.errors import run_cli
 from core.files import atomic_dir, file_hash
 from export import names
-from export.checkpoint import CONVERSION, TOKENIZER_FILES, WEIGHTS, open_whole
+from export.checkpoint import CONVERSION, COPIED_FILES, WEIGHTS, open_whole
 from export.pdparams_writer import Writer
 from export.places import output_folder
 from export.progress import progress
+from export.readers import gptq
 
 
 def convert(source, out):
@@ -24,7 +25,7 @@ def convert(source, out):
     with atomic_dir(out) as folder:
         with open(folder / WEIGHTS, "wb") as file:
             _write(checkpoint, file)
-        for name in ("config.json", *TOKENIZER_FILES):
+        for name in COPIED_FILES:
             if (checkpoint.path / name).is_file():
                 shutil.copyfile(checkpoint.path / name, folder / name)
         origin = {"source_hash": checkpoint.hash(), "weights_hash": file_hash(folder / WEIGHTS)}
@@ -33,18 +34,24 @@ def convert(source, out):
 
 
 def _write(checkpoint, file):
-    total = sum(tensor.values * tensor.item_bytes for tensor in checkpoint.tensors.values())
+    written = [(name, tensor) for p in names.parameters(checkpoint.config)
+               for name, tensor in _converted(p, checkpoint.tensors[p.name])]
     writer = Writer(file)
-    with progress("convert", total) as advance:
-        for p in names.parameters(checkpoint.config):
-            tensor = checkpoint.tensors[p.name]
-            if p.linear:
-                tensor = tensor.transposed
-            writer.begin(p.paddle_name, tensor.shape, tensor.dtype, tensor.values * tensor.item_bytes)
+    with progress("convert", sum(tensor.values * tensor.item_bytes for _, tensor in written)) as advance:
+        for name, tensor in written:
+            writer.begin(name, tensor.shape, tensor.dtype, tensor.values * tensor.item_bytes)
             for block in tensor.blocks():
                 writer.write(block)
                 advance(block.nbytes)
     writer.close()
+
+
+def _converted(parameter, tensor):
+    """(name, StoredTensor) of what stands for a parameter in Paddle's file: codes stay in the layout that they have."""
+    if isinstance(tensor, gptq.QuantisedTensor):
+        matrix = parameter.paddle_name.removesuffix("weight")
+        return [(matrix + part, stored) for part, stored in tensor.parts.items()]
+    return [(parameter.paddle_name, tensor.transposed if parameter.linear else tensor)]
 
 
 def main():

@@ -2,26 +2,26 @@
 
 import math
 
-from export.dtypes import STORAGE
-from ops.framework.programs import parameter_header
+from ops.framework.programs import parameter_header, storage
 
 
-def parameter_bytes(shapes, dtype):
-    """Size of the values of all parameters."""
-    return sum(math.prod(shape) for shape in shapes.values()) * STORAGE[dtype].itemsize
+def parameter_bytes(stored):
+    """Size of the values of all parameters, {name: (shape, dtype)}."""
+    return sum(math.prod(shape) * storage(dtype).itemsize for shape, dtype in stored.values())
 
 
-def write_parameters(file, shapes, dtype, values, advance=lambda count: None):
-    """Write every parameter of `shapes` (name -> shape) to the open `file`.
+def write_parameters(file, stored, values, advance=lambda count: None):
+    """Write every parameter of `stored`, {name: (shape, dtype)}, to the open `file`.
 
     `values(name)` yields contiguous arrays that follow each other; `advance` hears of the bytes written.
     """
-    for name in sorted(shapes):
-        file.write(parameter_header(shapes[name], dtype))
+    for name in sorted(stored):
+        shape, dtype = stored[name]
+        file.write(parameter_header(shape, dtype))
         size = 0
         for array in values(name):
             file.write(memoryview(array).cast("B"))
             size += array.nbytes
             advance(array.nbytes)
-        if size != math.prod(shapes[name]) * STORAGE[dtype].itemsize:
-            raise ValueError(f"{name} has {size} bytes, its shape {shapes[name]} means another number")
+        if size != parameter_bytes({name: stored[name]}):
+            raise ValueError(f"{name} has {size} bytes, its shape {shape} means another number")

@@ -11,12 +11,14 @@ from core.config import MAX_CONFIG_BYTES
 from core.errors import UserError
 from core.text import plural
 from export.names import listed
+from export.readers import gptq
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 MAX_POINTER_BYTES = 1024   # the format's own limit
 ASSUMED = {"no_bias": True, "rotary_pct": 1.0, "tie_word_embeddings": False, "scale_attn_weights": True}
-QUANTISED_BY = {"quantize_config.json": "GPTQ", "quant_config.json": "AWQ"}  # files that the two write beside weights
-QUANTISED_NAMES = (("GPTQ", r"\.g_idx$"), ("GPTQ or AWQ", r"\.q(weight|zeros)$"),
+AWQ_CONFIG = "quant_config.json"
+GPTQ_NAMES = (("GPTQ", r"\.g_idx$"), ("GPTQ or AWQ", r"\.q(weight|zeros)$"))
+QUANTISED_NAMES = (*GPTQ_NAMES,
                    ("bitsandbytes", r"\.(SCB|weight_format|absmax|quant_map)$|\.quant_state\."),
                    ("compressed-tensors", r"\.weight_packed$"), ("8 bits", r"\.weight_scale(_inv)?$"))
 DEQUANTISE = ("download the float16 or bfloat16 checkpoint, or dequantise this one with the program that made it and "
@@ -43,9 +45,10 @@ def small_json(path):
 
 
 def foreign(folder):
-    """Lines that say that `folder` holds no weights of its own, or quantised ones, as far as its small files tell."""
+    """Lines that say that `folder` holds no weights of its own, or quantised ones that are not read, as far as its
+    small files tell."""
     config = small_json(folder / "config.json")
-    return [text for text in (_adapter(folder, config), _quantised(folder, config)) if text]
+    return [text for text in (_adapter(folder, config), quantised(folder)[1]) if text]
 
 
 def unsupported(folder):
@@ -65,18 +68,26 @@ def _adapter(folder, config):
     return f"{folder} holds an adapter of peft{kind}, which is no whole model: {MERGE}{merged}"
 
 
-def _quantised(folder, config):
-    entry = config.get("quantization_config")
+def quantised(folder):
+    """(Quantisation or None, a line that says why quantised weights are not read, "" if they are or there are none)."""
+    path, beside = folder / "config.json", folder / gptq.QUANTIZE_CONFIG
+    entry = small_json(path).get("quantization_config")
     if entry is not None:
         entry = entry if isinstance(entry, dict) else {}
         method = str(entry.get("quant_method") or ("bitsandbytes" if "bnb_4bit_quant_type" in entry else "some method"))
-        return (f"{folder}/config.json says that the weights are quantised ({ascii(method[:40])[1:-1]}): {DEQUANTISE} "
-                "(weights that are dequantised already: take quantization_config out of config.json)")
-    for name, method in QUANTISED_BY.items():
-        if (folder / name).exists():
-            return (f"{folder} holds quantised weights ({method}, by its {name}): {DEQUANTISE} (weights that are "
-                    f"dequantised already: move {name} out of the folder)")
-    return ""
+        if method != gptq.METHOD:
+            return None, (f"{path} says that the weights are quantised ({ascii(method[:40])[1:-1]}): {DEQUANTISE} "
+                          "(weights that are dequantised already: take quantization_config out of config.json)")
+        found, fault = gptq.settings(entry, path)
+        if found and beside.exists() and gptq.settings(small_json(beside), beside)[0] != found:
+            return None, f"{path} and {beside} say different things of the weights: delete the wrong one's entry"
+        return found, fault
+    if beside.exists():
+        return gptq.settings(small_json(beside), beside)
+    if (folder / AWQ_CONFIG).exists():
+        return None, (f"{folder} holds quantised weights (AWQ, by its {AWQ_CONFIG}): {DEQUANTISE} (weights that are "
+                      f"dequantised already: move {AWQ_CONFIG} out of the folder)")
+    return None, ""
 
 
 def no_weights(folder, expected):
@@ -110,15 +121,19 @@ def pointers(folder, names):
                                    f"`git lfs pull` in {folder}, for {listed(pointing)}")
 
 
-def prefix(where, names):
+def prefix(where, names, quantised=None):
     """What a training program has put before every tensor's name, "" when nothing.
 
-    Raises UserError, `where` first, when the names are those of quantised weights or of an adapter, or when a wrapper's
-    name stands before some of them only, or inside them.
+    quantised: the checkpoint's Quantisation. Raises UserError, `where` first, when the names are those of other
+    quantised weights or of an adapter, or when a wrapper's name stands before some of them only, or inside them.
     """
     for method, pattern in QUANTISED_NAMES:
+        if quantised and (method, pattern) in GPTQ_NAMES:
+            continue
         if matching := [name for name in names if re.search(pattern, name)]:
-            raise UserError(f"{where} holds quantised weights ({method}: {listed(matching[:1])}): {DEQUANTISE}")
+            unsaid = (method, pattern) in GPTQ_NAMES
+            how = f" and no {gptq.QUANTIZE_CONFIG} that says how: download it, or" if unsaid else ":"
+            raise UserError(f"{where} holds quantised weights ({method}: {listed(matching[:1])}){how} {DEQUANTISE}")
     if matching := [name for name in names if ADAPTER_NAMES.search(name)]:
         raise UserError(f"{where} holds an adapter of peft that is not merged ({listed(matching[:1])}): {MERGE}")
     begun = {name: match[1] for name in names if (match := PREFIX.match(name))}

@@ -9,7 +9,7 @@ from export import fold
 from export.dtypes import cast
 from export.names import KV_PROJ
 from ops import formats
-from ops.weights import padded_patch_values, stacked_layers
+from ops.weights import CODES, padded_patch_values, stacked_layers
 
 POOL = "transformer.visual.attn_pool."
 COPIED = {  # role -> tensor
@@ -44,11 +44,16 @@ DECODER_LAYERS = {  # role -> tensors of a layer, one under the other
 
 def stacked(checkpoint, parameter, dtype):
     """Yield parameter `<operator>.<role>` or `<operator>.<role>.<layer>` of an open Checkpoint as contiguous arrays
-    that follow each other.
+    that follow each other; `<operator>.<role>.codes` and the others of CODES as a quantised one has them.
 
     dtype: name of the target type (bfloat16 comes as uint16). Raises UserError naming the tensor whose values do
     not fit it.
     """
+    matrix, _, kind = parameter.rpartition(".")
+    if kind in CODES:
+        for name in decoder_tensors(checkpoint.config, matrix):
+            yield checkpoint.tensors[name].array(kind)
+        return
     for array, source, name in _blocks(checkpoint, parameter):
         yield np.ascontiguousarray(cast(array, source, dtype, name))
 
@@ -76,9 +81,15 @@ def _blocks(checkpoint, parameter):
     elif operator == "resampler":
         yield from _resampler(config, role, tensors, copied, computed, read)
     else:
-        for layer in layers:
-            for name in DECODER_LAYERS[role]:
-                yield from copied(f"transformer.h.{layer}.{name}")
+        for name in decoder_tensors(config, f"{operator}.{role}", layers):
+            yield from copied(name)
+
+
+def decoder_tensors(config, parameter, layers=None):
+    """Names of the tensors that a parameter of the decoder stacks, of some layers or of all."""
+    _, role = parameter.split(".")
+    return [f"transformer.h.{layer}.{name}" for layer in layers or range(config.num_hidden_layers)
+            for name in DECODER_LAYERS[role]]
 
 
 def _vision_encoder(config, role, layers, tensors, copied, computed, read):

@@ -83,6 +83,8 @@ def export(source, out, dtype="float16"):
     """
     target = output_folder(Path(out) / "language", [MANIFEST])
     checkpoint = open_whole(source)
+    if checkpoint.quantised:
+        raise UserError(f"{source} has quantised weights, which the stock graph does not read: use IMPL=fused")
     identity = {"hash": checkpoint.hash(), "synthetic": checkpoint.synthetic}
     warnings.simplefilter("ignore")  # paddlenlp and Paddle's tracer warn of what they do to their own code
     kind = import_packages()

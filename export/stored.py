@@ -142,6 +142,11 @@ class StoredTensor:
         return np.dtype(NUMPY_TYPES[self.dtype]).itemsize
 
     @property
+    def stored(self):
+        """The tensors that the file holds for it: this one."""
+        return (self,)
+
+    @property
     def _extent(self):
         """Values from the first to the last one used."""
         return 1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides)) if self.values else 0

@@ -26,7 +26,7 @@ def main():
     add_options(parser)
     args = parser.parse_args()
 
-    model = QwenVL(args.exported, args.device, image_folders=None)
+    model = QwenVL(args.exported, args.device, image_folders=None, weights=args.weights)
     settings = model.settings(args.max_new_tokens, Sampling(**sampling_of(args)), args.stop)
     prompt, files = question(args.prompt, args.image)
     request = model.prepare(prompt, files, settings)

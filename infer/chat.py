@@ -119,7 +119,7 @@ def main():
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  input() then edits lines and remembers them
 
-    model = QwenVL(args.exported, args.device, image_folders=None)
+    model = QwenVL(args.exported, args.device, image_folders=None, weights=args.weights)
     sampling = sampling_of(args)
     length = 1 if args.max_new_tokens is None else args.max_new_tokens
     model.settings(length, Sampling(**sampling), args.stop)  # what no answer can have is refused now

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from core.config import QUERIES
+from infer.formats import AUTO
 from infer.generation import Generation
 from infer.graph import Graph, Manifest, check_pair
 from infer.image import NORMALISED, resize_table, resizes_columns_first, to_pixels, to_rgb
@@ -19,17 +20,17 @@ class Engine:
     """An exported model, ready to run.
 
     Attributes: config (ModelConfig), dtype and impl (str), placement (Placement), load_seconds (float), weights (str:
-    the format of the language model's matrices, see docs/inference.md), weights_bytes and step_bytes (of all weights,
+    the formats of the language model's matrices, see infer.formats), weights_bytes and step_bytes (of all weights,
     and of those that a decode step reads).
     What a Generation works with: language_graph (Graph), inputs (DeviceInputs), make_cache(shape),
     caches(batch, slots), no_features (a tensor that stands where no image is used), running (the Generation whose
     memory it is).
     """
 
-    def __init__(self, exported, placement, pack=True):
+    def __init__(self, exported, placement, weights=AUTO):
         """Load `exported`/vision and `exported`/language; raises UserError for what cannot be trusted to run.
 
-        pack: False keeps weights as they were exported that would else be packed without loss.
+        weights: the formats to keep the language model's matrices in, see infer.formats.
         """
         start = time.perf_counter()
         self._paddle, self.placement = import_paddle(), placement
@@ -43,17 +44,18 @@ class Engine:
             if Manifest(Path(exported) / "language").impl == "native":
                 selfcheck.check_paddle(placement)
         self.vision_graph = Graph(Path(exported) / "vision", placement)
-        self.language_graph = Graph(Path(exported) / "language", placement, pack)
+        self.language_graph = Graph(Path(exported) / "language", placement, weights)
         vision, language = self.vision_graph.manifest, self.language_graph.manifest
         check_pair(vision, language, exported, "export")
         self.config, self.dtype, self.impl = language.config, language.dtype, language.impl
         self.weights = self.language_graph.weights
-        self.weights_bytes = weights_bytes(self.config, self.weights)
-        self.step_bytes = decode_bytes(self.config, self.weights)
+        self.weights_bytes = weights_bytes(self.config, self.dtype, self.weights)
+        self.step_bytes = decode_bytes(self.config, self.dtype, self.weights)
         if placement.on_gpu and self.impl == "fused":
-            selfcheck.check_operators(placement, self.dtype)
-            weights = self.vision_graph.operator_weights() | self.language_graph.operator_weights()
-            product_timing.time_products(self.config, weights, self.dtype, placement, self.weights)
+            rounded = [format.name for format in formats.quantised() if format.name in self.weights.split("+")]
+            selfcheck.check_operators(placement, self.dtype, rounded)
+            kept = self.vision_graph.operator_weights() | self.language_graph.operator_weights()
+            product_timing.time_products(self.config, kept, self.dtype, placement, self.weights)
         self._caches = {}
         self.running = None
         # The fused operators never read what was not written; zeroing would need a kernel of Paddle's.

@@ -11,11 +11,14 @@ import psutil
 from core.config import ModelConfig
 from core.errors import UserError
 from core.files import file_hash
-from infer.parameters import load_packed, load_parameters, weights_as_inputs
+from infer.formats import AUTO, choices, named
+from infer.parameters import load_parameters, weights_as_inputs
 from ops import formats, library
+from ops.formats.base import Plain
 from ops.framework import programs, wheel
 from ops.framework.predictor import Predictor
-from ops.weights import MATRICES, STAGES, parameter_shapes, tensor_names
+from ops.quantisation import Quantisation
+from ops.weights import HEAD, MATRICES, STAGES, stored_parameters, tensor_names
 
 SCHEMA = 3
 MAX_MANIFEST_BYTES = 1 << 20
@@ -58,7 +61,8 @@ class Manifest:
                 kinds = (type(expected["bytes"]), type(expected["xxh3_128"]))
                 if Path(name).name != name or kinds != (int, str):
                     raise ValueError(f"file entry {name!r}")
-            config = raw["config"]
+            config, quantised = raw["config"], raw.get("quantised")
+            self.quantised = quantised and Quantisation.from_dict(quantised)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
             raise UserError(f"{path} is damaged ({e}): delete {self.folder}, then run `make export`") from None
         self.config = ModelConfig.from_dict(config, path)
@@ -88,15 +92,15 @@ def check_pair(vision, language, exported, target):
 class Graph:
     """A loaded graph. Inputs are bound to Paddle tensors without a copy; state tensors keep the graph's writes.
 
-    Attributes: manifest (Manifest), inputs (names), load_seconds (float), weights (str: the format of its
-    matrices, of ops.formats), run (launches the graph once on what is bound), output (gives the last run's output as a
-    numpy array).
+    Attributes: manifest (Manifest), inputs (names), load_seconds (float), weights (str: the formats of its matrices,
+    as infer.formats names them), run (launches the graph once on what is bound), output (gives the last run's output
+    as a numpy array).
     """
 
-    def __init__(self, folder, placement, pack=True):
+    def __init__(self, folder, placement, weights=AUTO):
         """Check and load `folder` (one exported graph) on a device.
 
-        pack: keep the language model's matrices in a packed format where graph, weights and device allow it.
+        weights: the formats to keep the language model's matrices in, see infer.formats.
         """
         start = time.perf_counter()
         self.manifest = Manifest(folder)
@@ -117,28 +121,22 @@ class Graph:
                                 f"here is {built}: run `make export` again")
         threads = 1 if placement.on_gpu else cpu_threads()
         model, parameters = (self.manifest.folder / name for name in (programs.file_name(), "model.pdiparams"))
-        self.weights, tensors, weights = self.manifest.dtype, {}, []
+        wanted = choices(weights, self.manifest, placement) if self.manifest.graph == "language" else ()
+        tensors, self._kept, bound = {}, {}, []
         if self.manifest.impl == "fused":
-            tensors = self._load(parameters, placement, pack)
-            program, weights = weights_as_inputs(model.read_bytes(), formats.get(self.weights))
+            names = stored_parameters(self.manifest.config, self.manifest.graph, self.manifest.dtype,
+                                      quantised=self.manifest.quantised)
+            tensors, self._kept = load_parameters(parameters, sorted(names), placement, wanted)
+            program, bound = weights_as_inputs(model.read_bytes(), self._kept)
             self._predictor = Predictor(program, None, placement, threads, fuse=False)
         else:
             self._predictor = Predictor(model, parameters, placement, threads)
-        self.inputs = frozenset(self._predictor.inputs) - frozenset(weights)
+        self.inputs = frozenset(self._predictor.inputs) - frozenset(bound)
         self.run, self.output = self._predictor.run, self._predictor.output
         self.bind(**tensors)
+        decoder, head = (self._kept.get(matrix, formats.get(self.manifest.dtype)) for matrix in (MATRICES[0], HEAD))
+        self.weights = named(decoder, head)
         self.load_seconds = time.perf_counter() - start
-
-    def _load(self, path, placement, pack):
-        """The weights as tensors by name; says in `weights` how they are kept."""
-        config, graph = self.manifest.config, self.manifest.graph
-        names = sorted(parameter_shapes(config, graph))
-        for format in formats.packed(self.manifest.dtype) if pack and graph == "language" else ():
-            tensors = format.is_usable(config, placement) and load_packed(path, names, placement, format)
-            if tensors:
-                self.weights = format.name
-                return tensors
-        return load_parameters(path, names, placement)
 
     def bind(self, **tensors):
         """Bind inputs by name; each tensor's memory is used as it is until another one is bound."""
@@ -147,12 +145,11 @@ class Graph:
 
     def operator_weights(self):
         """The weights of a fused graph as they are bound: {operator: weights as ops.functional takes them}."""
-        format = formats.get(self.weights)
-
         def bound(name):
-            packed = name in MATRICES and format.name != self.manifest.dtype
-            tensors = [self._predictor.bound[part] for part in (tensor_names(name, format) if packed else [name])]
-            return tensors if packed else tensors[0]
+            format = self._kept.get(name)
+            if format is None or isinstance(format, Plain):
+                return self._predictor.bound[name]
+            return [self._predictor.bound[part] for part in tensor_names(name, format)]
 
         return {operator: {role: bound(f"{operator}.{role}") for role in roles(self.manifest.config)}
                 for operator, roles in STAGES[self.manifest.graph].items()}

@@ -10,6 +10,7 @@ from core.errors import UserError
 from core.ranks import VOCABULARY
 from infer.conversation import Conversation
 from infer.engine import Engine
+from infer.formats import AUTO, check
 from infer.graph import Manifest
 from infer.image import load_image, resolved_folders
 from infer.prompt import CHAT_LABEL, MAX_WINDOW, SYSTEM, check_prompt, images_of, with_image
@@ -74,17 +75,19 @@ class QwenVL:
     Attributes: config (core.config.ModelConfig), tokenizer (infer.tokenizer.Tokenizer).
     """
 
-    def __init__(self, exported: str | os.PathLike, device: str = "auto", image_folders: Files | None = ()) -> None:
+    def __init__(self, exported: str | os.PathLike, device: str = "auto", image_folders: Files | None = (),
+                 weights: str = AUTO) -> None:
         """Read the manifest and the vocabulary of the folder `exported`; `load` or the first answer loads the graphs.
 
         device: "auto" (a GPU where wheel and machine have one), "cpu" or "gpu". image_folders: where the files must lie
         that a text names as <img>path</img>, so that who writes prompts cannot open every file of this machine; by
-        default there are none, None: anywhere. Raises core.errors.UserError, here and below, for everything that its
+        default there are none, None: anywhere. weights: the formats to keep the language model's matrices in
+        (docs/inference.md); "auto" loses nothing. Raises core.errors.UserError, here and below, for everything that its
         caller can mend.
         """
         language = Path(exported) / "language"
         self._image_folders = None if image_folders is None else resolved_folders(image_folders)
-        self._exported, self._device, self._engine = Path(exported), device, None
+        self._exported, self._device, self._weights, self._engine = Path(exported), device, check(weights), None
         manifest = Manifest(language)
         self.config, self._impl = manifest.config, manifest.impl
         self.tokenizer = Tokenizer(language / VOCABULARY, self.config.image_start_id)
@@ -92,7 +95,7 @@ class QwenVL:
     def load(self) -> Engine:
         """Load the graphs, once, and return their engine."""
         if self._engine is None:
-            self._engine = Engine(self._exported, devices.placement(self._device))
+            self._engine = Engine(self._exported, devices.placement(self._device), self._weights)
         return self._engine
 
     def generate(self, prompt: str, images: Files = (), *, max_new_tokens: int = 512, temperature: float = 0.0,

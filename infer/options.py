@@ -5,7 +5,9 @@ from pathlib import Path
 
 from core.placement import CHOICES
 from core.terminal import require_reader
+from infer.formats import AUTO
 from infer.sampling_parameters import Sampling
+from ops.formats import NAMES
 
 HELP = {  # field of Sampling -> what its option does
     "temperature": "0 (default): the likeliest token; above: draw, the more evenly the higher",
@@ -21,10 +23,17 @@ def add_options(parser):
     """Add the options of a model and of its answers to an argparse parser."""
     parser.add_argument("--exported", type=Path, required=True, help="folder with vision/ and language/")
     parser.add_argument("--device", choices=CHOICES, default="auto")
+    add_weights(parser)
     for field in dataclasses.fields(Sampling):
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=field.type, default=field.default,
                             help=HELP[field.name])
     parser.add_argument("--stop", nargs="+", default=[], help="further texts, of one token each, that end an answer")
+
+
+def add_weights(parser):
+    """Add the option that says in which formats matrices are kept, see infer.formats."""
+    parser.add_argument("--weights", default=AUTO, help="formats that decoder's and head's matrices are kept in: "
+                        f"{AUTO} (loses nothing), {', '.join(NAMES)}, or two with a + between")
 
 
 def sampling_of(args):
@@ -47,7 +56,8 @@ def show(piece):
 
 def loaded(engine):
     """What was loaded, and how long it took."""
-    return f"loaded in {engine.load_seconds:.2f} s ({engine.impl}, {engine.dtype}, {engine.placement.kind})"
+    return f"loaded in {engine.load_seconds:.2f} s ({engine.impl}, {engine.dtype}, {engine.placement.kind}" + (
+        f", matrices in {engine.weights})" if engine.weights != engine.dtype else ")")
 
 
 def in_words(times):

@@ -8,41 +8,66 @@ import contextlib
 import mmap
 
 from core.errors import UserError
+from infer.formats import numbers, packed
+from ops.formats.base import Codes, Plain
 from ops.framework.programs import parameters_as_inputs, read_parameter
 from ops.framework.tensors import upload
-from ops.weights import EXTRA, FORMAT, MATRICES, tensor_names
+from ops.weights import CODES, EXTRA, FORMAT, tensor_names
 
 
-def weights_as_inputs(program, format):
-    """Rewrite a serialized program: its parameters become inputs, with MATRICES in `format`, a Format. Returns it with
-    the names of these inputs, sorted."""
-    added = [(matrix, tensor_names(matrix, format)[1:]) for matrix in MATRICES if format.extra]
-    return parameters_as_inputs(program, [(FORMAT, format.name)], EXTRA, added)
+def weights_as_inputs(program, kept):
+    """Rewrite a serialized program: its parameters become inputs, with matrices in their Format of `kept`, {matrix:
+    Format}. Returns it with the names of these inputs, sorted."""
+    attributes = [(matrix, FORMAT, format.name) for matrix, format in kept.items()]
+    added = [(matrix, tensor_names(matrix, format)[1:]) for matrix, format in kept.items() if format.extra]
+    return parameters_as_inputs(program, attributes, EXTRA, added)
 
 
-def load_packed(path, names, placement, format):
-    """What `load_parameters` gives, with MATRICES in `format`, a Packed one; None if one of them cannot be."""
-    with contextlib.closing(format.packer(placement)) as packer:
-        return load_parameters(path, names, placement, format, packer)
+def load_parameters(path, names, placement, choices=()):
+    """(tensors on a device, kept) of a .pdiparams file that holds `names` in this order: {name: tensor}, {matrix: the
+    Format that it is kept in}.
 
-
-def load_parameters(path, names, placement, format=None, packer=None):
-    """Tensors on a device from a .pdiparams file that holds `names` in this order: {name: tensor}.
-
-    packer: makes the tensors of MATRICES, in `format`, from numpy arrays; as soon as it returns None for one, so does
-    this function. Raises UserError for a file that ends early or holds anything else.
+    choices: the infer.formats.Choices of matrices, all others stay as they are.
+    Raises UserError for a file that ends early or holds anything else, and for a Choice that no format is there for.
     """
     with open(path, "rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # closed with the last array over it
-    tensors = {}
-    for name, values in _stored(path, mapped, names):
-        if packer is not None and name in MATRICES:
-            packed = packer.pack(values)
-            if packed is None:
-                return None
-            tensors.update(zip(tensor_names(name, format), packed, strict=True))
+    stored, tensors, kept = with_codes(dict(_stored(path, mapped, names))), {}, {}
+    for choice in choices:
+        for format in choice.candidates:
+            made = _matrices(format, {matrix: stored[matrix] for matrix in choice.matrices}, placement)
+            if made is not None:
+                tensors |= made
+                kept |= dict.fromkeys(choice.matrices, format)
+                break
         else:
-            tensors[name] = upload(values, placement)
+            raise UserError(choice.refusal)
+    return tensors | {name: upload(values, placement) for name, values in stored.items() if name not in kept}, kept
+
+
+def with_codes(stored):
+    """Arrays by name, with those of each matrix that is kept as codes as its Codes."""
+    made, codes = {}, {}
+    for name, values in stored.items():
+        matrix, _, kind = name.rpartition(".")
+        if kind in CODES:
+            codes.setdefault(matrix, {})[kind] = values
+        else:
+            made[name] = values
+    return made | {matrix: Codes(**arrays) for matrix, arrays in codes.items()}
+
+
+def _matrices(format, matrices, placement):
+    """{name: tensor} of numpy arrays or Codes by name, in a Format; None as soon as it cannot hold one."""
+    if isinstance(format, Plain):
+        return {name: upload(numbers(format, values), placement) for name, values in matrices.items()}
+    tensors = {}
+    with contextlib.closing(format.packer(placement)) as packer:
+        for name, values in matrices.items():
+            made = packed(format, values, packer)
+            if made is None:
+                return None
+            tensors.update(zip(tensor_names(name, format), made, strict=True))
     return tensors
 
 

@@ -13,7 +13,9 @@ from core.errors import ArgumentParser, UserError, run_cli
 from core.files import atomic_file
 from core.placement import CHOICES
 from infer.engine import Engine, to_float32
+from infer.formats import AUTO
 from infer.image import MEAN, STD
+from infer.options import add_weights
 from ops.framework import devices
 
 IMAGES = "case1_vision"
@@ -46,12 +48,12 @@ def replay_text(engine, case, features):
             "greedy_tokens": np.array(run.tokens(), np.int64), "greedy_logits": np.stack(greedy, axis=1)}
 
 
-def replay(exported, cases, out, device):
-    """Replay every case of the folder `cases`; returns the names written."""
+def replay(exported, cases, out, device, weights=AUTO):
+    """Replay every case of the folder `cases`; returns the names written. weights: as infer.engine.Engine has them."""
     files = sorted(Path(cases).glob("case*.npz"))
     if not files:
         raise UserError(f"no case*.npz in {cases}: CASES= must be a folder of reference cases")
-    engine = Engine(exported, devices.placement(device))
+    engine = Engine(exported, devices.placement(device), weights)
     features, written = None, []
     for file in files:
         with np.load(file, allow_pickle=False) as data:
@@ -77,8 +79,9 @@ def main():
     parser.add_argument("--cases", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", choices=CHOICES, default="auto")
+    add_weights(parser)
     args = parser.parse_args()
-    for name in replay(args.exported, args.cases, args.out, args.device):
+    for name in replay(args.exported, args.cases, args.out, args.device, args.weights):
         print(f"{args.out / name}.npz")
 
 

@@ -11,7 +11,7 @@ import ctypes
 
 import numpy as np
 
-from ops import functional, library
+from ops import formats, functional, library
 from ops.framework import devices, import_paddle
 from ops.framework.tensors import rows, upload
 
@@ -43,18 +43,19 @@ def _timing():
         switch(before)
 
 
-def time_products(config, weights, dtype, placement, format=None):
+def time_products(config, weights, dtype, placement, kept=None):
     """Time the products of a model on a GPU; a model of the same sizes as one before costs no timing.
 
-    weights: {operator: weights} of the fused graphs, or of one of them, as ops.functional takes them, in `format`;
-    dtype: of activations.
+    weights: {operator: weights} of the fused graphs, or of one of them, as ops.functional takes them, in the formats
+    that `kept` names (ops.formats.of_both); dtype: of activations.
     """
     rng = np.random.default_rng(0)
     with _timing():
         for images in IMAGES if "vision_encoder" in weights else ():
             _vision(rng, config.visual, weights["vision_encoder"], weights["resampler"], images, dtype, placement)
         if "decoder" in weights:
-            _language(rng, config, weights["decoder"], weights["lm_head"], dtype, placement, format)
+            _language(rng, config, weights["decoder"], weights["lm_head"], dtype, placement,
+                      *formats.of_both(kept or dtype))
     devices.synchronize()
     devices.release_memory()  # what was made for it
 
@@ -67,7 +68,7 @@ def _vision(rng, visual, encoder, resampler, images, dtype, placement):
                          heads=visual.resampler_heads)
 
 
-def _language(rng, config, decoder, head, dtype, placement, format):
+def _language(rng, config, decoder, head, dtype, placement, decoder_format, head_format):
     layers, heads, width = min(LAYERS, config.num_hidden_layers), config.num_attention_heads, config.kv_channels
     few = {role: [rows(part, 0, layers) for part in weight] if isinstance(weight, list) else rows(weight, 0, layers)
            for role, weight in decoder.items()}
@@ -82,9 +83,9 @@ def _language(rng, config, decoder, head, dtype, placement, format):
     for count in counts:
         hidden = rows(states, 0, count).reshape([1, count, config.hidden_size])
         functional.decoder(hidden, integers(count), integers(0), inv_freq, few, *caches, heads=heads, seq_length=0,
-                           eps=EPSILON, format=format)
+                           eps=EPSILON, format=decoder_format.name)
     # The head takes the last token of each prompt: few rows, which all have the first rung or are near it.
     few = rows(states, 0, counts[0]).reshape([1, counts[0], config.hidden_size])
     functional.lm_head(few, integers(0), integers(range(counts[0])), integers(-1, kind=np.int64), head, integers(0),
                        integers([0], kind=np.int64), integers([0], kind=np.int64), integers(0), integers(0),
-                       eps=EPSILON, format=format)
+                       eps=EPSILON, format=head_format.name)

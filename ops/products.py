@@ -41,6 +41,7 @@ def tile_errors(rng, placement, dtype, format):
     uploaded = {name: upload(tensor.numpy(), placement, dtype) for name, tensor in exact.items()}
     if format != dtype:
         uploaded["weight"] = formats.packed_tensors(format, uploaded["weight"].numpy(), placement)[0]
+        exact["weight"] = upload(formats.held(format, exact["weight"].numpy()), CPU)
     for shape in range(kernels.qwen_vl_gemm_tiles()):
         for activation, float_output in ((0, 0), (1, 0), (2, 0), (0, 1)):
             bias, addend = activation < 2 and not float_output, activation == 0 and not float_output

@@ -36,9 +36,12 @@ PROMPT, SLOTS = 37, 64
 BATCHES = (1, 8)  # the fewest and the most rows of the decode kernel; one row's prompt is packed as it is
 
 
-def check_operators(placement, dtype):
-    """Check the fused operators on a device; raises UserError naming the first one that is wrong."""
-    for operator, error in operator_errors(placement, dtype):
+def check_operators(placement, dtype, rounded=()):
+    """Check the fused operators on a device; raises UserError naming the first one that is wrong.
+
+    rounded: names of formats that round, in which some weights are kept.
+    """
+    for operator, error in operator_errors(placement, dtype, rounded):
         if not error <= LIMITS[dtype]:  # also catches NaN
             raise UserError(f"the operator {operator} is wrong on this {placement.kind} in {dtype} (relative error "
                             f"{error:.2g}): rebuild it with `make ops` for this machine and run `make doctor`")
@@ -57,17 +60,18 @@ def check_paddle(placement):
                         "wheel has no kernels for it, so IMPL=native cannot run here; use IMPL=fused")
 
 
-def operator_errors(placement, dtype):
-    """Yield (operator, relative error) for every fused operator.
+def operator_errors(placement, dtype, rounded=()):
+    """Yield (operator, relative error) for every fused operator, with weights in `dtype`, in each format without loss
+    that can be used, and in those that `rounded` names.
 
     The reference runs on the CPU. Its plain layers make tensors of their own, which Paddle puts on the default device:
     so that is the CPU meanwhile; the operators under test follow their inputs.
     """
     with devices.using(CPU):
-        yield from _operator_errors(placement, dtype)
+        yield from _operator_errors(placement, dtype, rounded)
 
 
-def _operator_errors(placement, dtype):
+def _operator_errors(placement, dtype, rounded):
     rng = np.random.default_rng(0)
     weights = {name: _weights(rng, roles(GEOMETRY), dtype)
                for stage in STAGES.values() for name, roles in stage.items()}
@@ -89,7 +93,8 @@ def _operator_errors(placement, dtype):
     inputs = tokens, features[1].numpy(), starts, weights["embedding"]
     yield "embedding", relative_error(*(functional.embedding(*_move(inputs, place, kind), impl=impl)
                                         for place, kind, impl in places))
-    for format in (dtype, *(format.name for format in formats.packed(dtype) if format.is_usable(GEOMETRY, placement))):
+    lossless = (format.name for format in formats.packed(dtype) if format.is_usable(GEOMETRY, placement))
+    for format in (dtype, *lossless, *rounded):
         checks = _language_errors(rng, weights, placement, dtype, format)
         if placement.on_gpu:
             checks = itertools.chain(checks, tile_errors(rng, placement, dtype, format))
@@ -135,7 +140,9 @@ def _language_errors(rng, weights, placement, dtype, format):
                for place, kind, _ in places]
     if format != dtype:
         for operator, role in (name.split(".") for name in MATRICES):
-            weights[0][operator][role] = formats.packed_tensors(format, weights[0][operator][role].numpy(), placement)
+            matrix = weights[1][operator][role].numpy()
+            weights[0][operator][role] = formats.packed_tensors(format, matrix.astype(dtype), placement)
+            weights[1][operator][role] = upload(formats.held(format, matrix), CPU)
     for batch in BATCHES:
         for checks in (_decoder_errors, _head_errors):
             yield from checks(rng, places, weights, format, batch)
@@ -236,7 +243,8 @@ def main():
     library.load(placement)
     wrong = 0
     for dtype in ("float16", "bfloat16") if placement.on_gpu else ("float32",):
-        for operator, error in operator_errors(placement, dtype):
+        rounded = [format.name for format in formats.quantised() if not placement.on_gpu or format.values == dtype]
+        for operator, error in operator_errors(placement, dtype, rounded):
             right = error <= LIMITS[dtype]
             wrong += not right
             print(f"{'ok   ' if right else 'WRONG'} {operator} in {dtype}: relative error {error:.1e}")

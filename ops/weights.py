@@ -9,6 +9,8 @@ L layers, W vision width, M vision MLP width, E resampler width = H hidden size,
 intermediate_size, V vocabulary.
 """
 
+import numpy as np
+
 from core.config import QUERIES
 from ops import formats
 
@@ -94,6 +96,8 @@ STAGES = {  # graph -> operator -> its roles
 # decode step reads each of them whole. In the order in which their operators take what a format adds to them.
 MATRICES = ("decoder.qkv_weight", "decoder.out_weight", "decoder.gate_up_weight", "decoder.down_weight",
             "lm_head.lm_head_weight")
+HEAD = MATRICES[-1]
+CODES = {"codes": np.dtype(np.int8), "scales": np.dtype(np.float16), "zeros": np.dtype(np.int8)}  # as files hold them
 FORMAT, EXTRA = "format", "extra@VECTOR@OPTIONAL"  # these operators' attribute, and the input of what a format adds
 WHOLE_ENCODER_ROLES = ("patch_weight", "position", "ln_pre_weight", "ln_pre_bias")
 
@@ -118,25 +122,42 @@ def parameter_shapes(config, graph, impl="fused"):
     return shapes
 
 
+def stored_parameters(config, graph, dtype, impl="fused", quantised=None):
+    """What an export's file of parameters holds: {name: (shape, dtype's name)}.
+
+    quantised: the Quantisation of a checkpoint whose decoder's matrices a fused graph keeps as it has them: each is
+    stored as the arrays of its Codes, with their names behind its own.
+    """
+    stored = {}
+    for name, shape in parameter_shapes(config, graph, impl).items():
+        if quantised is None or impl != "fused" or name not in MATRICES or name == HEAD:
+            stored[name] = shape, dtype
+            continue
+        groups = [*shape[:-1], quantised.groups(shape[-1])]
+        for array, kind in CODES.items():
+            if array != "zeros" or quantised.zeros:
+                stored[f"{name}.{array}"] = shape if array == "codes" else groups, kind.name
+    return stored
+
+
 def tensor_names(matrix, format):
     """Names of the tensors of a matrix in a packed format."""
     return [matrix, f"{matrix}.{format.extra}"] if format.extra else [matrix]
 
 
-def _bytes(shapes, format):
-    """Bytes of parameters, name -> shape, whose matrices are in the format of that name and the others in the type of
-    its values."""
-    matrices = formats.get(format)
-    others = formats.get(matrices.values)
-    return sum((matrices if name in MATRICES else others).bytes(shape) for name, shape in shapes.items())
+def _bytes(shapes, dtype, weights):
+    """Bytes of parameters, name -> shape, of this dtype, whose matrices are in the formats that `weights` names."""
+    decoder, head = formats.of_both(weights or dtype)
+    kept = {name: head if name == HEAD else decoder for name in MATRICES}
+    return sum(kept.get(name, formats.get(dtype)).bytes(shape) for name, shape in shapes.items())
 
 
-def weights_bytes(config, format):
-    """Bytes of all parameters of both graphs, with matrices in that format."""
-    return sum(_bytes(parameter_shapes(config, graph), format) for graph in STAGES)
+def weights_bytes(config, dtype, weights=""):
+    """Bytes of all parameters of both graphs, with matrices in the formats that `weights` names, "" in the dtype."""
+    return sum(_bytes(parameter_shapes(config, graph), dtype, weights) for graph in STAGES)
 
 
-def decode_bytes(config, format):
+def decode_bytes(config, dtype, weights=""):
     """Bytes of weights that one decode step reads: decoder, final norm and lm_head; of the embedding only rows."""
     shapes = parameter_shapes(config, "language")
-    return _bytes({name: shape for name, shape in shapes.items() if not name.startswith("embedding.")}, format)
+    return _bytes({name: shape for name, shape in shapes.items() if not name.startswith("embedding.")}, dtype, weights)

@@ -20,11 +20,12 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ANYWHERE = {"help", "doctor", "clean"}  # goals that need nothing
-OUT_GOALS = ("checkpoint convert export export-vision export-language export-stock infer baseline bench sweep "
+OUT_GOALS = ("checkpoint convert quantize export export-vision export-language export-stock infer baseline bench sweep "
              "compare regress reproduce history report replay").split()
 ASKING = {"infer", "baseline", "bench", "sweep", "compare", "regress", "reproduce"}  # goals that look at IMAGE
 COMPUTING = ASKING - {"baseline"} | {"chat", "replay"}  # goals that run graphs, for which others would be made first
-READING = ASKING | {"convert", "export", "export-vision", "export-language", "export-stock", "chat", "replay"}
+READING = ASKING | {"convert", "quantize", "export", "export-vision", "export-language", "export-stock", "chat",
+                    "replay"}
 CHOICES = {
     "PRESET": sorted(name[:-len(".json")] for name in os.listdir(os.path.join(ROOT, "export", "presets"))),
     "DTYPE": ["float32", "float16", "bfloat16"], "DEVICE": ["auto", "cpu", "gpu"],
@@ -33,6 +34,7 @@ CHOICES = {
 NEEDED = {  # goal -> what it cannot do without
     "check": {"CKPT": "the folder of the downloaded checkpoint"},
     "compare": {"BASE": "the git reference to compare with, for example BASE=HEAD~1"},
+    "quantize": {"WEIGHTS": "the format to round to, for example WEIGHTS=int4"},
     "replay": {"CKPT": "the folder of the checkpoint", "CASES": "the folder of case*.npz", "OUT": "where to write"},
 }
 # Parts of the names of targets and commands; the first ones may be empty
@@ -98,6 +100,8 @@ def fault(values, goals, inherited=(), root=ROOT, typed=()):
     if values.get("OUT") and len(goals & set(OUT_GOALS)) != 1:
         return (f"{said('OUT')} says where one target writes to: leave it out, or give exactly one of "
                 f"{' '.join(OUT_GOALS)}")
+    if values.get("WEIGHTS") and (problem := _no_weights(values, goals)):
+        return f"{said('WEIGHTS')} {problem}"
     if values.get("IMPL") == "stock" and (problem := _not_stock(values, goals)):
         return problem
     if values.get("IMPL") == "native" and goals & {"infer", "chat"} and (problem := _draws(values)):
@@ -175,6 +179,22 @@ def _no_path(name, value):
     if name == "IMAGE" and not ADDRESS.match(value) and not os.path.isfile(value):
         return "is no file"
     return None
+
+
+def _no_weights(values, goals):
+    """Why WEIGHTS, which is not empty, cannot be used; what shapes and the card forbid is said on loading."""
+    known, names = formats(), values["WEIGHTS"].split("+")
+    if values["WEIGHTS"] != "auto" and (len(names) > 2 or not set(names) <= set(known)):
+        return f"is unknown, use auto, one of {' '.join(known)}, or those of decoder and head with a + between"
+    if values["WEIGHTS"] != "auto" and values.get("IMPL", "fused") != "fused" and goals & {"infer", "chat", "replay"}:
+        return f"is for the fused graphs: leave out IMPL={values['IMPL']}"
+    return None
+
+
+def formats(root=ROOT):
+    """Names of the weight formats, which are the folders that the registry has a line for (ops/formats)."""
+    with open(os.path.join(root, "ops", "formats", "registry.h"), encoding="utf-8") as file:
+        return re.findall(r'^#include "ops/formats/(\w+)/format\.h"$', file.read(), re.MULTILINE)
 
 
 def _not_stock(values, goals):

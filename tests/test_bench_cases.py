@@ -150,9 +150,10 @@ def test_an_arm_with_packed_weights_is_held_to_its_own_bytes(compete, checkpoint
     used = iter([100.0, 500.0] + [1000.0] * 100_000)
     memory = DeviceMemory(lambda: (next(used), 80_000.0))
     config = ModelConfig.load(checkpoint)
-    plain, packed = (decode_bytes(config, format) for format in ("float16", PACKED.name))
+    plain, packed = (decode_bytes(config, "float16", weights) for weights in ("", PACKED.name))
     assert packed < plain
-    told = {"weights": PACKED.name, "weights_bytes": weights_bytes(config, PACKED.name), "decode_bytes": packed}
+    whole = weights_bytes(config, "float16", PACKED.name)
+    told = {"weights": PACKED.name, "weights_bytes": whole, "decode_bytes": packed}
     rows, folder, _ = compete({"a": {"weights": told}, EAGER: {}}, memory=memory, sequential=True, dtype="float16",
                               lengths=[2], case_rounds=1)
     for arm, expected in (("a", packed), (EAGER, plain)):
@@ -162,7 +163,7 @@ def test_an_arm_with_packed_weights_is_held_to_its_own_bytes(compete, checkpoint
     assert "weights" not in state(rows, EAGER).provenance["work"]
     assert state(rows, "a").provenance["work"]["weights_bytes"] == weights_bytes(config, "float16")
     (used,) = state(rows, "a", stage="device_memory").samples
-    assert state(rows, "a", stage="beyond_weights").samples == [used - weights_bytes(config, PACKED.name) / 2**20]
+    assert state(rows, "a", stage="beyond_weights").samples == [used - whole / 2**20]
     assert f"a keeps the language model's matrices in {PACKED.description}: its decode step reads " \
         in (folder / "table.md").read_text()
 
@@ -256,8 +257,8 @@ def test_work_of_the_published_model():
     matrices = layers + 2 * 151936 * 4096
     for format in formats.packed("float16"):
         saved = matrices - format.bytes([matrices // 2])
-        assert decode_bytes(config, format.name) == found["decode_bytes"] - saved
-        assert weights_bytes(config, format.name) == found["weights_bytes"] - saved
+        assert decode_bytes(config, "float16", format.name) == found["decode_bytes"] - saved
+        assert weights_bytes(config, "float16", format.name) == found["weights_bytes"] - saved
 
 
 @pytest.mark.parametrize("total, sequential", [(1.0, True), (80_000.0, False)])

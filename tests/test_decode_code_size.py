@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from ops import formats
+
 ROOT = Path(__file__).parents[1]
-MOST = 112 * 1024  # bytes of one kernel; 102 to 108 KiB when last looked at
+MOST = 125 * 1024  # bytes of one kernel; when last looked at 102 to 110 KiB, and to 124.1 with weights in 4 bits
 SECTION = struct.Struct("<IIQQQQIIQQ")  # ELF64: name, type, flags, address, offset, size, …
 
 
@@ -29,5 +31,6 @@ def test_step_kernels_fit_the_instruction_caches(tmp_path):
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     kernels = {name: size for name, size in section_sizes(made.read_bytes()).items() if name.startswith(".text.")}
-    assert len(kernels) == 6 and all("step_kernel" in name for name in kernels)
+    assert len(kernels) == 2 * (len(formats.NAMES) - 1)  # float32 is the CPU's
+    assert all("step_kernel" in name for name in kernels)
     assert max(kernels.values()) <= MOST, kernels

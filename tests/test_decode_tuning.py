@@ -10,14 +10,14 @@ PROGRAM = """
 
 int main() {
   for (const double rate : {1.6e12, 3.4e12, 4.9e12, 8e12}) {
-    for (const int width : {4, 13, 16}) {
+    for (const int width : {8, 13, 16}) {
       for (int batch = 1; batch <= qwen::kMaxRows; ++batch) {
         for (const int stages : {qwen::kMinStages, 13, qwen::kMaxStages}) {
           QwenVlDecodeArgs args{};
           args.batch = batch;
-          const qwen::Tuning t = qwen::tune({132, 232448, rate}, args, width, stages);
+          const qwen::Tuning t = qwen::tune({132, 232448, rate}, args, 1024 * width, stages);
           args.ring_stages = 99, args.rows_in_flight = 8, args.rows_in_exchange = 16, args.ahead_columns = 1024;
-          const qwen::Tuning wanted = qwen::tune({132, 232448, rate}, args, width, stages);
+          const qwen::Tuning wanted = qwen::tune({132, 232448, rate}, args, 1024 * width, stages);
           std::printf("%g %d %d %d %d %d %d %d %d\\n", rate, width, batch, stages, t.stages, t.in_flight, t.in_exchange,
                       wanted.stages, wanted.in_exchange);
         }
@@ -46,7 +46,8 @@ def test_the_card_the_weights_width_and_the_batch_choose(tuned):
     assert tuned[3.4e12, 16, 1, 13][1:3] == tuned[1.6e12, 13, 4, 13][1:3] == (52, 26)
     assert tuned[3.4e12, 13, 5, 13][1:3] == (40, 20)
     assert tuned[4.9e12, 16, 1, 13][1:3] == (80, 20) and tuned[4.9e12, 16, 5, 13][1:3] == (40, 20)
-    assert tuned[8e12, 13, 4, 13][1:3] == tuned[8e12, 4, 4, 13][1:3] == (96, 20)
+    assert tuned[8e12, 13, 4, 13][1:3] == (96, 20) and tuned[8e12, 8, 1, 24][1:3] == (128, 32)
+    assert tuned[3.4e12, 8, 1, 24][1:3] == (80, 40) and tuned[3.4e12, 8, 8, 24][1:3] == (64, 32)
 
 
 def test_what_is_asked_for_is_bounded_as_well(tuned):

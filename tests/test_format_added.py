@@ -66,8 +66,8 @@ from ops import selfcheck
 export(("vision", "language"), write_checkpoint("tiny", "checkpoint"), "exported")
 rng, found = np.random.default_rng(0), []
 prompts = [rng.integers(0, 256, length).tolist() for length in (5, 90, 17)]
-for pack in (True, False):
-    engine = Engine("exported", CPU, pack)
+for weights in ("auto", "float32"):
+    engine = Engine("exported", CPU, weights)
     tokens = [engine.generate([prompt], max_new_tokens=8) for prompt in prompts]
     tokens += engine.generate(prompts * 3, max_new_tokens=8)
     run = engine.start(prompts)

@@ -1,4 +1,7 @@
-"""Weight formats stay in their folders: where their names may stand, and what each of them keeps."""
+"""Weight formats stay in their folders: where their names may stand, and what each of them keeps.
+
+Names of quantised formats are what people call such weights anywhere, so they may stand anywhere.
+"""
 
 import json
 import re
@@ -18,6 +21,7 @@ REGISTRY = "ops/formats/registry.h"
 FOREIGN = re.compile(r"export/(stored\.py|readers/)|ops/framework/")
 PROGRAMS = ("core", "ops", "export", "infer", "bench", "scripts")
 PACKED = pytest.mark.parametrize("format", [format.name for format in formats.packed()])
+NOT_PLAIN = pytest.mark.parametrize("format", [name for name in formats.NAMES if name not in formats.plain()])
 
 
 def standing(pattern, folders, format, flags=re.IGNORECASE):
@@ -59,12 +63,17 @@ def test_every_folder_is_in_the_registry():
         assert isinstance(formats.get(format.values), Plain)
 
 
+def test_a_format_that_rounds_is_not_among_those_without_loss():
+    kinds = [*formats.plain()], *([format.name for format in kind] for kind in (formats.packed(), formats.quantised()))
+    assert all(kinds) and sorted(sum(kinds, [])) == sorted(formats.NAMES)
+
+
 def test_an_unknown_format_is_no_format():
     with pytest.raises(KeyError):
         formats.get("base")
 
 
-@PACKED
+@NOT_PLAIN
 def test_paddle_can_count_the_words_of_the_published_model(format):
     preset = json.loads((ROOT / "export" / "presets" / "7b.json").read_text(encoding="utf-8"))
     shapes = parameter_shapes(ModelConfig.from_dict(preset, "7b"), "language")

@@ -8,8 +8,8 @@ import pytest
 from makes import run_make
 
 ROOT = Path(__file__).parent.parent
-TARGETS = ("setup ops check checkpoint convert export-vision export-language export export-stock infer chat baseline "
-           "bench sweep compare regress reproduce history report replay doctor test lint clean help").split()
+TARGETS = ("setup ops check checkpoint convert quantize export-vision export-language export export-stock infer chat "
+           "baseline bench sweep compare regress reproduce history report replay doctor test lint clean help").split()
 
 
 def make(build, *arguments):
@@ -170,3 +170,12 @@ def test_bad_values_get_one_line(tmp_path, arguments, words):
     done = make(tmp_path, *arguments)
     assert done.returncode != 0 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and re.search(words, done.stderr)
+
+
+def test_quantize_writes_a_folder_for_each_format(tmp_path):
+    done = make(tmp_path, "-n", "quantize", "PRESET=small", "WEIGHTS=int4").stdout
+    assert re.search(r"-m export.quantise \S*checkpoints/small \S*quantised/small-int4 --weights \"\$WEIGHTS\"", done)
+    assert "quantised/small-int8" in make(tmp_path, "-n", "quantize", "PRESET=small", "WEIGHTS=int8").stdout
+    assert "export.quantise" in make(tmp_path, "-n", "quantize", "WEIGHTS=int4", "OUT=/elsewhere").stdout
+    missing = make(tmp_path, "-n", "quantize", "PRESET=small")
+    assert "WEIGHTS= is missing: quantize needs the format to round to" in missing.stderr

@@ -1,24 +1,22 @@
-"""Weights as inputs: what load_parameters returns is what the file holds, and a file that is none is refused; matrices
-are packed all or none."""
-
-from types import SimpleNamespace
+"""Weights as inputs: what load_parameters returns is what the file holds, and a file that is none is refused; the
+matrices of a choice are packed all or none."""
 
 import numpy as np
 import pytest
 
 from core.errors import UserError
-from core.placement import CPU, Placement
+from core.placement import CPU
 from export.params import write_parameters
-from infer.graph import Graph
-from infer.parameters import load_packed, load_parameters, weights_as_inputs
+from infer.formats import DECODER, Choice
+from infer.parameters import load_parameters, weights_as_inputs
 from ops import formats
 from ops.formats.base import Packed, Packer
 from ops.framework import programs
-from ops.weights import MATRICES, parameter_shapes, tensor_names
+from ops.weights import HEAD, MATRICES, parameter_shapes, tensor_names
 from tests import program_files
 from tests.operators import config
 
-MADE, GPU = config(), Placement("gpu")
+MADE, PLAIN = config(), formats.get("float16")
 SHAPES = {"a.weight": (3, 5), "b.bias": (7,), "c.stack": (2, 3, 4)}
 
 
@@ -30,14 +28,15 @@ def written(request, tmp_path):
     arrays = {name: rng.integers(0, 1000, shape).astype(kind) for name, shape in SHAPES.items()}
     path = tmp_path / "model.pdiparams"
     with open(path, "wb") as file:
-        write_parameters(file, SHAPES, request.param, lambda name: [arrays[name]])
+        write_parameters(file, {name: (shape, request.param) for name, shape in SHAPES.items()},
+                         lambda name: [arrays[name]])
     return path, request.param, arrays
 
 
 def test_every_tensor_is_what_was_written(written):
     path, dtype, arrays = written
-    tensors = load_parameters(path, sorted(SHAPES), CPU)
-    assert list(tensors) == sorted(SHAPES)
+    tensors, kept = load_parameters(path, sorted(SHAPES), CPU)
+    assert kept == {} and list(tensors) == sorted(SHAPES)
     for name, tensor in tensors.items():
         assert str(tensor.dtype) == f"paddle.{dtype}"
         np.testing.assert_array_equal(tensor.numpy(), arrays[name])
@@ -55,7 +54,7 @@ def test_another_file_is_refused_in_one_line(written, change):
 
 def test_parameters_become_inputs(exported_tiny):
     program = (exported_tiny / "vision" / programs.file_name()).read_bytes()
-    made, names = weights_as_inputs(program, formats.get("float32"))
+    made, names = weights_as_inputs(program, {})
     before, after = program_files.read(program), program_files.read(made)
     assert names == sorted(before.parameters) and after.parameters == []
     assert before.inputs == ["pixels", "image_features"] and sorted(after.inputs) == sorted([*before.inputs, *names])
@@ -92,7 +91,8 @@ def language(tmp_path):
     def write(changed=()):
         held = {**arrays, **dict(changed)}
         with open(tmp_path / "model.pdiparams", "wb") as file:
-            write_parameters(file, shapes, "float16", lambda name: [held[name]])
+            write_parameters(file, {name: (shape, "float16") for name, shape in shapes.items()},
+                             lambda name: [held[name]])
         return tmp_path / "model.pdiparams", sorted(shapes), held
 
     return write
@@ -101,10 +101,10 @@ def language(tmp_path):
 def test_the_matrices_are_packed_and_nothing_else(language):
     path, names, arrays = language()
     format = Halves()
-    tensors = load_packed(path, names, CPU, format)
-    assert format.closed and set(names) >= set(MATRICES)
+    tensors, kept = load_parameters(path, names, CPU, [Choice(MATRICES, (format, PLAIN), "")])
+    assert format.closed and set(names) >= set(MATRICES) and kept == dict.fromkeys(MATRICES, format)
     parts = [tensor_names(name, format) if name in MATRICES else [name] for name in names]
-    assert list(tensors) == sum(parts, [])
+    assert sorted(tensors) == sorted(sum(parts, []))
     for name, array in arrays.items():
         if name in MATRICES:
             parts = [tensors[part].numpy() for part in tensor_names(name, format)]
@@ -113,48 +113,67 @@ def test_the_matrices_are_packed_and_nothing_else(language):
             np.testing.assert_array_equal(tensors[name].numpy(), array)
 
 
-@pytest.mark.parametrize("name", MATRICES)
-def test_one_matrix_that_cannot_be_packed_leaves_all_as_they_are(language, name):
-    path, names, arrays = language()
-    changed = arrays[name].copy()
+@pytest.fixture(params=MATRICES)
+def one_too_large(request, language):
+    """(path, names, arrays) of parameters of which one matrix cannot be packed; and that one's name."""
+    _, _, arrays = language()
+    changed = arrays[request.param].copy()
     changed.reshape(-1)[-1] = 100
-    path, names, _ = language({name: changed})
+    return *language({request.param: changed}), request.param
+
+
+def test_one_matrix_that_cannot_be_packed_leaves_all_of_its_choice_as_they_are(one_too_large):
+    path, names, arrays, name = one_too_large
     format = Halves()
-    assert load_packed(path, names, CPU, format) is None and format.closed
+    choices = [Choice(DECODER, (format, PLAIN), ""), Choice((HEAD,), (format, PLAIN), "")]
+    tensors, kept = load_parameters(path, names, CPU, choices)
+    assert format.closed and {matrix for matrix in MATRICES if kept[matrix] is PLAIN} == (
+        {HEAD} if name == HEAD else set(DECODER))
+    np.testing.assert_array_equal(tensors[name].numpy(), arrays[name])
+
+
+def test_a_choice_that_nothing_is_there_for_is_refused(one_too_large):
+    path, names, _, _ = one_too_large
+    format = Halves()
+    with pytest.raises(UserError, match="these need more bits"):
+        load_parameters(path, names, CPU, [Choice(MATRICES, (format,), "these need more bits")])
+    assert format.closed
 
 
 def test_another_file_is_refused_while_packing(language):
     path, names, _ = language()
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match="is no file of this graph's parameters"):
-        load_packed(path, names, CPU, Halves())
+        load_parameters(path, names, CPU, [Choice(MATRICES, (Halves(),), "")])
 
 
-@pytest.mark.parametrize("graph, values, usable, pack, packs", [
-    ("language", "float16", True, True, True), ("language", "float16", True, False, False),
-    ("language", "float16", False, True, False), ("language", "bfloat16", True, True, False),
-    ("vision", "float16", True, True, False)])
-@pytest.mark.parametrize("packable", [True, False])
-def test_where_matrices_are_packed(monkeypatch, graph, values, usable, pack, packs, packable):
-    format = Halves()
-    format.is_usable = lambda *args: usable and args == (MADE, GPU)
-    monkeypatch.setattr(formats, "packed", lambda kind: [format] if kind == format.values else [])
-    monkeypatch.setattr("infer.graph.load_packed", lambda *args: {"tried": args} if packable else None)
-    monkeypatch.setattr("infer.graph.load_parameters", lambda *args: {"plain": args})
-    made = SimpleNamespace(weights=values, manifest=SimpleNamespace(graph=graph, dtype=values, config=MADE))
-    names = sorted(parameter_shapes(MADE, graph))
-    tensors = Graph._load(made, "path", GPU, pack)
-    packs = packs and packable
-    assert tensors == ({"tried": ("path", names, GPU, format)} if packs else {"plain": ("path", names, GPU)})
-    assert made.weights == (format.name if packs else values)
-
-
-def test_a_program_is_told_the_format_and_what_it_adds(exported_tiny):
+def test_a_program_is_told_each_format_and_what_it_adds(exported_tiny):
     program = (exported_tiny / "language" / programs.file_name()).read_bytes()
-    kept = Halves()
+    kept = {**dict.fromkeys(DECODER, Halves()), HEAD: PLAIN}
     made, names = weights_as_inputs(program, kept)
     for op in program_files.read(made).operators:
         matrices = [name for name in MATRICES if name.startswith(op.type.removeprefix("qwen_vl_") + ".")]
-        assert op.format == (kept.name if matrices else None)
-        assert op.lists == ([[f"{name}.low" for name in matrices]] if matrices else [])
-    assert {f"{name}.low" for name in MATRICES} < set(names)
+        assert op.format == (kept[matrices[0]].name if matrices else None)
+        added = [f"{name}.low" for name in matrices if name != HEAD]
+        assert [names for names in op.lists if names] == ([added] if added else [])
+    assert {f"{name}.low" for name in DECODER} < set(names)
+
+
+def test_codes_are_one_matrix(tmp_path):
+    """Of an export whose checkpoint was quantised: three arrays of the file."""
+    rng, path = np.random.default_rng(0), tmp_path / "model.pdiparams"
+    arrays = {"a.weight.codes": rng.integers(-8, 8, (2, 4, 64), np.int8),
+              "a.weight.scales": rng.random((2, 4, 2)).astype(np.float16),
+              "a.weight.zeros": rng.integers(0, 16, (2, 4, 2), np.int8), "b": np.ones(3, np.float32)}
+    with open(path, "wb") as file:
+        write_parameters(file, {name: (array.shape, array.dtype.name) for name, array in arrays.items()},
+                         lambda name: [arrays[name]])
+    tensors, _ = load_parameters(path, sorted(arrays), CPU, [Choice(("a.weight",), (formats.get("float32"),), "")])
+    assert sorted(tensors) == ["a.weight", "b"]
+    expected = np.empty((2, 4, 64), np.float32)
+    for layer, row, column in np.ndindex(expected.shape):
+        place = layer, row, column // 32
+        expected[layer, row, column] = ((int(arrays["a.weight.codes"][layer, row, column])
+                                         - int(arrays["a.weight.zeros"][place]))
+                                        * float(arrays["a.weight.scales"][place]))
+    np.testing.assert_array_equal(tensors["a.weight"].numpy(), expected)

@@ -41,13 +41,14 @@ def test_identical_to_paddles_own_file(tmp_path, dtype):
     np.savez(tmp_path / "in.npz", **stored)
     run_code(SAVE, tmp_path / "in.npz", tmp_path)
     with open(tmp_path / "ours", "wb") as file:
-        write_parameters(file, shapes, dtype, lambda name: np.array_split(stored[name].reshape(-1), 3))
+        write_parameters(file, {name: (shape, dtype) for name, shape in shapes.items()},
+                         lambda name: np.array_split(stored[name].reshape(-1), 3))
     assert (tmp_path / "ours").read_bytes() == (tmp_path / "all").read_bytes()
 
 
 def test_a_short_parameter_is_noticed(tmp_path):
     with open(tmp_path / "ours", "wb") as file, pytest.raises(ValueError, match="shape"):
-        write_parameters(file, {"a": [4]}, "float32", lambda name: [np.ones(3, np.float32)])
+        write_parameters(file, {"a": ([4], "float32")}, lambda name: [np.ones(3, np.float32)])
 
 
 LOAD = """

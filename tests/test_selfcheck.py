@@ -4,6 +4,7 @@ import pytest
 
 from core.errors import UserError
 from core.placement import CPU
+from ops import formats
 from tests.operators import functional, paddle
 
 from ops import selfcheck  # isort: skip  (imports Paddle, which tests.operators prepares)
@@ -19,6 +20,14 @@ def test_every_operator_is_checked():
     assert {name.split(" ")[0] for name in names} == {"vision_encoder", "resampler", "embedding", "decoder", "lm_head"}
     for batch in (1, 8):
         assert {f"decoder (decode, batch {batch})", f"lm_head (sampled, batch {batch})"} <= set(names)
+
+
+@pytest.mark.parametrize("format", [format.name for format in formats.quantised()])
+def test_formats_that_round_are_checked_where_they_are_named(format):
+    """Against the numbers that they hold."""
+    errors = {name: error for name, error in selfcheck.operator_errors(CPU, "float32", [format])
+              if name.endswith(f"with weights in {format}")}
+    assert len(errors) == 12 and max(errors.values()) < 1e-4
 
 
 @pytest.mark.parametrize("operator", ["vision_encoder", "resampler", "embedding", "decoder", "lm_head"])

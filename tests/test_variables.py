@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.versions import MAKE_VARIABLES
+from ops import formats
 from scripts import variables
 from scripts.variables import ROOT, decide, fault, folder_name
 
@@ -207,3 +208,13 @@ def test_what_this_machine_cannot_compute_is_refused_before_anything_is_made(mon
     assert variables.fault({"DTYPE": "float16"}, ["export"]) is None
     monkeypatch.setattr(variables, "has_gpu", lambda: True)
     assert variables._no_device("auto", "float16") is variables._no_device("gpu", "float16") is None
+
+
+@pytest.mark.parametrize("weights, impl, allowed", [
+    ("auto", "native", True), ("int4", "fused", True), ("int4+int8", "fused", True), ("float32", "fused", True),
+    ("int4", "native", "leave out IMPL=native"), ("int5", "fused", "one of float16"), ("int4+", "fused", "one of"),
+    ("int4+int8+int8", "fused", "is unknown"), ("INT4", "fused", "is unknown")])
+def test_weights_are_formats_of_the_registry(weights, impl, allowed):
+    message = fault({"WEIGHTS": weights, "IMPL": impl}, ["infer"])
+    assert message is None if allowed is True else allowed in message and message.startswith(f"WEIGHTS={weights} ")
+    assert variables.formats() == list(formats.NAMES)

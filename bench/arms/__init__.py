@@ -7,6 +7,7 @@ plots and the history follow from it.
 from dataclasses import dataclass, field
 
 from bench.git import ROOT
+from ops import formats
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class ArmSpec:
     environment: dict = field(default_factory=dict)   # added to its worker's
     gpu_only: str = ""        # why it runs on no CPU
     lossy: str = ""           # what it loses that others keep: it stands in a table of its own, with how far it is off
+    rounds_to: str = ""       # the format of ops.formats that it rounds to, over whose numbers its arithmetic is judged
     optional: bool = False    # whether it is left out unless named, or its framework's interpreter is
     host_paced: bool = False  # whether on a GPU its time is that of the host's launches, another on every host
 
@@ -52,11 +54,15 @@ ARMS = {spec.name: spec for spec in (
     ArmSpec("paddle-native", "paddle", "bench.arms.paddle_arm:PaddleArm", "exported_native"),
     ArmSpec("paddle-fused", "paddle", "bench.arms.paddle_arm:PaddleArm", "exported_fused"),
     ArmSpec("paddle-other", "paddle_other", "bench.arms.paddle_arm:PaddleArm", "exported_other", optional=True),
-    ArmSpec("paddle-fused-16bit", "paddle", "bench.arms.paddle_arm:PaddleArm", "exported_fused", {"pack": False},
+    ArmSpec("paddle-fused-16bit", "paddle", "bench.arms.paddle_arm:PaddleArm", "exported_fused", {"weights": ""},
             devices=("gpu",), gpu_only="the CPU keeps weights as exported, so paddle-fused is the same there"),
     ArmSpec("paddle-stock", "paddle", "bench.arms.stock_arm:StockArm", "exported_stock", devices=(),
             gpu_only="Paddle has no CPU kernels for the stock graph's operators"),
 )}
+QUANTISED = {format.name: f"paddle-fused-{format.name}" for format in formats.quantised()}   # format -> its arm
+ARMS |= {arm: ArmSpec(arm, "paddle", "bench.arms.paddle_arm:PaddleArm", "exported_fused", {"weights": name}, devices=(),
+                      lossy=f"matrices in {formats.get(name).description}", rounds_to=name)
+         for name, arm in QUANTISED.items()}
 LOSSY = tuple(name for name, spec in ARMS.items() if spec.lossy)
 HOST_PACED = tuple(name for name, spec in ARMS.items() if spec.host_paced)
 BASELINES = tuple(name for name, spec in ARMS.items() if spec.baseline)

@@ -67,6 +67,10 @@ class Arm(abc.ABC):
         outputs = {"image_features": self.to_numpy(features), "tokens": np.array(tokens, np.int64)}
         return outputs if logits is None else {**outputs, "logits": logits}
 
+    def text_logits(self, ids):
+        """Logits of every position of a text without an image, float32 numpy [len(ids), V]."""
+        raise NotImplementedError("the arm does not give a text's logits")
+
     def measure(self, cold=False):
         """One pass from the decoded image to the last token: {"stages": {stage: [ms]}, "tokens"}.
 

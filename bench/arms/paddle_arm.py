@@ -1,12 +1,15 @@
 """The arms paddle-native and paddle-fused: infer.engine on an exported folder."""
 
 import abc
+from pathlib import Path
 
 import numpy as np
 
 from bench.arms.base import Arm, peak_resident_mib
 from core.errors import UserError
 from infer.engine import Engine, to_float32
+from infer.formats import AUTO
+from infer.graph import Manifest
 from ops.framework import devices, import_paddle
 
 paddle = import_paddle()
@@ -52,9 +55,9 @@ class ExportedArm(Arm):
 
 
 class PaddleArm(ExportedArm):
-    def load_engine(self, source, device, pack=True):
-        """`pack`: False keeps weights in the export's format that would be packed without loss."""
-        engine = Engine(source, devices.placement(device), pack)
+    def load_engine(self, source, device, weights=AUTO):
+        """`weights`: the formats of matrices as infer.engine.Engine has them, "" those of the export."""
+        engine = Engine(source, devices.placement(device), weights or Manifest(Path(source) / "language").dtype)
         self.weights = {"weights": engine.weights, "weights_bytes": engine.weights_bytes,
                         "decode_bytes": engine.step_bytes}
         return engine
@@ -75,6 +78,11 @@ class PaddleArm(ExportedArm):
             run.step()
             logits.append(run.logits()[:, -1])
         return run.tokens(), np.stack(logits, 1)
+
+    def text_logits(self, ids):
+        run = self.engine.start([ids], logit_columns=[range(len(ids))], max_new_tokens=1)
+        run.prefill()
+        return run.logits()[0]
 
     def stream(self):
         return devices.stream()

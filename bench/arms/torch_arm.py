@@ -31,11 +31,12 @@ class TokenClock(BaseStreamer):
 
 
 class TorchArm(TorchBase):
-    def open(self, source, dtype, device, threads, attention, rounded_to=None):
-        """`rounded_to` names a dtype that the weights are rounded to first: a reference for arms in that dtype."""
+    def open(self, source, dtype, device, threads, attention, rounded_to=None, quantised_to=None):
+        """`rounded_to` names a dtype that the weights are rounded to first: a reference for arms in that dtype;
+        `quantised_to` a format of ops.formats that the matrices are rounded to after that, one for arms in that."""
         self.use(threads, dtype)
         self.model = load_model(source, attention, getattr(torch, dtype), self.device,
-                                getattr(torch, rounded_to) if rounded_to else None)
+                                getattr(torch, rounded_to) if rounded_to else None, quantised_to)
 
     def vision(self, pixels):
         return self.model.encode(torch.from_numpy(pixels).to(self.device))
@@ -58,6 +59,10 @@ class TorchArm(TorchBase):
     def greedy_logits(self, started):
         out = self._generate(started, output_logits=True, return_dict_in_generate=True)
         return self._new(out.sequences), torch.stack(out.logits, 1).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def text_logits(self, ids):
+        return self.model(torch.tensor([ids], device=self.device)).logits[0].float().cpu().numpy()
 
     def _new(self, sequences):
         return sequences[:, -self.new_tokens:].tolist()

@@ -9,25 +9,30 @@ import torch
 from bench.torch_model.embeddings import PromptEmbeddings
 from export.checkpoint import open_checkpoint
 from export.dtypes import out_of_range
+from export.readers.gptq import QUANTISED
+from export.stored import StoredTensor
+from ops import formats
 
 AHEAD = 4   # tensors that are read while another one goes to the device
 DECODER = ("transformer.h.", "transformer.ln_f.", "transformer.wte.", "lm_head.")   # names of the language model
 
 
-def load_model(checkpoint_dir, attention="sdpa", dtype=torch.float32, device="cpu", rounded_to=None):
+def load_model(checkpoint_dir, attention="sdpa", dtype=torch.float32, device="cpu", rounded_to=None,
+               quantised_to=None):
     """The baseline with the checkpoint's weights, in eval mode.
 
-    `rounded_to` is a dtype that the weights are rounded to before they become `dtype`. A few tensors, AHEAD, are in
-    memory beside the weights; weights that the CPU takes as they are in the file stay there, mapped. UserError names
-    what is no plain checkpoint, tensors that do not fit config.json, and those with values that are not finite or too
-    large.
+    `rounded_to` is a dtype that the weights are rounded to before they become `dtype`; `quantised_to` the name of a
+    format of ops.formats that the matrices of the decoder are rounded to after that, and the head's if it takes both.
+    A few tensors, AHEAD, are in memory beside the weights; weights that the CPU takes as they are in the file stay
+    there, mapped. UserError names what is no plain checkpoint, tensors that do not fit config.json, and those with
+    values that are not finite or too large.
     """
     from bench.torch_model.model import QwenVLForCausalLM  # imports transformers, which other engines need as theirs
 
     checkpoint = open_checkpoint(checkpoint_dir)
     with torch.device("meta"):
         model = QwenVLForCausalLM(checkpoint.config, attention)
-    state = dict(_tensors(checkpoint, "", dtype, torch.device(device), rounded_to or dtype))
+    state = dict(_tensors(checkpoint, "", dtype, torch.device(device), rounded_to or dtype, quantised_to))
     return _filled(model, state, model.transformer.visual)
 
 
@@ -46,18 +51,21 @@ def language_tensors(checkpoint, dtype, device):
     return _tensors(checkpoint, DECODER, dtype, torch.device(device), dtype)
 
 
-def _tensors(checkpoint, prefixes, dtype, device, rounded_to):
+def _tensors(checkpoint, prefixes, dtype, device, rounded_to, quantised_to=None):
     """Yield (name, tensor) of those whose names begin with one of `prefixes`; threads read the files ahead."""
+    def made(name, stored, array):
+        format = _format_of(name, stored, quantised_to)
+        return name, _tensor(stored, array.result(), dtype, device, rounded_to, format)
+
     waiting = deque()
     with ThreadPoolExecutor(AHEAD) as pool:
         for name, stored in checkpoint.tensors.items():
             if name.startswith(prefixes):
                 waiting.append((name, stored, pool.submit(_array, stored, dtype, device, rounded_to)))
                 if len(waiting) > AHEAD:
-                    name, stored, array = waiting.popleft()
-                    yield name, _tensor(stored, array.result(), dtype, device, rounded_to)
-        for name, stored, array in waiting:
-            yield name, _tensor(stored, array.result(), dtype, device, rounded_to)
+                    yield made(*waiting.popleft())
+        for read in waiting:
+            yield made(*read)
 
 
 def _filled(model, state, visual):
@@ -67,19 +75,31 @@ def _filled(model, state, visual):
     return model
 
 
+def _format_of(name, stored, quantised_to):
+    """The Quantised format that a tensor is rounded to, None if it stays: one that is quantised already does."""
+    format = formats.get(quantised_to) if quantised_to else None
+    rounded = QUANTISED.search(name) or (name == "lm_head.weight" and format and not format.group)
+    return format if format and rounded and isinstance(stored, StoredTensor) else None
+
+
 def _array(stored, dtype, device, rounded_to):
     """A StoredTensor's numbers as NumPy has them: in the file where the CPU takes them as they are."""
     unchanged = device.type == "cpu" and getattr(torch, stored.dtype) == rounded_to == dtype and stored.in_order
     return stored.map() if unchanged else stored.read()
 
 
-def _tensor(stored, array, dtype, device, rounded_to):
-    """The numbers of a StoredTensor as a contiguous tensor on `device`, rounded to `rounded_to`."""
+def _tensor(stored, array, dtype, device, rounded_to, format=None):
+    """The numbers of a StoredTensor as a contiguous tensor on `device`, rounded to `rounded_to`, then to a Quantised
+    format. Products of codes and scales are rounded to `dtype` alone."""
     own = getattr(torch, stored.dtype)
+    if not isinstance(stored, StoredTensor):
+        rounded_to = dtype
     if own == torch.bfloat16:  # NumPy has none: its bits come as uint16
         array = array.view(np.int16)
     values = torch.from_numpy(array).view(own).to(device)
     rounded = values.to(rounded_to)
     if torch.finfo(rounded_to).max < torch.finfo(own).max and rounded.isinf().any():
         raise out_of_range(stored.name, values.abs().max().item(), str(rounded_to).removeprefix("torch."))
+    if format:
+        rounded = torch.from_numpy(format.dequantise(format.quantise(rounded.float().cpu().numpy()))).to(device)
     return rounded.to(dtype).contiguous()

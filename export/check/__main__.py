@@ -53,10 +53,11 @@ def _check_files(folder, converted, exported, dtype, hashes, findings):
     if tensors:
         half = _half(tensors)
         dtype = dtype or (half if GPU.exists() else "float32")
-        _disk(config, tensors, dtype, converted, exported, findings)
+        quantised, _ = plain.quantised(folder)
+        _disk(config, tensors, dtype, quantised, converted, exported, findings)
         _memory(tensors, findings)
     if not findings.problems:
-        _next_steps(folder, config, dtype, half, findings)
+        _next_steps(folder, config, dtype, half, quantised, findings)
 
 
 def _half(tensors):
@@ -65,8 +66,8 @@ def _half(tensors):
     return stored[0][0] if stored else "float16"
 
 
-def _disk(config, tensors, dtype, converted, exported, findings):
-    weights, graphs = needs.converted_bytes(tensors), needs.graph_bytes(config, dtype)
+def _disk(config, tensors, dtype, quantised, converted, exported, findings):
+    weights, graphs = needs.converted_bytes(tensors), needs.graph_bytes(config, dtype, quantised=quantised)
     wanted = [(converted / WEIGHTS, weights), *_graph_files(exported, "fused", dtype, graphs)]
     lacking = needs.lacking_disk(wanted)
     for folder, needed, free in lacking:
@@ -75,7 +76,8 @@ def _disk(config, tensors, dtype, converted, exported, findings):
     if not lacking:
         findings.ok(f"disk: conversion writes {weights / GB:.1f} GB, export {sum(graphs.values()) / GB:.1f} GB in "
                     f"{dtype}")
-        for folder, needed, free in needs.lacking_disk([*wanted, *_graph_files(exported, "native", dtype, graphs)]):
+        native = _graph_files(exported, "native", dtype, needs.graph_bytes(config, dtype, "native"))
+        for folder, needed, free in needs.lacking_disk([*wanted, *native]):
             findings.note(f"disk: with the native graphs of the benchmark it is {needed / GB:.1f} GB, {free / GB:.1f} "
                           f"GB are free in {folder}: use ARMS= to leave paddle-native out")
 
@@ -90,15 +92,15 @@ def _memory(tensors, findings):
         findings.ok(text)
 
 
-def _next_steps(folder, config, dtype, half, findings):
+def _next_steps(folder, config, dtype, half, quantised, findings):
     """The commands to go on with, on this machine if it can run the model."""
     _, available = memory()
-    running = needs.running_bytes(config, dtype)
+    running = needs.running_bytes(config, dtype, quantised)
     if dtype != "float32":
         findings.note(f"running in {dtype} takes {running / GB:.1f} GB of GPU memory")
     elif available and running > available:
         findings.note(f"running in float32 takes {running / GB:.1f} GB of memory, {available / GB:.1f} GB are "
-                      f"available; on a GPU {half} takes {needs.running_bytes(config, half) / GB:.1f} GB")
+                      f"available; on a GPU {half} takes {needs.running_bytes(config, half, quantised) / GB:.1f} GB")
         findings.next(f"on a machine with such a GPU: make bench {_typed(folder)} DTYPE={half} DEVICE=gpu")
         return
     else:

@@ -12,7 +12,7 @@ from core.text import plural
 from export import names, plain
 from export.check import download
 from export.check.findings import GB
-from export.checkpoint import EXPECTED, FORMATS, files_read, find_weights, fit, prefix_note
+from export.checkpoint import EXPECTED, files_read, find_weights, fit, prefix_note, weights_files
 from export.names import listed
 from export.progress import progress
 from export.readers import sharded
@@ -69,7 +69,7 @@ def weights(folder, config, pointers, findings):
     except UserError as e:
         findings.problem(str(e))
         return {}
-    others = [name for name, _ in FORMATS if name != file.name and (folder / name).exists()]
+    others = [other.name for other, _ in weights_files(folder) if other != file]
     if others:
         findings.note(f"{file.name} is used, not {listed(others)}")
     stored, unread, whole = _read_files(folder, [file.name] if places is None else sorted(set(places.values())),
@@ -80,21 +80,23 @@ def weights(folder, config, pointers, findings):
     if config is None or not stored:
         return {}
     try:
-        prefix = plain.prefix(folder, [*stored, *unread])
+        quantised, _ = plain.quantised(folder)
+        prefix = plain.prefix(folder, [*stored, *unread], quantised)
     except UserError as e:
         findings.problem(str(e))
         return {}
     if prefix:
         findings.note(prefix_note(folder, prefix))
-    tensors, faults = fit(stored, config, prefix, unread)
+    tensors, faults = fit(stored, config, prefix, unread, quantised)
     for fault in faults:
         findings.problem(f"tensors: {fault}")
     if faults or unread or len(tensors) < len(names.parameters(config)):
         return {}
-    kinds = Counter(tensor.dtype for tensor in tensors.values())
+    kinds = Counter(part.dtype for tensor in tensors.values() for part in tensor.stored if tensor.stored == (tensor,))
     values = sum(math.prod(tensor.shape) for tensor in tensors.values())
     findings.ok(f"tensors: {len(tensors)} with the names and shapes that config.json means, {values / 1e9:.2f} billion "
-                f"values, {', '.join(kind for kind, _ in kinds.most_common())}")
+                f"values, {', '.join(kind for kind, _ in kinds.most_common())}"
+                + (f"; the decoder's matrices in {quantised.description} (GPTQ)" if quantised else ""))
     return tensors
 
 

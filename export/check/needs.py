@@ -6,7 +6,7 @@ from pathlib import Path
 
 from export.dtypes import STORAGE
 from export.params import parameter_bytes
-from ops.weights import STAGES, parameter_shapes
+from ops.weights import STAGES, stored_parameters
 
 BASE_BYTES = 600_000_000   # the interpreter with Paddle, and blocks on their way
 TENSOR_COPIES = 2.5        # of the largest tensor: as it is stored, in another order, and as another type
@@ -14,12 +14,12 @@ TENSOR_COPIES = 2.5        # of the largest tensor: as it is stored, in another 
 
 def converted_bytes(tensors):
     """Size of the converted weights: values and types stay as they are stored."""
-    return sum(tensor.values * tensor.item_bytes for tensor in tensors.values())
+    return sum(part.values * part.item_bytes for tensor in tensors.values() for part in tensor.stored)
 
 
-def graph_bytes(config, dtype):
-    """{graph: size of its exported weights} of one implementation."""
-    return {graph: parameter_bytes(parameter_shapes(config, graph), dtype) for graph in STAGES}
+def graph_bytes(config, dtype, impl="fused", quantised=None):
+    """{graph: size of its exported weights}; quantised: the checkpoint's Quantisation."""
+    return {graph: parameter_bytes(stored_parameters(config, graph, dtype, impl, quantised)) for graph in STAGES}
 
 
 def making_bytes(tensors):
@@ -28,10 +28,10 @@ def making_bytes(tensors):
     return BASE_BYTES + int(TENSOR_COPIES * largest)
 
 
-def running_bytes(config, dtype):
-    """Weights of both graphs and the KV cache of one prompt of `seq_length` tokens."""
+def running_bytes(config, dtype, quantised=None):
+    """Weights of both graphs, of codes at most, and the KV cache of one prompt of `seq_length` tokens."""
     cache = 2 * config.num_hidden_layers * config.seq_length * config.hidden_size * STORAGE[dtype].itemsize
-    return sum(graph_bytes(config, dtype).values()) + cache
+    return sum(graph_bytes(config, dtype, quantised=quantised).values()) + cache
 
 
 def lacking_disk(wanted):

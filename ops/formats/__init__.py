@@ -1,6 +1,6 @@
 """The weight formats: each is a folder here that holds all there is to it, and a line in registry.h.
 
-A format that other programs need no name for is found by what it can do: `packed`.
+A format that other programs need no name for is found by what it can do: `packed`, `quantised`.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import importlib
 import re
 from pathlib import Path
 
-from ops.formats.base import Plain
+from ops.formats.base import Plain, Quantised
 from ops.framework import devices
 
 # In the order of registry.h, where a format's place is its number for the kernels.
@@ -33,13 +33,33 @@ def plain():
 
 
 def packed(values=None):
-    """The other formats, of weights of type `values` if it is given."""
-    return [get(name) for name in NAMES if name not in plain() and values in (None, get(name).values)]
+    """The formats that pack without loss, of weights of type `values` if it is given."""
+    return [get(name) for name in NAMES if not isinstance(get(name), (Plain, Quantised))
+            and values in (None, get(name).values)]
 
 
-def describe(name):
-    """What tables say of a format; its name where this version knows none."""
-    return get(name).description if name in NAMES else name
+def quantised():
+    """The formats that round: nothing takes them unless it is told to."""
+    return [get(name) for name in NAMES if isinstance(get(name), Quantised)]
+
+
+def of_both(weights):
+    """(decoder's Format, head's) of a text that names both with a + between, or one for both."""
+    decoder, _, head = weights.partition("+")
+    return get(decoder), get(head or decoder)
+
+
+def describe(weights):
+    """What tables say of the formats of decoder and head; the text where this version knows none."""
+    if not set(weights.split("+")) <= set(NAMES):
+        return weights
+    decoder, head = of_both(weights)
+    return decoder.description + (f", those of the head in {head.description}" if head is not decoder else "")
+
+
+def held(name, matrix):
+    """A float32 numpy matrix as it is in that format, which may round it."""
+    return get(name).unpack(get(name).pack(matrix)) if isinstance(get(name), Quantised) else matrix
 
 
 def packed_tensors(name, matrix, placement):

@@ -4,13 +4,15 @@ C++ has the same facts as a struct of traits (format.h), in that folder's format
 """
 
 import math
+from dataclasses import dataclass
 
 from ops.framework.tensors import upload
 
 
 class Format:
-    """Attributes: name (str), values (str: the type of an unpacked weight, in which products are done), bits (of a
-    weight, all counted), description (as tables say it), extra (name of the tensor that it adds to each matrix, or "").
+    """Attributes: name (str), values (str: the type of an unpacked weight, in which products are done on a GPU), bits
+    (of a weight, all counted but what whole rows have), description (as tables say it), extra (name of the tensor that
+    it adds to each matrix, or "").
     """
 
     extra = ""
@@ -45,6 +47,53 @@ class Packed(Format):
         return Packer(self, placement)
 
 
+@dataclass(frozen=True)
+class Codes:
+    """Quantised matrices as numbers, whatever the layout: what checkpoints are read to and formats are packed from.
+
+    A weight is (codes[.., r, c] - zeros[.., r, g]) * scales[.., r, g] with g = c // (columns / groups).
+
+    codes: [.., rows, columns], int8, or the bits of float8_e4m3fn as uint8. scales: [.., rows, groups] of float16 or
+    float32, finite and positive. zeros: int8 of the same shape, or None where all are zero.
+    """
+
+    codes: object
+    scales: object
+    zeros: object = None
+
+
+class Quantised(Packed):
+    """A format that rounds: `pack` quantises, `pack_codes` keeps what was quantised elsewhere as it is.
+
+    Attributes, besides: group (columns that share a scale, 0: all of a row), zero_points (bool: whether it holds any),
+    code (NumPy's type of a code).
+    """
+
+    group, zero_points = 0, False
+
+    def quantise(self, matrices):
+        """numpy [.., rows, columns] of floating numbers -> Codes, by the rule that the format's folder describes."""
+        raise NotImplementedError
+
+    def pack_codes(self, codes):
+        """Codes -> [words] or [words, extra], no number changed; ValueError where the format cannot hold them."""
+        raise NotImplementedError
+
+    def codes(self, packed):
+        """The inverse of `pack_codes`."""
+        raise NotImplementedError
+
+    def dequantise(self, codes):
+        """Codes -> float32 [.., rows, columns], the exact products."""
+        raise NotImplementedError
+
+    def pack(self, matrices):
+        return self.pack_codes(self.quantise(matrices))
+
+    def unpack(self, packed):
+        return self.dequantise(self.codes(packed))
+
+
 class Packer:
     """Packs matrices one after the other, here by the format's reference on the CPU; `close` ends it."""
 
@@ -53,7 +102,13 @@ class Packer:
 
     def pack(self, matrices):
         """Packed.pack's result as Paddle tensors on the device; None where that is None."""
-        arrays = self._format.pack(matrices)
+        return self._uploaded(self._format.pack(matrices))
+
+    def keep(self, codes):
+        """The same of Quantised.pack_codes; ValueError where the format cannot hold them."""
+        return self._uploaded(self._format.pack_codes(codes))
+
+    def _uploaded(self, arrays):
         return arrays and [upload(array, self._placement) for array in arrays]
 
     def close(self):

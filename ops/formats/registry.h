@@ -8,6 +8,12 @@
 #include "ops/formats/bfloat16/format.h"
 #include "ops/formats/float32/format.h"
 #include "ops/formats/e5m7/format.h"
+#include "ops/formats/int8/format.h"
+#include "ops/formats/fp8/format.h"
+#include "ops/formats/int4/format.h"
+#include "ops/formats/int4z/format.h"
+#include "ops/formats/int4g64/format.h"
+#include "ops/formats/int4g32/format.h"
 // clang-format on
 
 namespace qwen {
@@ -25,9 +31,9 @@ auto visit_format(FormatList<First, Others...>, int number, Visit& visit) {
 // What `visit` returns for an object of the format's traits.
 template <class Visit> auto with_format(int number, Visit visit) { return visit_format(Formats{}, number, visit); }
 
-// Of so many values of whole rows.
-inline int64_t format_bytes(int number, int64_t values) {
-  return with_format(number, [&](auto format) { return decltype(format)::bytes(values); });
+// Of so many rows of a matrix.
+inline int64_t format_bytes(int number, int64_t rows, int64_t columns) {
+  return with_format(number, [&](auto format) { return rows * decltype(format)::row_bytes(columns); });
 }
 
 template <class... F> int number_of(FormatList<F...>, std::string_view name) {

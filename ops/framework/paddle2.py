@@ -34,9 +34,10 @@ def parameters_as_inputs(program, attributes=(), input_name="", added=()):
     block = made.blocks[0]
     feeds = [op for op in block.ops if op.type == "feed"]
     for op in block.ops:
-        for attribute in op.attrs:
-            attribute.s = dict(attributes).get(attribute.name, attribute.s)
         taken = {name for variable in op.inputs for name in variable.arguments}
+        wanted = {name: value for parameter, name, value in attributes if parameter in taken}
+        for attribute in op.attrs:
+            attribute.s = wanted.get(attribute.name, attribute.s)
         for variable in op.inputs:
             if variable.parameter == input_name:  # 2.6.2 leaves inputs that are absent empty
                 variable.arguments[:] = [name for parameter, names in added if parameter in taken for name in names]

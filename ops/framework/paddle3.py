@@ -46,10 +46,10 @@ def parameters_as_inputs(program, attributes=(), input_name="", added=()):
                 inputs[name] = paddle.static.data(name, like.shape, like.dtype)
             for op in like.all_used_ops():
                 further.setdefault(op.id(), []).extend(inputs[name] for name in names)
+        for parameter, name, value in attributes:
+            for op in inputs[parameter].all_used_ops():
+                op.set_str_attr(name, value)
         for op in block.ops:
-            for name, value in attributes:
-                if op.has_attr(name):
-                    op.set_str_attr(name, value)
             if op.id() in further:
                 paddle.base.core.pir.set_insertion_point(op)
                 combined = paddle._pir_ops.builtin_combine(further[op.id()])

@@ -11,7 +11,7 @@ from ops import formats
 from ops.framework import import_paddle, own
 
 HEADER = struct.Struct("<IQIi")  # versions and ragged levels, all zero, and the length of the TensorDesc that follows
-TYPES = {"float16": 4, "float32": 5, "bfloat16": 22}  # VarType.Type
+TYPES = {"float16": 4, "float32": 5, "int8": 21, "bfloat16": 22}  # VarType.Type
 
 
 @contextlib.contextmanager
@@ -63,11 +63,17 @@ def serialized(program, inputs, output):
 def parameters_as_inputs(program, attributes=(), input_name="", added=()):
     """Rewrite a serialized program: its parameters become inputs. Returns it with their names, sorted.
 
-    attributes: (name, value) of operators that have one of the name; added: (parameter, names) of further parameters,
-    which go to the input `input_name` of the operators that take the parameter.
+    attributes: (parameter, name, value) of the operators that take the parameter; added: (parameter, names) of further
+    parameters, which go to the input `input_name` of these operators.
     2.6.2's own loading of parameters is slow on a GPU, see infer/parameters.py.
     """
     return own().parameters_as_inputs(program, attributes, input_name, added)
+
+
+def storage(dtype):
+    """How NumPy keeps a type of parameters, by its name in TYPES."""
+    plain = formats.plain().get(dtype)
+    return plain.storage if plain else np.dtype(dtype)
 
 
 def parameter_header(shape, dtype):
@@ -90,7 +96,7 @@ def read_parameter(content, offset):
         raise ValueError(f"no tensor at byte {begin}")
     described = _described().FromString(content[begin:begin + length])
     (dtype,) = (name for name, code in TYPES.items() if code == described.data_type)
-    values = np.frombuffer(content, formats.get(dtype).storage, math.prod(described.dims), begin + length)
+    values = np.frombuffer(content, storage(dtype), math.prod(described.dims), begin + length)
     return values.reshape(described.dims), begin + length + values.nbytes
 
 

@@ -17,7 +17,8 @@ class Matrices {
     PD_CHECK(number_ >= 0, "no weight format is called ", format);
     qwen::with_format(number_, [&](auto traits) {
       using Format = decltype(traits);
-      PD_CHECK(Format::kOnGpu == values.gpu() && Format::kValues == values.dtype(), "matrices in ", format,
+      const bool read = values.gpu() ? Format::kOnGpu && Format::kValues == values.dtype() : Format::kOnCpu;
+      PD_CHECK(read, "matrices in ", format,
                " are not for these weights and this device: leave them as they were exported");
     });
   }
@@ -37,7 +38,7 @@ class Matrices {
         PD_CHECK(rows % Format::kRows == 0 && columns % Format::kColumns == 0, name, " has ", rows, " rows and ",
                  columns, " columns: in ", Format::kName, " they are multiples of ", Format::kRows, " and ",
                  Format::kColumns);
-        shape.back() = Format::bytes(columns) / 4;
+        shape.back() = Format::row_bytes(columns) / 4;
         check_shape(matrix, name, shape);
         const void* const extra = take_extra(name, stack * Format::extra_bytes(rows, columns));
         return {values_.data(matrix, name, paddle::DataType::INT32), extra};

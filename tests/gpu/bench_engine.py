@@ -2,7 +2,7 @@
 against the next ones, and the host's work before a prefill is launched, and reads the device's memory with 2048
 positions in use.
 
-    python -m tests.gpu.bench_engine EXPORTED [--device gpu|cpu] [--steps 300] [--no-pack]
+    python -m tests.gpu.bench_engine EXPORTED [--device gpu|cpu] [--steps 300] [--weights auto]
 
 Memory is that of the whole device by nvidia-smi, without the weights' own bytes; a CPU has none to read.
 """
@@ -79,7 +79,7 @@ def beyond_weights(engine):
     """MiB that nvidia-smi counts on the device beyond the bytes of both graphs' parameters, as they are kept there."""
     done = subprocess.run(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"], check=True,
                           capture_output=True, text=True)
-    return int(done.stdout.splitlines()[0]) - weights_bytes(engine.config, engine.weights) / 2**20
+    return int(done.stdout.splitlines()[0]) - weights_bytes(engine.config, engine.dtype, engine.weights) / 2**20
 
 
 def main():
@@ -87,9 +87,9 @@ def main():
     parser.add_argument("exported", type=Path)
     parser.add_argument("--device", choices=DTYPES, default="gpu")
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--no-pack", dest="pack", action="store_false", help="weights as they were exported")
+    parser.add_argument("--weights", default="auto", help="formats of the language model's matrices")
     args = parser.parse_args()
-    engine = Engine(args.exported, Placement(args.device), args.pack)
+    engine = Engine(args.exported, Placement(args.device), args.weights)
     print(f"loaded in {engine.load_seconds:.2f} s, the language model's weights as {engine.weights}")
     features = engine.vision(engine.preprocess([load_image(default_image())]))
     if args.device == "gpu" and shutil.which("nvidia-smi"):

@@ -34,7 +34,7 @@ from ops.weights import (
     vision_encoder_roles,
 )
 from tests.gpu import prefill_reference as reference
-from tests.gpu.kernels import PACKED, library_path
+from tests.gpu.kernels import PACKED, STORED, library_path
 from tests.gpu.prefill_library import DTYPES, Library, relative_error
 
 EPSILON = 1e-6
@@ -168,7 +168,7 @@ class Language:
         self.head = reference.random_weights(lm_head_roles(config), dtype, 5)
         self.stored = self.decoder, self.head
         if format:
-            self.decoder, self.head = map(reference.once_bfloat16, self.stored)
+            self.decoder, self.head = (reference.held(format, stage) for stage in self.stored)
             self.stored = [kernels.packed(stage, format) for stage in (self.decoder, self.head)]
         self.inv_freq = 10000.0 ** -(torch.arange(0, config.kv_channels, 2, device="cuda") / config.kv_channels)
 
@@ -240,7 +240,7 @@ class Language:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", default="float16", choices=("float16", "bfloat16"))
-    parser.add_argument("--weights", choices=(*PACKED, "float16"),
+    parser.add_argument("--weights", choices=(*STORED, "float16"),
                         help=f"with --dtype float16, default {PACKED[0]}")
     parser.add_argument("--only", choices=("vision", "language"))
     parser.add_argument("--small", action="store_true")

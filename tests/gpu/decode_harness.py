@@ -2,12 +2,14 @@
 
 import ctypes
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
 from ops import formats
-from tests.gpu.kernels import library_path, pack_on_device
+from tests.gpu import quantised
+from tests.gpu.kernels import QUANTISED, library_path, pack_on_device
 
 _INTEGERS = ("dtype", "batch", "hidden", "layers", "heads", "head_dim", "mlp_width", "vocab", "cache_batch",
              "cache_slots", "generated_slots", "stop_count", "seq_length")
@@ -32,7 +34,7 @@ class DecodeArgs(ctypes.Structure):
 @dataclass(frozen=True)
 class Geometry:
     """One model and the sizes of one run's state; dtype is torch.float16 or bfloat16, format: the packed
-    format of its matrices, "" for none."""
+    format of its matrices, "" for none; head: that of lm_head, None for the same."""
 
     hidden: int
     layers: int
@@ -46,6 +48,7 @@ class Geometry:
     generated: int = 16
     epsilon: float = 1e-6
     format: str = ""
+    head: str | None = None
 
     @property
     def head_dim(self):
@@ -54,8 +57,11 @@ class Geometry:
     @property
     def weight_bytes(self):
         """Bytes of weights that one step reads (one embedding row aside)."""
-        matrices = self.hidden * (self.layers * (4 * self.hidden + 3 * self.mlp) + self.vocab)
-        return matrices * self.bits // 8 + 2 * self.hidden * (5 * self.layers + 1)
+        h, n = self.hidden, self.layers
+        layers = formats.get(self.format or "float16")
+        head = layers if self.head is None else formats.get(self.head or "float16")
+        matrices = sum(layers.bytes([n, *shape]) for shape in ((3 * h, h), (h, h), (2 * self.mlp, h), (h, self.mlp)))
+        return matrices + head.bytes([self.vocab, h]) + 2 * h * (5 * n + 1)
 
     @property
     def bits(self):
@@ -74,7 +80,7 @@ def load_library():
 
 
 def open_library(path):
-    library = ctypes.CDLL(str(path))
+    library = ctypes.CDLL(str(Path(path).resolve()))
     library.qwen_vl_decode_workspace_bytes.restype = ctypes.c_size_t
     library.qwen_vl_status_text.restype = ctypes.c_char_p
     library.qwen_vl_decode_step.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
@@ -89,9 +95,12 @@ def make_weights(g, seed=0):
         tensor = torch.empty(shape, dtype=g.dtype, device="cuda")
         return tensor.uniform_(centre - spread, centre + spread, generator=generator)
 
-    def matrix(*shape):
-        values = uniform(*shape, spread=math.sqrt(3 / shape[-1]))
-        return values.bfloat16().half() if g.format else values
+    def matrix(*shape, format=g.format):
+        spread = math.sqrt(3 / shape[-1])
+        if format in QUANTISED:
+            return quantised.random_weights(format, shape, spread, generator)
+        values = uniform(*shape, spread=spread)
+        return values.bfloat16().half() if format else values
 
     h, n, m, v = g.hidden, g.layers, g.mlp, g.vocab
     return {
@@ -99,14 +108,17 @@ def make_weights(g, seed=0):
         "qkv_weight": matrix(n, 3 * h, h), "qkv_bias": uniform(n, 3 * h, spread=0.3), "out_weight": matrix(n, h, h),
         "ln_2_weight": uniform(n, h, spread=0.3, centre=1), "gate_up_weight": matrix(n, 2 * m, h),
         "down_weight": matrix(n, h, m), "ln_f_weight": uniform(h, spread=0.3, centre=1),
-        "lm_head_weight": matrix(v, h),
+        "lm_head_weight": matrix(v, h, format=g.format if g.head is None else g.head),
     }
 
 
 def stored(library, g, weights):
-    """The weights as the kernel takes them: matrices in the format that `g` names."""
-    packed = {name: pack_on_device(library, weights[name], g.format) for name in MATRICES} if g.format else {}
-    return {**weights, **packed}
+    """The weights as the kernel takes them: matrices in the formats that `g` names."""
+    kept = {name: g.format for name in MATRICES}
+    if g.head is not None:
+        kept["lm_head_weight"] = g.head
+    return {**weights, **{name: pack_on_device(library, weights[name], format) for name, format in kept.items()
+                          if format}}
 
 
 def make_state(g, positions, stop_tokens=(-1,), finished=None, seed=1):
@@ -164,6 +176,28 @@ class Decoder:
         with torch.cuda.graph(graph):
             self.step()
         return graph
+
+
+class Halves:
+    """The same steps as two launches, the layers and the head, whose formats may differ."""
+
+    def __init__(self, library, g, weights, state, tuning=None):
+        hidden = torch.empty(g.batch, g.hidden, dtype=g.dtype, device="cuda")
+        head = replace(g, layers=0, format=g.format if g.head is None else g.head)
+        self.parts = [Decoder(library, g, weights, state, tuning=tuning, hidden_out=hidden),
+                      Decoder(library, head, weights, state, tuning=tuning, hidden_in=hidden)]
+
+    def step(self):
+        for part in self.parts:
+            part.step()
+
+    graph = Decoder.graph
+
+
+def decoder_of(library, g, weights, state, tuning=None):
+    """Whatever takes the steps of `g`: one launch, where one can."""
+    kind = Decoder if g.head is None else Halves
+    return kind(library, g, weights, state, tuning=tuning)
 
 
 def rotate(x, cosine, sine):

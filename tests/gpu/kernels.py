@@ -13,7 +13,10 @@ from ops import formats
 ROOT = Path(__file__).resolve().parents[2]
 
 
-PACKED = [format.name for format in formats.packed("float16")]  # the formats to test
+# The formats to test: those without loss, and all that are no plain numbers.
+PACKED = [format.name for format in formats.packed("float16")]
+QUANTISED = [format.name for format in formats.quantised()]
+STORED = [*PACKED, *QUANTISED]
 
 
 def has_gpu():
@@ -52,9 +55,14 @@ def _built(variable, folder, **environment):
 
 
 def pack_on_device(library, weight, format):
-    """A contiguous fp16 torch tensor [.., rows, columns] in a packed format, u8 [.., rows, bytes of a row]."""
+    """A contiguous fp16 torch tensor [.., rows, columns] in a packed format, u8 [.., rows, bytes of a row]; in one that
+    rounds, weights of tests.gpu.quantised."""
     import torch
 
+    if format in QUANTISED:
+        from tests.gpu import quantised
+
+        return quantised.pack(weight, format)
     *rows, columns = weight.shape
     packed = torch.empty(*rows, formats.get(format).bytes([columns]), dtype=torch.uint8, device="cuda")
     failed = torch.zeros(1, dtype=torch.int32, device="cuda")

@@ -5,6 +5,9 @@ import math
 import torch
 import torch.nn.functional as F
 
+from tests.gpu import quantised
+from tests.gpu.kernels import QUANTISED
+
 
 def pick(weights, dtype, layer=None):
     """The weights (of one layer) in `dtype`."""
@@ -112,7 +115,17 @@ def random_weights(shapes, dtype, seed, gain=1.0):
     return weights
 
 
-def once_bfloat16(weights):
-    """fp16 weights with the matrices rounded to what bfloat16 holds, which packed formats keep."""
-    return {k: v.bfloat16().half() if k.endswith("_weight") and not k.startswith("ln_") else v
+def held_weight(format, weight):
+    """A random fp16 matrix, or a stack of them, as another of the same size that a packed format holds: what bfloat16
+    holds, too, or numbers of a format that rounds."""
+    if format in QUANTISED:
+        generator = torch.Generator(device="cuda").manual_seed(weight.numel())
+        spread = float(weight.view(-1)[:1 << 20].float().std()) * math.sqrt(3)
+        return quantised.random_weights(format, weight.shape, spread, generator)
+    return weight.bfloat16().half()
+
+
+def held(format, weights):
+    """The same of all matrices of a stage."""
+    return {k: held_weight(format, v) if k.endswith("_weight") and not k.startswith("ln_") else v
             for k, v in weights.items()}

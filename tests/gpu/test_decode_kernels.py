@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.gpu.kernels import PACKED, need_gpu
+from tests.gpu.kernels import PACKED, STORED, need_gpu
 
 need_gpu()
 import torch  # noqa: E402
@@ -12,6 +12,7 @@ import torch  # noqa: E402
 from tests.gpu.decode_harness import (  # noqa: E402
     Decoder,
     Geometry,
+    decoder_of,
     load_library,
     make_state,
     make_weights,
@@ -69,7 +70,9 @@ PACKED_CASES = {  # of every packed format
                                  [300, 17]),
 }
 CASES |= {f"{format}, {name}": (dict(sizes, format=format), positions)
-          for format in PACKED for name, (sizes, positions) in PACKED_CASES.items()}
+          for format in STORED for name, (sizes, positions) in PACKED_CASES.items()}
+CASES |= {f"{format}, head in {head or HALF}": (dict(PACKED_CASES["least"][0], format=format, head=head), [17])
+          for format in STORED for head in ("", PACKED[0]) if head != format}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -79,7 +82,7 @@ def test_two_steps_match_the_reference(library, name):
     limit = LIMITS[sizes.get("dtype", HALF)]
     weights = make_weights(g)
     state = make_state(g, positions)
-    decoder = Decoder(library, g, stored(library, g, weights), state)
+    decoder = decoder_of(library, g, stored(library, g, weights), state)
     rows = torch.arange(g.batch, device="cuda")
     for step in range(2 if max(positions) + 2 <= g.slots else 1):
         before = {key: tensor.clone() for key, tensor in state.items()}
@@ -166,7 +169,7 @@ def test_ties_go_to_the_lowest_index(library):
     assert int(state["next_tokens"][0, 0]) == 0
 
 
-@pytest.mark.parametrize(("batch", "format"), [(1, ""), (5, ""), *((1, format) for format in PACKED)])
+@pytest.mark.parametrize(("batch", "format"), [(1, ""), (5, ""), *((1, format) for format in STORED)])
 def test_a_thousand_steps_twice_give_the_same_tokens(library, batch, format):
     g = geometry(hidden=512, layers=4, heads=4, mlp=1408, vocab=3000, batch=batch, slots=1100, generated=1000,
                  format=format)

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from tests.gpu.kernels import PACKED, ROOT, delayed_library_path, need_gpu
+from tests.gpu.kernels import ROOT, STORED, delayed_library_path, need_gpu
 
 need_gpu()
 import torch  # noqa: E402
@@ -34,7 +34,7 @@ STEPS = 12
 # Blocks take 19 or 20 pairs of gate and up rows: whole groups of 16, then many stages of three or four rows, of which
 # some warps have none.
 TAILS = dict(hidden=2048, heads=16, mlp=2512, vocab=4003, slots=64, generated=STEPS)
-PACKED_TAILS = [dict(TAILS, mlp=2560, vocab=4000, format=format) for format in PACKED]
+PACKED_TAILS = [dict(TAILS, mlp=2560, vocab=4000, format=format) for format in STORED]
 DEPTHS = [(3, 8), (3, 16), (4, 4), (5, 40), (8, 64), (24, 8), (24, 52), (24, 192)]  # stages (or all there are), rows
 
 
@@ -64,7 +64,7 @@ def tuned(stages, rows):
 
 
 @pytest.mark.parametrize("sizes", [TAILS, dict(TAILS, dtype=torch.bfloat16), *PACKED_TAILS],
-                         ids=["float16", "bfloat16", *PACKED])
+                         ids=["float16", "bfloat16", *STORED])
 @pytest.mark.parametrize("layers", [1, 4])
 def test_every_depth_of_the_ring_gives_the_same_tokens_with_warps_that_are_late(library, delayed, sizes, layers):
     for batch in range(1, 9):
@@ -80,7 +80,7 @@ def test_every_depth_of_the_ring_gives_the_same_tokens_with_warps_that_are_late(
                          ids=["head of 8", "head of 64", "head of 128", "head of 256"])
 def test_every_head_width_through_32_layers_with_warps_that_are_late(library, delayed, heads, hidden):
     for batch, (dtype, format) in itertools.product((1, 8), ((torch.float16, ""), (torch.bfloat16, ""),
-                                                             *((torch.float16, format) for format in PACKED))):
+                                                             *((torch.float16, format) for format in STORED))):
         if format and (hidden % 128 or hidden // heads % 16):
             continue
         g = Geometry(hidden=hidden, layers=32, heads=heads, mlp=2560, vocab=504, batch=batch, slots=64, dtype=dtype,

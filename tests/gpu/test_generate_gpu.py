@@ -44,7 +44,7 @@ def packed_and_plain(tmp_path_factory):
     from ops import formats
 
     exported = export(tmp_path_factory.mktemp("small"), "small", "float16")
-    engines = Engine(exported, PLACEMENT), Engine(exported, PLACEMENT, pack=False)
+    engines = Engine(exported, PLACEMENT), Engine(exported, PLACEMENT, "float16")
     usable = [format.name for format in formats.packed("float16") if format.is_usable(engines[0].config, PLACEMENT)]
     if not usable:
         pytest.skip("no kernels for packed weights on this card, or left out by CUDA_ARCHS")

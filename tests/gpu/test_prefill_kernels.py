@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from tests.gpu.kernels import PACKED, need_gpu
+from tests.gpu.kernels import STORED, need_gpu
 
 need_gpu()
 import torch  # noqa: E402
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.gpu
 pytest_plugins = ["tests.gpu.prefill_fixtures"]
 BOTH = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
 WEIGHTS = pytest.mark.parametrize("dtype,format", [(torch.float16, ""), (torch.bfloat16, ""),
-                                                   *((torch.float16, format) for format in PACKED)],
-                                  ids=["fp16", "bf16", *PACKED])
+                                                   *((torch.float16, format) for format in STORED)],
+                                  ids=["fp16", "bf16", *STORED])
 
 
 @pytest.fixture(autouse=True)
@@ -195,7 +195,7 @@ class Decoder:
             "gate_up_weight": [layers, 2 * mlp, hidden], "down_weight": [layers, hidden, mlp]}, dtype, 3)
         self.given = self.weights
         if format:
-            self.weights = reference.once_bfloat16(self.weights)
+            self.weights = reference.held(format, self.weights)
             self.given = kernels.packed(self.weights, format)
         shape = (layers, batch, heads, capacity, head_dim)
         self.caches = [torch.full(shape, math.nan, device="cuda", dtype=dtype) for _ in "kv"]
@@ -242,7 +242,7 @@ def test_decoder_one_row(kernels, dtype, head_dim):
 
 # The first is too small for the products of sm_90a, which take the second.
 @pytest.mark.parametrize("heads,mlp", [(3, 384), (8, 1408)])
-@pytest.mark.parametrize("format", PACKED)
+@pytest.mark.parametrize("format", STORED)
 def test_decoder_of_packed_weights(kernels, format, heads, mlp):
     decoder = Decoder(kernels, torch.float16, 1, 310, heads=heads, mlp=mlp, format=format)
     decoder.call([286], 286)
@@ -295,7 +295,7 @@ def test_lm_head(kernels, dtype, format, hidden, vocab):
     x = normal(batch, seq, hidden, dtype=dtype)
     ln_f, weight = normal(hidden, dtype=dtype), normal(vocab, hidden, dtype=dtype, scale=hidden ** -0.5)
     if format:
-        weight = weight.bfloat16().half()
+        weight = reference.held_weight(format, weight)
     picked = [[0, 4], [3, 10], [6, 5]]
     rows = torch.stack([x[b, c] for b, c in enumerate(picked)])
     exact = reference.lm_head(rows, ln_f, weight, torch.float32)

@@ -6,14 +6,14 @@ import ctypes
 
 import pytest
 
-from tests.gpu.kernels import delayed_library_path, need_gpu
+from tests.gpu.kernels import STORED, delayed_library_path, need_gpu
 
 need_gpu()
 import torch  # noqa: E402
 
-from ops import formats  # noqa: E402
 from tests.gpu.decode_harness import GAVE_UP  # noqa: E402
 from tests.gpu.prefill_library import DTYPES, Library  # noqa: E402
+from tests.gpu.prefill_reference import held_weight  # noqa: E402
 
 pytestmark = pytest.mark.gpu
 
@@ -58,14 +58,14 @@ def check(kernels, launch, result, purpose):
     assert torch.equal(result, expected)
 
 
-PACKED = [(shape, kept.name, activation) for kept in formats.packed()
+PACKED = [(shape, kept, activation) for kept in STORED
           for shape, activation in (*((shape, 0) for shape in range(9)), (4, 2))]
 
 
 @pytest.mark.parametrize(("shape", "kept", "activation"), [(0, "", 0), (1, "", 2), (2, "", 0), *PACKED])
 def test_products(kernels, shape, kept, activation):
     torch.manual_seed(0)
-    weight = (torch.randn(OUTER, INNER, device="cuda") / 64).bfloat16().half()
+    weight = held_weight(kept, (torch.randn(OUTER, INNER, device="cuda") / 64).half())
     x = torch.randn(TOKENS, INNER, device="cuda").half()
     y = torch.zeros(TOKENS, OUTER // (2 if activation == 2 else 1), device="cuda").half()
     values = dict(weight=kernels.pack(weight, kept) if kept else weight, x=x, y=y, tokens=TOKENS, out=OUTER,

@@ -1,6 +1,6 @@
 """Which tuning of the decode kernel is fastest on this card, at the published 7B geometry with random weights.
 
-    python -m tests.gpu.tune_decode [--batches 1,8] [--rounds 12] [--library NAME=PATH …]
+    python -m tests.gpu.tune_decode [--batches 1,8] [--rounds 12] [--formats NAME,LAYERS+HEAD,…] [--library NAME=PATH …]
 
 Candidates are compared in one process over the same memory, in an order drawn anew every round, since what lies where
 and what ran before changes a step by more than tunings do. Prints each candidate's median step in milliseconds, its
@@ -15,8 +15,8 @@ from dataclasses import replace
 
 import torch
 
-from tests.gpu.bench_decode import FIRST_POSITION, MODEL, milliseconds_of, read_rates
-from tests.gpu.decode_harness import Decoder, load_library, make_state, make_weights, open_library, stored
+from tests.gpu.bench_decode import FIRST_POSITION, in_format, milliseconds_of, read_rates
+from tests.gpu.decode_harness import decoder_of, load_library, make_state, make_weights, open_library, stored
 from tests.gpu.kernels import PACKED
 
 STEPS = 16
@@ -47,10 +47,12 @@ def medians(tunings, g, weights, rounds):
     state, graphs, order = make_state(g, [FIRST_POSITION] * g.batch), {}, random.Random(0)
     workspace = None
     for name, (library, chosen) in tunings.items():
-        decoder = Decoder(library, g, weights, state, tuning=chosen)
+        decoder = decoder_of(library, g, weights, state, tuning=chosen)
+        parts = getattr(decoder, "parts", [decoder])
         if workspace is None:
-            workspace = torch.zeros(2 * decoder.workspace.numel(), dtype=torch.uint8, device="cuda")
-        decoder.workspace = workspace[:decoder.workspace.numel()]
+            workspace = torch.zeros(2 * len(parts), parts[0].workspace.numel(), dtype=torch.uint8, device="cuda")
+        for part, memory in zip(parts, workspace.view(len(parts), -1)):
+            part.workspace = memory[:part.workspace.numel()]
         graphs[name] = decoder.graph()
     times = {name: [] for name in graphs}
     for count in range(rounds + 1):
@@ -68,6 +70,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", default="1,2,4,8")
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--formats", default=f"{PACKED[0]},float16",
+                        help="of the matrices; two with + between them: the layers' and that of lm_head")
     parser.add_argument("--few", action="store_true", help="the libraries' own choices only")
     parser.add_argument("--library", action="append", default=[], metavar="NAME=PATH", help="the last one is tuned")
     args = parser.parse_args()
@@ -76,18 +80,19 @@ def main():
     tunings = candidates(libraries)
     if args.few:
         tunings = {name: value for name, value in tunings.items() if value[1] is None}
-    packed_model = replace(MODEL, format=PACKED[0])
-    weights = make_weights(packed_model)
-    packed = stored(libraries[-1][1], packed_model, weights)
-    best = max(read_rates(libraries[-1][1], weights["gate_up_weight"]).values())
-    print(f"{torch.cuda.get_device_name()}, read rate {best / 1e12:.3f} TB/s", flush=True)
-    for batch in map(int, args.batches.split(",")):
-        for model, stored_weights in ((packed_model, packed), (MODEL, weights)):
+    best = 0
+    for format in args.formats.split(","):
+        model = in_format(format)
+        weights = stored(libraries[-1][1], model, make_weights(model))
+        if not best:
+            best = max(read_rates(libraries[-1][1], weights["gate_up_weight"]).values())
+            print(f"{torch.cuda.get_device_name()}, read rate {best / 1e12:.3f} TB/s", flush=True)
+        for batch in map(int, args.batches.split(",")):
             g = replace(model, batch=batch)
-            times = medians(tunings, g, stored_weights, args.rounds)
+            times = medians(tunings, g, weights, args.rounds)
             for name, milliseconds in sorted(times.items(), key=lambda item: statistics.median(item[1]))[:14]:
                 middle = statistics.median(milliseconds)
-                print(f"batch {batch} {g.bits} bits {name:20s} {middle:.4f} [{min(milliseconds):.4f}.."
+                print(f"batch {batch} {format} {name:20s} {middle:.4f} [{min(milliseconds):.4f}.."
                       f"{max(milliseconds):.4f}] {g.weight_bytes / middle * 1e3 / best:6.1%}", flush=True)
             for name in (*dict(libraries), "own choice again"):
                 print(f"  {name:24s} {statistics.median(times[name]):.4f}", flush=True)

@@ -26,6 +26,7 @@ __host__ __device__ inline int e5m7_tail_at(int row, int quad) { return (row & 1
 struct E5m7Share {
   static constexpr int kColumns = kE5m7Columns, kRowBytes = kE5m7Bytes, kRows = kE5m7Rows;
   static constexpr float kUnscale = kE5m7Unscale;
+  static constexpr bool kRowScales = false;
 
   struct Place {
     int planes, tail;

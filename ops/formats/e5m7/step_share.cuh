@@ -3,12 +3,12 @@
 
 #include "ops/formats/e5m7/bits.cuh"
 #include "ops/kernels/common/mma.cuh"
-#include "ops/kernels/decode/params.cuh"
+#include "ops/kernels/decode/weights.cuh"
 
 namespace qwen {
 
-// Columns in their natural order. A warp's columns are one granule.
-struct E5m7DecodeShare {
+// A warp's columns are one granule.
+struct E5m7DecodeShare : NaturalOrder {
   static constexpr float kUnscale = kE5m7Unscale;
   static constexpr int kRowBytes = kE5m7Bytes;
   static_assert(kWarpColumns == kE5m7Columns, "a warp takes one granule of a chunk");
@@ -28,14 +28,6 @@ struct E5m7DecodeShare {
 
   __device__ uint4 step(int s) const {
     return make_uint4(share.pair(4 * s), share.pair(4 * s + 1), share.pair(4 * s + 2), share.pair(4 * s + 3));
-  }
-
-  __device__ static uint4 activations(const char* from, int stride, int rows, int warp, int lane, int s, int count) {
-    const int column = warp * kWarpColumns + s * 32 + lane / 8 * 8;
-    if (warp * kWarpColumns >= count) return make_uint4(0, 0, 0, 0);
-    uint32_t r[4];
-    load_matrix_x4(r, shared_address(from + min(lane % 8, rows - 1) * stride + column * 2));
-    return make_uint4(r[0], r[1], r[2], r[3]);
   }
 };
 

@@ -2,6 +2,7 @@
 // warps, and each result is handed to an epilogue.
 #pragma once
 
+#include "ops/formats/row_scaled.h"
 #include "ops/kernels/common/copies.cuh"
 #include "ops/kernels/common/mma.cuh"
 #include "ops/kernels/decode/block.cuh"
@@ -82,11 +83,11 @@ struct WeightTile {
   // From the ring's next stages: tile `tile` of the group that begins at unit `group`, from column k0 on.
   __device__ void take(Ring& ring, const Product& m, int group, int tile, int k0) {
     const int thread = thread_index(), warp = thread / 32, lane = thread & 31;
-    const int count = min(kChunk, m.columns - k0);
+    const int count = min(kChunk * Share::kPieces, m.columns - k0);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       if (m.half_unit(group, 2 * tile + i) >= m.units.end) {
-        half[i].clear();
+        if constexpr (!Share::kFinite) half[i].clear();  // (else what was there before stays)
         continue;
       }
       ring.wait_full();
@@ -106,6 +107,12 @@ struct Weights {
   static constexpr bool kTakeAhead = TakeAhead;
   WeightTile<Share> tiles[kGroupTiles];
 
+  __device__ Weights() {
+    if constexpr (Share::kFinite) {
+      for (WeightTile<Share>& tile : tiles) tile.half[0].clear(), tile.half[1].clear();
+    }
+  }
+
   __device__ void take(Ring& ring, const Product& m, int group, int k0) {
 #pragma unroll
     for (int tile = 0; tile < kGroupTiles; ++tile) tiles[tile].take(ring, m, group, tile, k0);
@@ -117,6 +124,35 @@ struct Weights {
   }
 };
 
+// A step of a tile's weights by its activations: the columns of one product, then of the other.
+template <typename T, class Share>
+__device__ __forceinline__ void multiply_step(const WeightTile<Share>& w, int s, uint4 b, float (&sums)[2][4]) {
+  const uint4 low = w.half[0].step(s), high = w.half[1].step(s);
+  multiply_add<T>(sums[0], {low.x, high.x, low.y, high.y}, b.x, b.y);
+  multiply_add<T>(sums[1], {low.z, high.z, low.w, high.w}, b.z, b.w);
+}
+
+// The same of all tiles for the steps from `s` on whose columns share a scale: the sums of these are scaled in fp32,
+// with 4 to 16 instructions a tile. To scale the operands instead would take 16 a row and round them.
+template <typename T, class Share>
+__device__ __forceinline__ void multiply_group(const WeightTile<Share> (&tiles)[kGroupTiles], int s, const uint4* b,
+                                               float (&sums)[kGroupTiles][2][4]) {
+  float part[kGroupTiles][2][4] = {};
+#pragma unroll
+  for (int i = 0; i < Share::kGroupSteps; ++i) {
+#pragma unroll
+    for (int tile = 0; tile < kGroupTiles; ++tile) multiply_step<T>(tiles[tile], s + i, b[i], part[tile]);
+  }
+#pragma unroll
+  for (int tile = 0; tile < kGroupTiles; ++tile) {
+    const float low = tiles[tile].half[0].scale(s), high = tiles[tile].half[1].scale(s);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      sums[tile][0][i] = fmaf(i < 2 ? low : high, part[tile][0][i] + part[tile][1][i], sums[tile][0][i]);
+    }
+  }
+}
+
 // Multiplies this block's share of `m` by the input and calls, on the thread that owns the result,
 // epilogue.prepare(unit, row) early and epilogue.finish(unit, row, value, partner) with the sums; `partner` belongs to
 // the unit's second row (paired). A thread's batch row is always thread % 8. `weights` has had its take_first.
@@ -124,6 +160,8 @@ template <typename T, class Weights, class Epilogue>
 __device__ void multiply(Ring& ring, const Product& m, int rows, Input& input, Weights& weights, float* reduction,
                          Epilogue& epilogue) {
   using Share = typename Weights::Share;
+  constexpr int kColumns = kChunk * Share::kPieces;
+  constexpr bool kWhole = Share::kPieces > 1 || Share::kGroupSteps > 0;  // all tiles are taken before one is multiplied
   const int thread = thread_index(), warp = thread / 32, lane = thread & 31;
   const int a_row = lane / 4;
   const int own_tile = thread / (kTileRows * kMaxRows), own_row = thread / kMaxRows % kTileRows;
@@ -134,31 +172,48 @@ __device__ void multiply(Ring& ring, const Product& m, int rows, Input& input, W
   for (int group = m.units.begin; group < m.units.end; group += m.group_units()) {
     const int own_unit = group + own_tile * m.tile_units() + own_row;
     const bool owner = own_unit < m.units.end && own_batch < rows && own_row < m.tile_units();
-    if (owner) epilogue.prepare(own_unit, own_batch);
+    float scale = Share::kUnscale, partner_scale = Share::kUnscale;
+    if (owner) {
+      epilogue.prepare(own_unit, own_batch);
+      if constexpr (Share::kRowScales) {
+        const int row = m.first_row(own_unit);
+        scale = __ldg(row_scale(m.weight, row, m.columns));
+        if (m.paired) partner_scale = __ldg(row_scale(m.weight, row + m.span, m.columns));
+      }
+    }
 
     float sums[kGroupTiles][2][4] = {};
 #pragma unroll 1
-    for (int k0 = 0; k0 < m.columns; k0 += kChunk) {
-      const int count = min(kChunk, m.columns - k0);
-      const char* x = input.chunk(k0);
-      uint4 b[kSteps];
+    for (int k0 = 0; k0 < m.columns; k0 += kColumns) {
+      if (!Weights::kTakeAhead && kWhole) weights.take(ring, m, group, k0);
 #pragma unroll
-      for (int s = 0; s < kSteps; ++s) b[s] = Share::activations(x, input.stride(), rows, warp, lane, s, count);
-      input.done();
+      for (int piece = 0; piece < Share::kPieces; ++piece) {
+        const int begin = k0 + piece * kChunk, count = min(kChunk, m.columns - begin);
+        if (piece > 0 && count <= 0) break;
+        const char* x = input.chunk(begin);
+        uint4 b[kSteps];
 #pragma unroll
-      for (int tile = 0; tile < kGroupTiles; ++tile) {
-        if (!Weights::kTakeAhead) weights.tiles[tile].take(ring, m, group, tile, k0);
-        const WeightTile<Share>& w = weights.tiles[tile];
+        for (int s = 0; s < kSteps; ++s) b[s] = Share::activations(x, input.stride(), rows, warp, lane, s, count);
+        input.done();
+        if constexpr (Share::kGroupSteps > 0) {
 #pragma unroll
-        for (int s = 0; s < kSteps; ++s) {
-          const uint4 low = w.half[0].step(s), high = w.half[1].step(s);
-          multiply_add<T>(sums[tile][0], {low.x, high.x, low.y, high.y}, b[s].x, b[s].y);
-          multiply_add<T>(sums[tile][1], {low.z, high.z, low.w, high.w}, b[s].z, b[s].w);
+          for (int s = 0; s < kSteps; s += Share::kGroupSteps) {
+            multiply_group<T>(weights.tiles, piece * kSteps + s, b + s, sums);
+          }
+        } else {
+#pragma unroll
+          for (int tile = 0; tile < kGroupTiles; ++tile) {
+            if (!Weights::kTakeAhead && !kWhole) weights.tiles[tile].take(ring, m, group, tile, k0);
+#pragma unroll
+            for (int s = 0; s < kSteps; ++s) {
+              multiply_step<T>(weights.tiles[tile], piece * kSteps + s, b[s], sums[tile]);
+            }
+          }
         }
       }
-      const bool last = k0 + kChunk >= m.columns;
+      const bool last = k0 + kColumns >= m.columns;
       const int next_group = last ? group + m.group_units() : group;
-      if (Weights::kTakeAhead && next_group < m.units.end) weights.take(ring, m, next_group, last ? 0 : k0 + kChunk);
+      if (Weights::kTakeAhead && next_group < m.units.end) weights.take(ring, m, next_group, last ? 0 : k0 + kColumns);
     }
 
     float* partial = reduction + buffer * buffer_size;
@@ -180,7 +235,7 @@ __device__ void multiply(Ring& ring, const Product& m, int rows, Input& input, W
         value += parts[i * kGroupTiles * kTileRows * rows];
         if (m.paired) partner += parts[(i * kGroupTiles * kTileRows + kStageRows) * rows];
       }
-      epilogue.finish(own_unit, own_batch, value * Share::kUnscale, partner * Share::kUnscale);
+      epilogue.finish(own_unit, own_batch, value * scale, partner * partner_scale);
     }
     buffer ^= 1;
   }

@@ -24,7 +24,8 @@ constexpr int kSteps = kWarpColumns / 32;              // and takes 32 at a time
 constexpr int kWindowRowBytes = kChunk * 2 + kRowPadding;
 // Rows of a stage have no padding between them: a bulk copy is up to 4 % slower where its bytes do not stand as far
 // into 128 bytes of shared memory as into 128 of device memory, which costs more than the reads of a stage do.
-__host__ __device__ constexpr int stage_bytes(int bits) { return kStageRows * kChunk / 8 * bits; }
+template <class Format>
+constexpr int kStageBytes = static_cast<int>(kStageRows * Format::bytes_of(Format::Share::kPieces * kChunk));
 constexpr int kMaxHeadDim = 256;
 
 static_assert(kWarpColumns % 32 == 0, "every warp takes whole 32-column steps of a chunk");
@@ -128,7 +129,7 @@ struct Product {
   int layer;
   const char* weight;
   int columns;
-  int bits;  // of a weight
+  int row_bytes;
   int span;
   bool paired;
   Range units;
@@ -140,13 +141,10 @@ struct Product {
   __device__ int half_unit(int group, int i) const { return group + (paired ? i / 2 : i) * kStageRows; }
   // Rows from a row in the first half of a tile to the one that stands at its place in the second.
   __device__ int half_rows() const { return paired ? span : kStageRows; }
-  // Of so many columns of a row.
-  __device__ int bytes_of(int count) const { return count / 8 * bits; }
-  // Where a unit's first row begins.
-  __device__ const char* row_data(int unit) const {
-    const int row = paired ? unit / span * (2 * span) + unit % span : unit;
-    return weight + size_t(row) * bytes_of(columns);
-  }
+  // A unit's first row; its partner is `span` further on.
+  __device__ int first_row(int unit) const { return paired ? unit / span * (2 * span) + unit % span : unit; }
+  // Where that begins.
+  __device__ const char* row_data(int unit) const { return weight + size_t(first_row(unit)) * row_bytes; }
 };
 
 __device__ inline const char* layer_of(const void* stack, int layer, size_t values) {
@@ -174,9 +172,9 @@ __device__ Product product_of(const QwenVlDecodeArgs& a, int n) {
                       : m.role == kGateUp ? a.gate_up_weight
                       : m.role == kDown   ? a.down_weight
                                           : a.lm_head_weight;
-  m.bits = Format::kBits;
+  m.row_bytes = static_cast<int>(Format::row_bytes(m.columns));
   const size_t rows = m.paired ? 2 * units : units, layer = m.role == kHead ? 0 : m.layer;
-  m.weight = static_cast<const char*>(stack) + layer * rows * m.bytes_of(m.columns);
+  m.weight = static_cast<const char*>(stack) + layer * rows * m.row_bytes;
   // Rows that stand together stay together. The blocks that take more than others follow on each other from product to
   // product, so that none gets ahead.
   constexpr int kTogether = Format::kRows;

@@ -76,11 +76,15 @@ class Filler {
             min(max(rows - warp_ * kWarpRows, 0), kWarpRows) * row_bytes, rows);
   }
 
-  // kStageRows rows in `bytes` that stand at `from`; `ahead` bytes from there on will be needed.
+  // kStageRows rows in `bytes` that stand at `from`; `ahead` bytes from there on will be needed. LINES: a warp's part
+  // is whole lines of memory, as far as they go, where a fourth of the bytes may be no multiple of 16.
+  template <bool LINES>
   __device__ void whole_stage(const char* from, int bytes, int ahead) {
-    const int part = bytes / kStreamWarps, offset = warp_ * part;
+    const int even = LINES ? (bytes / kStreamWarps + 127) / 128 * 128 : bytes / kStreamWarps;
+    const int offset = LINES ? min(warp_ * even, bytes) : warp_ * even;
+    const int part = LINES ? min(even, bytes - offset) : even;
     wait_for_room([&] {
-      for (int i = 0; lane_ == 0 && i + bytes <= ahead; i += bytes) bulk_prefetch(from + offset + i, part);
+      for (int i = 0; lane_ == 0 && part > 0 && i + bytes <= ahead; i += bytes) bulk_prefetch(from + offset + i, part);
     });
     request(from + offset, offset, lane_ < kRowLanes ? part : 0, part, kStageRows);
   }
@@ -175,22 +179,24 @@ __device__ void stream_product(Filler& filler, const Product& m, int ahead_colum
   static_assert(kGroupTiles == 2, "a group has a first and a second tile");
   constexpr bool kTogether = Format::kRows > 1;
   static_assert(!kTogether || kStageRows == Format::kRows, "where rows stand together a stage is one piece of memory");
-  const int own_row = kTogether ? 0 : filler.own_row(), rows_together = Format::kRows;
-  const size_t to_second_half = size_t(m.half_rows()) * m.bytes_of(m.columns);
+  constexpr int kStageColumns = kChunk * Format::Share::kPieces;
+  constexpr bool kLines = Format::kRows * Format::bytes_of(Format::kColumns) % (16 * kStreamWarps) != 0;
+  const int own_row = kTogether ? 0 : filler.own_row();
+  const size_t to_second_half = size_t(m.half_rows()) * m.row_bytes;
+  const auto bytes_of = [](int columns) { return Format::kRows * static_cast<int>(Format::bytes_of(columns)); };
   for (int group = m.units.begin; group < m.units.end; group += m.group_units()) {
     const char* first_tile = m.row_data(group + own_row);
     const char* second_tile = m.row_data(group + m.tile_units() + own_row);
-    for (int k0 = 0; k0 < m.columns; k0 += kChunk) {
-      const int bytes = rows_together * m.bytes_of(min(kChunk, m.columns - k0));
-      const int ahead = rows_together * m.bytes_of(min(ahead_columns, m.columns - k0));
+    for (int k0 = 0; k0 < m.columns; k0 += kStageColumns) {
+      const int bytes = bytes_of(min(kStageColumns, m.columns - k0));
+      const int ahead = bytes_of(min(ahead_columns, m.columns - k0));
 #pragma unroll 1
       for (int i = 0; i < 2 * kGroupTiles; ++i) {
         const int rows = min(m.units.end - m.half_unit(group, i), kStageRows);
-        const char* from =
-            (i < 2 ? first_tile : second_tile) + (i % 2 ? to_second_half : 0) + rows_together * m.bytes_of(k0);
+        const char* from = (i < 2 ? first_tile : second_tile) + (i % 2 ? to_second_half : 0) + bytes_of(k0);
         if (rows <= 0) continue;
         if (kTogether) {
-          filler.whole_stage(from, bytes, ahead);
+          filler.template whole_stage<kLines>(from, bytes, ahead);
         } else {
           filler.rows(from, rows, bytes, ahead);
         }

@@ -143,12 +143,12 @@ __global__ void __launch_bounds__(kThreads, 1) step_kernel(const __grid_constant
   extern __shared__ __align__(128) char shared[];
   __shared__ BlockState block;
   __shared__ uint64_t full[kMaxStages], empty[kMaxStages];
-  constexpr int kStageBytes = stage_bytes(Format::kBits);
-  static_assert(kStageBytes % 128 == 0 && kChunk * 2 % 128 == 0, "stages and their rows are whole lines");
-  const SharedLayout layout(p.tuning.stages * kStageBytes, p.args.batch, p.args.hidden, p.args.head_dim);
+  constexpr int kBytes = kStageBytes<Format>;
+  static_assert(kBytes % 128 == 0 && kChunk * 2 % 128 == 0, "stages and their rows are whole lines");
+  const SharedLayout layout(p.tuning.stages * kBytes, p.args.batch, p.args.hidden, p.args.head_dim);
   float* rotary = reinterpret_cast<float*>(shared + layout.rotary);
   const Ring ring{shared, in_register(shared_address(full)), in_register(shared_address(empty)), p.tuning.stages,
-                  kStageBytes};
+                  kBytes};
   if (threadIdx.x == 0) {
     ring.init();
     block.in_flight = p.tuning.in_exchange;
@@ -190,7 +190,7 @@ bool valid(const QwenVlDecodeArgs& a) {
 // How a step is launched on the current device.
 struct Plan {
   Kernel kernel = nullptr;
-  int bits;  // of a weight
+  int stage_bytes;
   Card card;
   int rows;  // of one launch
   int static_shared;
@@ -198,7 +198,7 @@ struct Plan {
   // As many as fit beside what so many rows need.
   int stages(const QwenVlDecodeArgs& a, int launch_rows) const {
     const int rest = SharedLayout(0, launch_rows, a.hidden, a.head_dim).total;
-    return std::min((card.shared_bytes - static_shared - rest) / stage_bytes(bits), kMaxStages);
+    return std::min((card.shared_bytes - static_shared - rest) / stage_bytes, kMaxStages);
   }
 };
 
@@ -206,7 +206,7 @@ cudaError_t make_plan(const QwenVlDecodeArgs& a, Plan& plan) {
   with_format(a.format, [&](auto format) {
     using Format = decltype(format);
     if constexpr (Format::kOnGpu) {
-      plan.bits = Format::kBits;
+      plan.stage_bytes = kStageBytes<Format>;
       if (fits<Format>(a)) plan.kernel = a.head_dim <= 128 ? step_kernel<Format, 2> : step_kernel<Format, 4>;
     }
   });
@@ -244,10 +244,10 @@ QwenVlDecodeArgs rows_of(QwenVlDecodeArgs a, int first, int rows) {
 cudaError_t launch(const Plan& plan, Params& p, cudaStream_t stream) {
   const QwenVlDecodeArgs& a = p.args;
   const int blocks = plan.card.multiprocessors;
-  p.tuning = tune(plan.card, a, plan.bits, plan.stages(a, a.batch));
+  p.tuning = tune(plan.card, a, plan.stage_bytes, plan.stages(a, a.batch));
   p.splits = std::min(std::max(blocks / (a.batch * a.heads), 1), kMaxSplits);
   if (a.hidden_out) p.rounded = a.hidden_out;
-  const int shared = SharedLayout(p.tuning.stages * stage_bytes(plan.bits), a.batch, a.hidden, a.head_dim).total;
+  const int shared = SharedLayout(p.tuning.stages * plan.stage_bytes, a.batch, a.hidden, a.head_dim).total;
   const void* kernel = reinterpret_cast<const void*>(plan.kernel);
   const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
   if (error) return error;

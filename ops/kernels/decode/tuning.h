@@ -35,7 +35,7 @@ constexpr int kScaleBatch = 2, kAttendedBatch = 4;
 // exchange results; the ring is deep to bridge these times. Rows of weights in fewer bits are shorter.
 struct InFlight {
   double least_rate;     // of the card, bytes per second
-  int least_bits;        // of a weight
+  int least_bytes;       // of a row of a stage
   int most_batch;
   int rows, in_exchange;
 };
@@ -43,11 +43,14 @@ struct InFlight {
 // 2 % faster with more rows than an H100 (3.4 TB/s) has use for, the more the faster its memory; with more than 40 rows
 // of 16 bits for 5 to 8 batch rows it is 1 to 8 % slower.
 constexpr double kFast = 4e12;
+constexpr int kHalfRow = 2 * kChunk, kLongRow = 3 * kChunk / 2;  // bytes of 16 bits a weight; of 12
 // clang-format off
 constexpr InFlight kInFlight[] = {
-    {kFast, 16, 2, 80, 20}, {kFast, 16, 4, 72, 20}, {kFast, 16, 8, 40, 20},
-    {kFast, 0, 4, 96, 20},  {kFast, 0, 8, 64, 20},
-    {0, 0, 4, 52, 26},      {0, 0, 8, 40, 20},
+    {kFast, kHalfRow, 2, 80, 20}, {kFast, kHalfRow, 4, 72, 20}, {kFast, kHalfRow, 8, 40, 20},
+    {kFast, kLongRow, 4, 96, 20}, {kFast, kLongRow, 8, 64, 20},
+    {kFast, 0, 4, 128, 32},       {kFast, 0, 8, 104, 32},
+    {0, kLongRow, 4, 52, 26},     {0, kLongRow, 8, 40, 20},
+    {0, 0, 4, 80, 40},            {0, 0, 8, 64, 32},
 };
 // clang-format on
 
@@ -59,10 +62,12 @@ struct Tuning {
   int ahead_columns;
 };
 
-// For one launch; `bits` of a weight, `stages`: as many as shared memory holds.
-inline Tuning tune(const Card& card, const QwenVlDecodeArgs& a, int bits, int stages) {
+// For one launch; `stage_bytes` of a stage, `stages`: as many as shared memory holds.
+inline Tuning tune(const Card& card, const QwenVlDecodeArgs& a, int stage_bytes, int stages) {
+  const int row_bytes = stage_bytes / kStageRows;
   const InFlight* chosen = kInFlight;
-  while (card.read_rate < chosen->least_rate || bits < chosen->least_bits || a.batch > chosen->most_batch) ++chosen;
+  while (card.read_rate < chosen->least_rate || row_bytes < chosen->least_bytes || a.batch > chosen->most_batch)
+    ++chosen;
   Tuning t;
   t.stages = a.ring_stages ? std::min(a.ring_stages, stages) : stages;
   const int ring_rows = t.stages * kStageRows;

@@ -83,8 +83,7 @@ extern "C" int qwen_vl_decoder_prefill(QwenVlContext* context, const QwenVlDecod
   auto gemm = [&](const void* weight, const void* bias, const void* x, long long in, void* y, long long out,
                   long long tokens, bool residual, int layer, int activation = qwen::kNoActivation) {
     QwenVlGemm g = product_of(a, in, out, tokens, activation);
-    const long long weights_before = layer * in * out;
-    g.weight = static_cast<const char*>(weight) + qwen::format_bytes(a.format, weights_before);
+    g.weight = static_cast<const char*>(weight) + layer * qwen::format_bytes(a.format, out, in);
     g.bias = bias ? qwen::element(bias, layer * out) : nullptr;
     g.x = x;
     g.y = y;

@@ -66,9 +66,11 @@ inline uint32_t alignment(std::initializer_list<const void*> addresses, long lon
   for (const void* address : addresses) bits |= reinterpret_cast<uintptr_t>(address);
   return static_cast<uint32_t>(bits & (~bits + 1));
 }
-inline long long weight_bytes(const QwenVlGemm& g, long long values) { return format_bytes(g.format, values); }
+inline long long weight_bytes(const QwenVlGemm& g, long long rows) { return format_bytes(g.format, rows, g.in); }
 inline bool is_packed(const QwenVlGemm& g) { return g.format != g.dtype; }
-inline uint32_t weight_alignment(const QwenVlGemm& g) { return alignment({g.weight}, weight_bytes(g, g.layer_stride)); }
+inline uint32_t weight_alignment(const QwenVlGemm& g) {
+  return alignment({g.weight}, g.layers > 0 ? weight_bytes(g, g.out) : 0);
+}
 inline uint32_t x_alignment(const QwenVlGemm& g) { return alignment({g.x}); }
 inline uint32_t y_alignment(const QwenVlGemm& g) { return alignment({g.y, g.addend}); }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "ops/formats/registry.h"
+#include "ops/formats/unpack.h"
 #include "ops/kernels/common/arguments.h"
 #include "ops/kernels/common/per_device.h"
 #include "ops/kernels/common/status.h"
@@ -89,14 +90,10 @@ int activate(const QwenVlGemm& g, void* product, cudaStream_t stream) {
 
 // Some of the weight's rows, to g.unpacked.
 int unpack(const QwenVlGemm& g, long long first, long long rows, cudaStream_t stream) {
-  const void* from = static_cast<const char*>(g.weight) + weight_bytes(g, first * g.in);
-  return with_format(g.format, [&](auto format) -> int {
-    using F = decltype(format);
-    if constexpr (F::kOnGpu && !F::kPlain) {
-      if (g.dtype == F::kValues && rows % F::kRows == 0) return F::unpack(from, g.unpacked, rows, g.in, stream);
-    }
-    return QWEN_VL_UNSUPPORTED;
-  });
+  const bool same = with_format(g.format, [&](auto format) { return g.dtype == decltype(format)::kValues; });
+  if (!same) return QWEN_VL_UNSUPPORTED;
+  const void* from = static_cast<const char*>(g.weight) + weight_bytes(g, first);
+  return qwen_vl_unpack(g.format, from, g.unpacked, rows, g.in, stream);
 }
 
 // Unpacks slices of the weight's rows; the product of each is columns of the whole one.
@@ -110,7 +107,6 @@ int gemm_unpacked(QwenVlContext* context, const QwenVlGemm& g, cudaStream_t stre
   slice.activation = kNoActivation;
   slice.format = g.dtype;
   slice.layers = 0;
-  slice.layer_stride = 0;
   for (long long row = 0; row < g.out; row += slice.out) {
     slice.out = std::min(unpacked_rows(g), g.out - row);
     slice.bias = g.bias ? static_cast<const char*>(g.bias) + row * 2 : nullptr;
@@ -166,7 +162,7 @@ struct QwenVlContext {
     auto median = [&](const Choice& choice, int runs) {
       for (int i = -1; i < runs; ++i) {
         const long long other = g.layers > 0 ? turn++ % g.layers - g.layer : 0;
-        timed.weight = static_cast<const char*>(g.weight) + other * weight_bytes(g, g.layer_stride);
+        timed.weight = static_cast<const char*>(g.weight) + other * weight_bytes(g, g.out);
         if (i <= 0) cudaEventRecord(events[0], stream);
         if (run(plan, timed, choice, stream) != QWEN_VL_OK) return kNever;
         if (i >= 0) cudaEventRecord(events[i + 1], stream);

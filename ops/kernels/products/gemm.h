@@ -20,8 +20,7 @@ struct QwenVlGemm {
   int float_output;                // y (and addend) in fp32
   int activation;                  // kNoActivation, kGelu or kSiluMul
   void* wide;                      // kSiluMul: [tokens, out] of scratch memory
-  long long layer_stride;          // values from this weight to the next layer's: timing then reads
-  int layer, layers;               // other layers' weights too, so that they come from memory, not from L2
+  int layer, layers;               // of so many in a row, all of which timing reads: from memory, not from L2
   int format;                      // of the weight (ops/formats/registry.h): dtype, or packed, with batch 1 then
   void* unpacked;                  // qwen_vl_gemm_unpacked_bytes of scratch memory, 256-byte aligned
 };
@@ -60,7 +59,6 @@ inline QwenVlGemm layer_product(long long tokens, long long in, long long out, i
   QwenVlGemm g = product(tokens, in, out, dtype);
   g.activation = activation;
   g.layers = layers;
-  g.layer_stride = in * out;
   return g;
 }
 }  // namespace qwen

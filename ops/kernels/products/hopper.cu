@@ -31,14 +31,15 @@ bool weight_map(CUtensorMap* map, MapValue value, const QwenVlGemm& g, bool prom
   constexpr int kBoxColumns = S::kPacked ? kTogether * S::kRowBytes / 8 : 64, kSwizzle = S::kPacked ? 0 : 128;
   const long long rows = g.out / kTogether;
   const long long columns = S::kPacked ? g.in / S::Packing::kColumns * kBoxColumns : g.in;
+  const long long pitch = S::kPacked ? format_bytes(g.format, kTogether, g.in) / 8 : g.in;
   if (S::kPacked) value = MapValue::kEightBytes;
   if (INTERLEAVED) {
     const long long sizes[4] = {columns, kEight, 2, g.out / 16};
-    const long long strides[3] = {columns, rows / 2 * columns, kEight * columns};
+    const long long strides[3] = {pitch, rows / 2 * pitch, kEight * pitch};
     const int box[4] = {kBoxColumns, kEight, 2, kBoxRows / 16};
     return encode_tensor_map(map, value, g.weight, 4, sizes, strides, box, kSwizzle, promoted);
   }
-  const long long sizes[2] = {columns, rows}, strides[1] = {columns};
+  const long long sizes[2] = {columns, rows}, strides[1] = {pitch};
   const int box[2] = {kBoxColumns, kBoxRows / kTogether};
   return encode_tensor_map(map, value, g.weight, 2, sizes, strides, box, kSwizzle, promoted);
 }
@@ -78,7 +79,7 @@ bool launch(Tile<T, S, ACTIVATION, Y>, const QwenVlGemm& g, cudaStream_t stream,
   const dim3 grid(2 * (S::kSplit ? size.units : std::min(size.units, processors / 2)));
   *status =
       launch_pairs(kernel, grid, S::kThreads, S::kBytes, stream, weight, x, addend, y, static_cast<const T*>(g.bias),
-                   g.addend != nullptr, static_cast<Y*>(g.y), size, qwen_vl_wait_words());
+                   g.addend != nullptr, static_cast<Y*>(g.y), size, g.weight, qwen_vl_wait_words());
   return true;
 }
 

@@ -1,6 +1,7 @@
 // The matrix product with warpgroup matrix instructions (sm_90a): the kernel for one tile shape.
 #pragma once
 
+#include "ops/formats/row_scaled.h"
 #include "ops/kernels/common/activations.cuh"
 #include "ops/kernels/common/cluster.cuh"
 #include "ops/kernels/common/tensor_map.cuh"
@@ -21,7 +22,7 @@ template <typename T, typename S, int ACTIVATION, typename Y>
 __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
     gemm_kernel(const __grid_constant__ CUtensorMap weight_map, const __grid_constant__ CUtensorMap x_map,
                 const __grid_constant__ CUtensorMap addend_map, const __grid_constant__ CUtensorMap y_map,
-                const T* bias, bool adds, Y* y, const GemmSize size, volatile uint64_t* words) {
+                const T* bias, bool adds, Y* y, const GemmSize size, const void* matrix, volatile uint64_t* words) {
 #if QWEN_VL_HAS_WGMMA
   constexpr bool kSilu = ACTIVATION == kSiluMul, kGate = ACTIVATION == kGelu;
   constexpr bool kFloat = std::is_same<Y, float>::value;
@@ -70,7 +71,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
       auto fetch_weights = [&](uint32_t to, uint32_t barrier, int column, int m) {
         if constexpr (S::kSharesWeights) {
           const int part = rank * S::kWeightRows;
-          to += part * S::kRowBytes;
+          to += rank * S::kFetchBytes;
           if constexpr (kSilu) fetch_box(to, weight_map, barrier, column, 0, 0, (m * S::kM + part) / 16, uint16_t(3));
           else fetch_box(to, weight_map, barrier, column, (m * S::kM + part) / S::kRowsTogether, uint16_t(3));
         } else if constexpr (kSilu) {
@@ -101,7 +102,7 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
               barrier_wait_or_end(peer_ready + granule.stage * 8, granule.parity);
             }
             const uint32_t barrier = packed_full + granule.stage * 8;
-            barrier_expect(barrier, S::kWeightBytes);
+            barrier_expect(barrier, S::kM * S::kRowBytes);
             fetch_weights(packed + granule.stage * S::kWeightBytes, barrier,
                           step / S::kSteps * (S::kRowBytes * S::kRowsTogether / 8), m);
             granule.advance();
@@ -131,8 +132,9 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
     // A thread reads its share of the rows lane / 4 and lane / 4 + 8 of its warp's 16. The loads wait behind matrix
     // instructions that the warp has issued: an arrival here stays behind them, one at the peer would not.
     const int packed_row = group * 64 + warp * 16 + lane / 4;
+    constexpr int kGap = S::kFetchBytes - S::kWeightRows * S::kRowBytes;  // between two fetches
     const char* const packed_rows = reinterpret_cast<const char*>(unaligned) + (packed - shared_address(unaligned)) +
-                                    packed_row * Packing::kRowBytes;
+                                    packed_row * Packing::kRowBytes + packed_row / S::kWeightRows * kGap;
     const typename Packing::Place packed_place(packed_row, lane % 4);
     Granules granule(0);
     Packing shares[2];
@@ -220,15 +222,22 @@ __global__ void __launch_bounds__(QWEN_VL_HAS_WGMMA ? S::kThreads : 1, 1)
         }
       }
 
+      const int row = first_row + warp * 16 + lane / 4;
       if constexpr (S::kPacked) {
+        float of_low = Packing::kUnscale, of_high = Packing::kUnscale;
+        if constexpr (Packing::kRowScales) {
+          const int gate = (first_row + warp * 16) / 2 + lane / 4;
+          const int rows[2] = {kSilu ? gate : row, kSilu ? gate + size.out / 2 : row + 8};
+          of_low = rows[0] < size.out ? __ldg(row_scale(matrix, rows[0], size.steps * 64)) : 0;
+          of_high = rows[1] < size.out ? __ldg(row_scale(matrix, rows[1], size.steps * 64)) : 0;
+        }
 #pragma unroll
         for (int j = 0; j < S::kColumns / 8; ++j) {
 #pragma unroll
-          for (int i = 0; i < 4; ++i) sum[j][i] *= Packing::kUnscale;
+          for (int i = 0; i < 4; ++i) sum[j][i] *= i < 2 ? of_low : of_high;
         }
       }
 
-      const int row = first_row + warp * 16 + lane / 4;
       const float low = bias && row < size.out ? to_float(bias[row]) : 0.f;
       const float high = bias && row + 8 < size.out ? to_float(bias[row + 8]) : 0.f;
       if constexpr (kFloat) {

@@ -11,10 +11,12 @@ namespace qwen {
 
 // What a packed format says of the granules in which it keeps its weights: columns of one, bytes of one row of it, rows
 // whose granules stand together; the object is a thread's share of a row's granule, loaded from the Place of its row
-// and of lane % 4, `pair(n)` two numbers of it as wgmma takes them, kUnscale what the sums are multiplied by.
+// and of lane % 4, `pair(n)` two numbers of it as wgmma takes them, kUnscale what the sums are multiplied by, or with
+// kRowScales the scale of each row (ops/formats/row_scaled.h).
 struct NotPacked {
   static constexpr int kColumns = 64, kRowBytes = 128, kRows = 1;
   static constexpr float kUnscale = 1;
+  static constexpr bool kRowScales = false;
   struct Place {
     __device__ Place(int row, int quad) {}
   };
@@ -42,11 +44,13 @@ struct GemmShape {
   static constexpr bool kSharesWeights = COMMON == Common::kWeights, kSharesTokens = COMMON == Common::kTokens;
   static constexpr bool kSharesStages = kSharesTokens || (kSharesWeights && !kPacked);
   static constexpr int kM = 64 * GROUPS;
-  static constexpr int kRowBytes = kPacked ? Packing::kRowBytes : 128, kWeightBytes = kM * kRowBytes;
+  static constexpr int kRowBytes = kPacked ? Packing::kRowBytes : 128;
   static constexpr int kRowsTogether = kPacked ? Packing::kRows : 1;  // in the weights' map
+  static constexpr int kWeightRows = kSharesWeights ? kM / 2 : kM;  // rows of one fetch
+  static constexpr int kFetchBytes = (kWeightRows * kRowBytes + 127) / 128 * 128;  // where such fetches go
+  static constexpr int kWeightBytes = kM / kWeightRows * kFetchBytes;
   static constexpr int kTokensAt = kPacked ? 0 : kWeightBytes, kStageBytes = kTokensAt + N * 128;
   static constexpr int kPanelBytes = CHUNK * 128;
-  static constexpr int kWeightRows = kSharesWeights ? kM / 2 : kM;  // rows of one fetch
   static constexpr int kTokenRows = kSharesTokens ? N / 2 : N;
   static constexpr int kColumns = kSplit ? N / 2 : N;  // tokens that this block writes
   static constexpr int kSteps = kPacked ? Packing::kColumns / 64 : 1;  // that belong together

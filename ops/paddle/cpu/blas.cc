@@ -6,6 +6,7 @@
 
 #include "ops/formats/registry.h"
 #include "ops/paddle/cpu/buffer.h"
+#include "ops/paddle/cpu/lanes.h"
 
 // oneDNN's stable C interface; its headers are not in the wheel.
 extern "C" int dnnl_sgemm(char transa, char transb, int64_t m, int64_t n, int64_t k, float alpha, const float* a,
@@ -37,15 +38,17 @@ Weights layer_weights(int format, const void* stack, const void* extra, int64_t 
   return qwen::with_format(format, [&](auto traits) {
     using Format = decltype(traits);
     const auto part = [&](const void* all, int64_t bytes) { return static_cast<const char*>(all) + layer * bytes; };
-    return Weights{format, part(stack, Format::bytes(rows * columns)), part(extra, Format::extra_bytes(rows, columns))};
+    return Weights{format, part(stack, rows * Format::row_bytes(columns)),
+                   part(extra, Format::extra_bytes(rows, columns))};
   });
 }
 
 void linear(const float* a, int64_t lda, const Weights& w, float* c, int64_t ldc, int64_t m, int64_t n, int64_t k,
             bool accumulate) {
+  if (lane_linear(a, lda, w, c, ldc, m, n, k, accumulate)) return;
   qwen::with_format(w.format, [&](auto traits) {
     using Format = decltype(traits);
-    if constexpr (Format::kOnGpu) {
+    if constexpr (!Format::kOnCpu) {
       throw std::logic_error("a weight format of the GPU's on the CPU");
     } else if constexpr (Format::kPlain) {
       linear(a, lda, static_cast<const float*>(w.matrix), k, c, ldc, m, n, k, accumulate);

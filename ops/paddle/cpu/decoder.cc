@@ -7,6 +7,7 @@
 #include "ops/paddle/cpu/blas.h"
 #include "ops/paddle/cpu/buffer.h"
 #include "ops/paddle/cpu/operators.h"
+#include "ops/paddle/cpu/parallel.h"
 #include "ops/paddle/cpu/pointwise.h"
 
 namespace qwen_vl::cpu {
@@ -43,7 +44,7 @@ void decoder(const QwenVlDecoder& p) {
   const Buffer wide = make_buffer(rows * std::max(3 * hidden, 2 * mlp));
   const Buffer cosine = make_buffer(rows * half), sine = make_buffer(rows * half), logn = make_buffer(rows);
 
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * hidden > kParallelValues)
   for (int64_t t = 0; t < rows; ++t) {
     const Token& token = tokens[t];
     std::memcpy(x.get() + t * hidden, floats(p.x, token.row * p.seq + token.column, hidden), hidden * sizeof(float));
@@ -68,7 +69,7 @@ void decoder(const QwenVlDecoder& p) {
     linear(normed.get(), hidden, weights(p.qkv_weight, p.qkv_extra, 3 * hidden, hidden), wide.get(), 3 * hidden, rows,
            3 * hidden, hidden);
     add_bias(wide.get(), floats(p.qkv_bias, l, 3 * hidden), rows, 3 * hidden);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * hidden > kParallelValues)
     for (int64_t t = 0; t < rows; ++t) {
       const Token& token = tokens[t];
       const float* qkv = wide.get() + t * 3 * hidden;

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "ops/paddle/cpu/parallel.h"
+
 namespace qwen_vl::cpu {
 namespace {
 
@@ -37,7 +39,7 @@ inline float fast_erf(float x) {
 
 void layer_norm(const float* x, const float* weight, const float* bias, float eps, float* out, int64_t rows,
                 int64_t width) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * width > kParallelValues)
   for (int64_t r = 0; r < rows; ++r) {
     const float* in = x + r * width;
     float* to = out + r * width;
@@ -55,7 +57,7 @@ void layer_norm(const float* x, const float* weight, const float* bias, float ep
 }
 
 void rms_norm(const float* x, const float* weight, float eps, float* out, int64_t rows, int64_t width) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * width > kParallelValues)
   for (int64_t r = 0; r < rows; ++r) {
     const float* in = x + r * width;
     float* to = out + r * width;
@@ -69,14 +71,14 @@ void rms_norm(const float* x, const float* weight, float eps, float* out, int64_
 }
 
 void add_bias(float* x, const float* bias, int64_t rows, int64_t width) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * width > kParallelValues)
   for (int64_t r = 0; r < rows; ++r)
 #pragma omp simd
     for (int64_t c = 0; c < width; ++c) x[r * width + c] += bias[c];
 }
 
 void bias_gelu(float* x, const float* bias, int64_t rows, int64_t width) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * width > kParallelValues)
   for (int64_t r = 0; r < rows; ++r) {
     float* row = x + r * width;
 #pragma omp simd
@@ -88,7 +90,7 @@ void bias_gelu(float* x, const float* bias, int64_t rows, int64_t width) {
 }
 
 void silu_mul(float* gate_up, int64_t rows, int64_t width) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * width > kParallelValues)
   for (int64_t r = 0; r < rows; ++r) {
     float* gate = gate_up + r * 2 * width;
     const float* up = gate + width;

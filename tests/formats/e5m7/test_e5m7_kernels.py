@@ -12,9 +12,9 @@ from tests.gpu.kernels import need_gpu
 
 need_gpu()
 import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
 
 from tests.gpu.prefill_library import assert_as_good  # noqa: E402
+from tests.gpu.products import Product, normal  # noqa: E402
 
 pytestmark = pytest.mark.gpu
 pytest_plugins = ["tests.gpu.prefill_fixtures"]
@@ -27,10 +27,6 @@ SIZES = ((256, 480), (1024, 1000), (4096, 1536), (11008, 208))
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(6)
-
-
-def normal(*shape, scale=1.0):
-    return (torch.randn(*shape, device="cuda") * scale).half()
 
 
 def once_bfloat16(*shape):
@@ -70,45 +66,10 @@ def test_parts_of_what_stands_together_are_refused(kernels, rows, columns):
         kernels.plain("e5m7_unpack", normal(rows, columns), normal(rows, columns), *long_longs(rows, columns))
 
 
-class Product:
-    """Operands of one size, and what the product of them is in fp32 and in torch's fp16."""
-
-    def __init__(self, kernels, tokens, inner, outer):
-        self.kernels, self.tokens, self.outer = kernels, tokens, outer
-        self.weight, self.x = once_bfloat16(outer, inner), normal(tokens, inner)
-        self.bias, self.addend = normal(outer), normal(tokens, outer)
-        self.values = dict(weight=kernels.pack(self.weight, "e5m7"), x=self.x, tokens=tokens, **{"in": inner},
-                           out=outer, x_stride=inner, batch=1, dtype=0, format="e5m7")
-
-    def expected(self, bias=False, addend=False, silu=False):
-        results = []
-        for kind in (torch.float16, torch.float32):
-            y = F.linear(self.x.to(kind), self.weight.to(kind), self.bias.to(kind) if bias else None)
-            if silu:
-                gate, up = y.chunk(2, -1)
-                y = F.silu(gate) * up
-            results.append(y + self.addend.to(kind) if addend else y)
-        return results
-
-    def check(self, run, bias=False, addend=False, silu=False):
-        """Call `run` with the arguments and an output, beyond whose rows nothing may be written."""
-        width = self.outer // 2 if silu else self.outer
-        y = torch.full((self.tokens + 3, width), math.nan, device="cuda", dtype=torch.float16)
-        arguments = dict(self.values, y=y, activation=2 if silu else 0)
-        if bias:
-            arguments["bias"] = self.bias
-        if addend:
-            y[:self.tokens] = self.addend
-            arguments["addend"] = y
-        run(**arguments)
-        assert_as_good(y[:self.tokens], *self.expected(bias, addend, silu))
-        assert torch.isnan(y[self.tokens:]).all()
-
-
 @pytest.mark.parametrize("inner,outer", SIZES)
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_products(kernels, tokens, inner, outer):
-    product = Product(kernels, tokens, inner, outer)
+    product = Product(kernels, "e5m7", tokens, inner, outer)
     product.check(kernels.gemm)
     product.check(kernels.gemm, bias=True)
     product.check(kernels.gemm, addend=True)
@@ -122,7 +83,7 @@ def test_products(kernels, tokens, inner, outer):
 @pytest.mark.parametrize("inner,outer", [(1024, 1000), (4096, 12288), (11008, 4096)])
 @pytest.mark.parametrize("tokens", [1, 145, 286, 316, 380, 613])
 def test_tile_shapes(kernels, tile_shape, tokens, inner, outer):
-    product = Product(kernels, tokens, inner, outer)
+    product = Product(kernels, "e5m7", tokens, inner, outer)
     for shape in SHAPES:
         product.check(partial(tile_shape, shape), bias=True)
         product.check(partial(tile_shape, shape), addend=True)
@@ -135,7 +96,7 @@ def test_tile_shapes(kernels, tile_shape, tokens, inner, outer):
 @pytest.mark.parametrize("inner,outer", [(4096, 12288), (11008, 4096)])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_same_product_gives_the_same_bits(kernels, tile_shape, shape, inner, outer, residual):
-    product = Product(kernels, 286, inner, outer)
+    product = Product(kernels, "e5m7", 286, inner, outer)
     results = []
     for _ in range(200):
         y = product.addend.clone()

@@ -1,0 +1,168 @@
+"""`python -m export.quantise CKPT OUT --weights FORMAT`: a checkpoint with the decoder's matrices quantised, in the
+layout of AutoGPTQ, which other programs read as well.
+
+Each matrix is rounded as the format does where a plain export is loaded with it, a block of rows at a time; all other
+tensors stay as they are. Prints how much each role loses. Methods that need sample texts are left to the libraries that
+have them: what they write in this layout is read.
+"""
+
+import json
+import os
+import shutil
+import struct
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from core.errors import ArgumentParser, UserError, run_cli
+from core.files import atomic_dir
+from export import names
+from export.checkpoint import TOKENIZER_FILES, open_whole
+from export.places import output_folder
+from export.progress import progress
+from export.readers import gptq
+from export.readers.safetensors import TYPES
+from export.stored import NUMPY_TYPES
+from ops import formats
+from ops.formats.base import Codes
+from ops.quantisation import Quantisation, dequantised
+
+WEIGHTS = "model.safetensors"
+BLOCK_ROWS = 256   # that a thread quantises at once
+THREADS = 8
+HEADER_TYPES = {name: code for code, name in TYPES.items()}
+
+
+def writable():
+    """{name: Quantised} of the formats whose codes the layout holds: whole numbers without zero points."""
+    return {format.name: format for format in formats.quantised()
+            if format.code == np.int8 and not format.zero_points}
+
+
+@dataclass
+class Loss:
+    """Sums of squares, of the weights and of what rounding changed, by role."""
+
+    squares: dict = field(default_factory=dict)
+
+    def add(self, role, weights, rounded):
+        total, lost = self.squares.get(role, (0.0, 0.0))
+        rest = weights - rounded
+        self.squares[role] = (total + float(np.vdot(weights, weights)), lost + float(np.vdot(rest, rest)))
+
+    def lines(self):
+        """A line for each role: the norm of what was changed over that of the weights."""
+        return [f"{role:8} relative error {(lost / total) ** 0.5 if total else 0.0:.4f}"
+                for role, (total, lost) in self.squares.items()]
+
+
+def quantise(source, out, weights):
+    """Write checkpoint `source` with its decoder's matrices in the codes of a format to folder `out`; returns the Loss.
+
+    UserError where the format has no place in the layout, does not fit the matrices, or they are quantised already;
+    then `out` is as it was before.
+    """
+    format = writable().get(weights)
+    if format is None:
+        raise UserError(f"WEIGHTS={weights} has no place in the layout that is written: use {' or '.join(writable())}")
+    out = output_folder(out, [gptq.QUANTIZE_CONFIG], source)
+    checkpoint = open_whole(source)
+    if checkpoint.quantised:
+        raise UserError(f"{source} is quantised already, to {checkpoint.quantised.description}, and nothing is rounded "
+                        "twice: give the float16 or bfloat16 checkpoint")
+    quantised, loss = Quantisation(int(format.bits), format.group, False), Loss()
+    parameters = [p for p in names.parameters(checkpoint.config) if gptq.QUANTISED.search(p.name)]
+    shapes = {p.name: gptq.part_shapes(p.shape, quantised) for p in parameters}
+    if unfit := [name for name, parts in shapes.items() if parts is None]:
+        raise UserError(f"WEIGHTS={weights}: {names.listed(unfit[:1])} {gptq.WHOLE_GROUPS}: use another format")
+    with atomic_dir(out) as folder:
+        _write(folder / WEIGHTS, checkpoint, format, shapes, loss)
+        _write_configs(folder, checkpoint, quantised)
+    return loss
+
+
+def _write_configs(folder, checkpoint, quantised):
+    config = json.loads((checkpoint.path / "config.json").read_text(encoding="utf-8"))
+    entry = gptq.entry(quantised)
+    for name, content in (("config.json", {**config, "quantization_config": entry}), (gptq.QUANTIZE_CONFIG, entry)):
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    for name in TOKENIZER_FILES:
+        if (checkpoint.path / name).is_file():
+            shutil.copyfile(checkpoint.path / name, folder / name)
+
+
+def _write(path, checkpoint, format, shapes, loss):
+    """One safetensors file: the header, then one matrix after the other."""
+    described, content = {}, []
+    for name, tensor in checkpoint.tensors.items():
+        if name in shapes:
+            parts = {part: (gptq.TYPES[part], shape) for part, shape in shapes[name].items()}
+            described |= {f"{name.removesuffix('weight')}{part}": entry for part, entry in parts.items()}
+        else:
+            described[name] = tensor.dtype, tensor.shape
+        content.append((name, tensor))
+    header, size = _header(described)
+    with open(path, "wb") as file, progress("quantise", size) as advance, ThreadPoolExecutor(
+            min(THREADS, os.cpu_count() or 1)) as pool:
+        file.write(header)
+        for name, tensor in content:
+            for array in _quantised(name, tensor, format, loss, pool) if name in shapes else tensor.blocks():
+                file.write(memoryview(np.ascontiguousarray(array)).cast("B"))
+                advance(array.nbytes)
+
+
+def _header(described):
+    """(what begins a safetensors file of tensors {name: (dtype, shape)} in this order, bytes of their values)."""
+    entries, offset = {"__metadata__": {"format": "pt"}}, 0
+    for name, (dtype, shape) in described.items():
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(NUMPY_TYPES[dtype]).itemsize
+        entries[name] = {"dtype": HEADER_TYPES[dtype], "shape": shape, "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text, offset
+
+
+def _quantised(name, tensor, format, loss, pool):
+    """The layout's parts of a matrix, in their order."""
+    values = formats.get(tensor.dtype).unpack(tensor.read())
+
+    def block(first):
+        rows = values[first:first + BLOCK_ROWS]
+        codes = _with_half_scales(format, format.quantise(rows), rows)
+        return codes, rows, dequantised(codes)
+
+    made = []
+    for codes, rows, rounded in pool.map(block, range(0, len(values), BLOCK_ROWS)):
+        loss.add(ROLES[".".join(name.split(".")[3:5])], rows, rounded)
+        made.append(codes)
+    codes = Codes(np.concatenate([part.codes for part in made]), np.concatenate([part.scales for part in made]))
+    yield from gptq.parts_of(codes, int(format.bits)).values()
+
+
+def _with_half_scales(format, codes, rows):
+    """Codes with scales that float16 holds, as the layout has them, and each code the nearest again."""
+    half = codes.scales.astype(np.float16)
+    if codes.scales.dtype == np.float16:
+        return codes
+    grouped = rows.reshape(*half.shape, -1) / half[..., None].astype(np.float32)
+    top = 1 << int(format.bits) - 1
+    return Codes(np.clip(np.rint(grouped), -top, top - 1).astype(np.int8).reshape(rows.shape), half)
+
+
+ROLES = {"attn.c_attn": "qkv", "attn.c_proj": "out", "mlp.w1": "up", "mlp.w2": "gate", "mlp.c_proj": "down"}
+
+
+def main():
+    parser = ArgumentParser(prog="python -m export.quantise", description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", metavar="CKPT")
+    parser.add_argument("out", metavar="OUT")
+    parser.add_argument("--weights", required=True, help=f"one of {', '.join(writable())}")
+    options = parser.parse_args()
+    loss = quantise(options.checkpoint, options.out, options.weights)
+    print(*loss.lines(), options.out, sep="\n")
+
+
+if __name__ == "__main__":
+    run_cli(main)

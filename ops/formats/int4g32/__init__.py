@@ -1,0 +1,5 @@
+"""int4 with scales and zero points for groups of 32 columns (ops/formats/int4)."""
+
+from ops.formats.int4 import Int4
+
+FORMAT = Int4(32, zero_points=True)

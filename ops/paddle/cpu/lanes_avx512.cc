@@ -1,0 +1,16 @@
+#if defined(__x86_64__)
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")
+#pragma GCC diagnostic ignored "-Wuninitialized"  // GCC 12 warns of its own headers
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#include "ops/formats/avx512.h"
+#include "ops/paddle/cpu/lanes_of.h"
+
+namespace qwen_vl::cpu {
+
+bool lane_linear_avx512(const float* a, int64_t lda, const Weights& w, float* c, int64_t ldc, int64_t m, int64_t n,
+                        int64_t k, bool accumulate) {
+  return lane_linear_by<qwen::Avx512>(a, lda, w, c, ldc, m, n, k, accumulate);
+}
+
+}  // namespace qwen_vl::cpu
+#endif
