@@ -38,6 +38,7 @@ GIVEN := $(filter-out PYTHON PADDLE PADDLE_PYTHON TORCH_PYTHON BUILD OUT,$(filte
 $(foreach name,$(VARIABLES),$(eval override $(name) := $$(value $(name))))
 export $(VARIABLES)
 export QWEN_VL_INHERITED := $(INHERITED)
+export QWEN_VL_VARIABLES := $(VARIABLES)
 # $(call given,NAME,option): --option="$$NAME" if the variable has a value
 given = $(if $($1),--$2="$$$1")
 
@@ -354,7 +355,7 @@ doctor: ## say what this machine has and what will work
 
 # Tests run makes of their own, which must not see these values.
 test: $(OPS_LIBRARY) $(STOCK_PACKAGES) | $(ENVIRONMENT) ## run the tests
-	tests="$${TESTS:-tests}"; unset $(filter-out %PYTHON CUDA_ARCHS,$(VARIABLES)) QWEN_VL_INHERITED; \
+	tests="$${TESTS:-tests}"; unset $(filter-out %PYTHON CUDA_ARCHS,$(VARIABLES)) QWEN_VL_INHERITED QWEN_VL_VARIABLES; \
 	$(PADDLE_PYTHON) -m pytest -q -n 2 --dist loadfile $$tests
 
 lint: | $(ENVIRONMENT) ## check the style of Python, shell, C++ and CUDA files

@@ -13,13 +13,12 @@ from bench.plan import PLANS
 from bench.provenance import machine_name
 from bench.schema import BENCHMARK, OTHERS, SCHEMA, read_rows
 from bench.verdict import best_times, knows_steps, quiet_rounds, rows_of
+from bench.yardstick import YARDSTICKS
 from core.errors import UserError
 
 BASELINE = "baseline.jsonl"
 RENEW = "store it again with UPDATE=1"
-# wheels that times come from: an arm's, and a yardstick's by device
-COMPUTING = ("python", "numpy", "Pillow", "paddlepaddle", "paddlepaddle-gpu")
-YARDSTICKS = {"cpu": ("paddle", "numpy"), "gpu": ("torch", "torch")}   # framework whose interpreter it has, wheel
+COMPUTING = ("python", "numpy", "Pillow", "paddlepaddle", "paddlepaddle-gpu")   # wheels that an arm's times come from
 ANSWER_SECONDS = 60
 ASK_VERSIONS = "import json; from bench.worker import installed_versions; print(json.dumps(installed_versions()))"
 
@@ -111,9 +110,9 @@ def comparable_baseline(options, arm, source, case, conditions):
     """
     path = path_of(options.out, case, conditions)
     rows = read_baseline(path)
-    framework, wheel = YARDSTICKS[case.device]
+    yardstick = YARDSTICKS[case.device]
     now = facts(conditions, versions_of(options.sources, "paddle"),
-                versions_of(options.sources, framework).get(wheel), exported_weights(source))
+                versions_of(options.sources, yardstick.framework).get(yardstick.wheel), exported_weights(source))
     try:
         check_comparable(rows, arm, case, now)
         stages = rows_of(rows, arm)

@@ -52,7 +52,7 @@ def compare(options, names, impl, build_folder, argv, console):
     specs = version_arms(versions, impl, case.device)
     compared = {version: {"ref": made.name, "sha": made.sha} for version, made in zip((BASE, HEAD), versions)}
 
-    rows, _ = measured(options, argv, specs=specs, narrow=lambda entries: False)
+    rows, _ = measured(options, argv, specs=specs, for_verdict=True)
     verdicts = paired(BASE, HEAD, rows)
     folder = folder_of(options.out, rows) / "compare"
     stem = f"{versions[0].sha[:12]}-{versions[1].sha[:12]}"
@@ -69,4 +69,3 @@ def compare(options, names, impl, build_folder, argv, console):
     if reason:
         console.print(f"no verdict: {reason}", soft_wrap=True)
     return 2 if reason else 0
-

@@ -1,4 +1,4 @@
-"""How much is measured, by device, and how small a change is called; docs/statistics.md has the data behind it."""
+"""How much is measured, by device, and how small a change is called; docs/statistics.md says what that rests on."""
 
 from dataclasses import dataclass, replace
 

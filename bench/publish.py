@@ -8,7 +8,7 @@ from bench.git import ROOT
 from bench.html import page
 from bench.readme import SWEEP_PICTURE, filled, headline, reproduced, write_headline_picture
 from bench.report import has_enough_rounds, rounds_made
-from bench.results import write_picture
+from bench.results import ROWS, write_picture
 from bench.schema import read_rows
 from bench.stopping import ROUNDS_AT_LEAST
 from bench.sweep import frame
@@ -22,7 +22,7 @@ SWEEP = "sweep.jsonl"   # rows of engines over batch and length, see docs/file_f
 
 def cases_of(results_dir):
     """[(folder, rows)] of every case below a results folder, in the order of their paths."""
-    return [(path.parent, read_rows(path)) for path in sorted(Path(results_dir).rglob("rows.jsonl"))]
+    return [(path.parent, read_rows(path)) for path in sorted(Path(results_dir).rglob(ROWS))]
 
 
 def publish(results_dir, readme=None):

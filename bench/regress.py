@@ -31,7 +31,7 @@ VERDICT_SCHEMA = 2                        # of the file that --verdict names
 def measure(options, argv, best=None, specs=ARMS):
     """Rows of the launches that a verdict rests on, and of the yardstick; best: its best times for the baseline."""
     quiet = Quiet(PLANS[options.case.device].quiet, best)
-    return measured(options, argv, specs=specs, narrow=lambda entries: False, quiet=quiet)[0]
+    return measured(options, argv, specs=specs, for_verdict=True, quiet=quiet)[0]
 
 
 def stored_baseline(options, arm, argv):

@@ -28,7 +28,7 @@ LOAD_RATE = "load (s/GB of weights)"
 ENDED = {"narrow": f"until the medians were known to {100 * NARROW:.0f} %", "budget": "until the budget was spent",
          "planned": "as many for every arm as fit", "rounds": "as many as asked for",
          "deadline": "until the deadline", "interrupted": "interrupted"}
-OTHERS = 0.1   # share of the cores in the hands of other programs from which on that is said
+OTHERS_SHARE = 0.1   # share of the cores in the hands of other programs from which on that is said
 HOST_BOUND = 0.9   # of the GPU's time for a step: a host that needs more to launch it leaves the GPU waiting
 
 
@@ -354,7 +354,7 @@ def busy_notes(rows):
     others = [row.provenance.get("during", {}).get("others_cores") for row in rows]
     used = max((figures["median"] for figures in others if isinstance(figures, dict)), default=0)
     return [f"Other programs used {used:.1f} of {plural(cores, 'core')} while this was measured: measure again on an "
-            "idle machine before trusting differences."] if used > OTHERS * cores else []
+            "idle machine before trusting differences."] if used > OTHERS_SHARE * cores else []
 
 
 def markdown_text(text):

@@ -66,9 +66,8 @@ def check_replaces(folder, rows):
 
 
 def store_rows(out, rows, accuracy):
-    """Write everything of a run that is no report; returns its folder. UserError: see check_replaces."""
+    """Write everything of a run that is no report; returns its folder."""
     conditions, folder = rows[0].provenance, folder_of(out, rows)
-    check_replaces(folder, rows)
     write_rows(folder / ROWS, rows)
     _write_json(folder / "machine.json", {**{name: conditions[name] for name in MACHINE_FIELDS},
                                           **{name: conditions.get(name) for name in MACHINE_OPTIONAL},
@@ -109,7 +108,8 @@ def write_picture(path, figure):
 
 
 def write_results(out, rows, accuracy):
-    """Rows and report of one run, and its lines of the history; returns the folder."""
+    """Rows and report of one run, and its lines of the history; returns the folder. UserError: see check_replaces."""
+    check_replaces(folder_of(out, rows), rows)
     folder = store_rows(out, rows, accuracy)
     history.append(out, rows)
     write_report(folder, rows)

@@ -13,7 +13,7 @@ from bench.contest import Contest
 from bench.device_memory import DeviceMemory
 from bench.plan import PLANS
 from bench.progress import Progress
-from bench.results import check_writable, store_rows, write_results
+from bench.results import check_writable, has_figures, store_rows, write_results
 from bench.schema import CASE_STAGES, DEVICE_STAGES, OPTIONAL, OTHERS, STAGES, Case, Row
 from bench.session import Session, read_inputs, watched_gpu
 from bench.stopping import ROUNDS_AT_LEAST, EqualRounds, Stopping, is_warm
@@ -78,9 +78,9 @@ def arm_rows(entry, case, conditions, case_rounds, config):
     return rows
 
 
-def longest(began):
-    """Seconds of the longest launch of those that began at these moments, the last one aside; 0 where only that is."""
-    return max((after - before for before, after in pairwise(began)), default=0.0)
+def longest(moments):
+    """The longest time between two of these moments, one after the other; 0 where there is one."""
+    return max((after - before for before, after in pairwise(moments)), default=0.0)
 
 
 def is_sequential(options, config, arms, memory):
@@ -109,17 +109,21 @@ def run(options, argv, progress=None, specs=ARMS, memory=None):
 
     Rows are stored after every group of arms, so that a run that is killed leaves what it had.
     """
-    rows, accuracy = measured(options, argv, progress, specs, memory, store=store_rows)
+    def store(out, rows, accuracy):
+        if has_figures(rows):   # else there is nothing to leave yet, and arms are to come
+            store_rows(out, rows, accuracy)
+
+    rows, accuracy = measured(options, argv, progress, specs, memory, store=store)
     return write_results(options.out, rows, accuracy), rows
 
 
-def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None, store=None, quiet=None):
+def measured(options, argv, progress=None, specs=ARMS, memory=None, store=None, for_verdict=False, quiet=None):
     """Measure; returns (rows, accuracy). Raises UserError before anything is started or written.
 
     A gate that fails, a worker that dies or a full memory is a row; so is an arm without weights. `memory` is a
-    DeviceMemory, `narrow` what bench.stopping.Stopping takes, for a verdict, `store` is called with (out, rows,
-    accuracy) after every group of arms where there are several. With `quiet`, a bench.yardstick.Quiet, the device
-    itself is timed around every round.
+    DeviceMemory, `store` is called with (out, rows, accuracy) after every group of arms where there are several. For a
+    verdict all rounds are made, however well the medians are known, and the gate has a reference of its own. With
+    `quiet`, a bench.yardstick.Quiet, the device itself is timed around every round.
     """
     case_options, sources, limits = options.case, options.sources, options.limits
     deadline = time.monotonic() + limits.deadline if limits.deadline else None
@@ -134,7 +138,7 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
     conditions = provenance.collect(argv, sources.cpu_threads,
                                     provenance.checkpoint_identity(checkpoint, exported), case_options.photograph,
                                     gpu)
-    launches, begin = limits.launches or PLANS[case.device].launches, time.monotonic()
+    launches = limits.launches or PLANS[case.device].launches
     conditions["rounds"] = {"asked": limits.rounds, "budget_s": limits.budget, "interrupted": False}
     conditions["launched"] = []
     if memory is None and case.device == "gpu":
@@ -147,7 +151,7 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
             entry.lossy = specs[entry.name].lossy
         if case.device == "gpu":
             conditions["ceilings"] = session.ceilings(progress, case, config)
-        contest.quiet, judge = quiet, session.judge(progress, case, for_verdict=narrow is not None)
+        contest.quiet, judge = quiet, session.judge(progress, case, for_verdict)
         session.spawn(contest, contest.entries)
         started = [entry for entry in contest.entries if entry.worker]
         sequential = conditions["sequential"] = is_sequential(options, config, len(started), memory)
@@ -158,13 +162,15 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, narrow=None,
         stopping = (EqualRounds(limits.rounds, limits.budget / parts,
                                 lambda: share_of_deadline(deadline, begin, len(groups)))
                     if sequential else
-                    Stopping(limits.rounds, limits.budget / launches, narrow, -(-ROUNDS_AT_LEAST // launches)))
+                    Stopping(limits.rounds, limits.budget / launches,
+                             limits.rounds if for_verdict else -(-ROUNDS_AT_LEAST // launches)))
         try:
             for launch in range(launches):
-                late = deadline and time.monotonic() + longest(conditions["launched"]) > deadline
+                now = time.monotonic()
+                late = deadline and now + longest([*conditions["launched"], now - begin]) > deadline
                 if launch and (late or all(entry.status != "ok" for entry in started)):
                     break
-                conditions["launched"].append(round(time.monotonic() - begin, 1))
+                conditions["launched"].append(round(now - begin, 1))
                 for done, group in enumerate(groups[::-1] if launch % 2 else groups):
                     contest.group = group[::-1] if launch % 2 else group
                     if deadline is not None:

@@ -15,6 +15,7 @@ from bench.gate import Judge, cut, half_errors
 from bench.process import Worker, WorkerFailed
 from bench.text import text_ids
 from bench.work import matrix_shapes
+from bench.yardstick import YARDSTICKS
 from core.config import ModelConfig
 from core.errors import UserError
 from core.ranks import VOCABULARY
@@ -27,7 +28,6 @@ from ops.build import KERNELS_NAME
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 NEW_LENGTH = 37   # tokens that the first prompt of a new length has more: no size that kernels are made for
 CEILINGS = "bench.ceilings:Ceilings"
-YARDSTICKS = {"cpu": "bench.yardstick:CpuYardstick", "gpu": "bench.yardstick:GpuYardstick"}
 
 
 def read_inputs(options):
@@ -123,8 +123,8 @@ class Session:
 
     def start_yardstick(self, contest):
         """Start what times the device itself; it imports its framework while the arms import theirs."""
-        python, env = self.start("torch" if self.case.device == "gpu" else "paddle")
-        contest.spawn(contest.yardstick, YARDSTICKS[self.case.device], python, env)
+        kind = YARDSTICKS[self.case.device]
+        contest.spawn(contest.yardstick, kind.target, *self.start(kind.framework))
 
     def prepare_yardstick(self, contest, case, config):
         shapes = matrix_shapes(config, case.batch, case.prompt_tokens)["prefill"]
@@ -169,7 +169,7 @@ class Session:
             return Judge(dtype, GATE_ARM, reference, None, rounded, text_of(reference, text))
         reference = self.gate_outputs(progress, longest, text, dtype="float32", rounded_to=dtype)
         scale = None
-        if dtype != "float32" and reference is not None and GATE_ARM not in self.options.arms:
+        if reference is not None and GATE_ARM not in self.options.arms:
             outputs = self.gate_outputs(progress, case, dtype=dtype)
             scale = None if outputs is None else half_errors(cut(reference, case.new_tokens), outputs)
         return Judge(dtype, GATE_ARM, reference, scale, rounded, text_of(reference, text))

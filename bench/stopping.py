@@ -27,14 +27,12 @@ def medians_narrow(samples_of_arms):
 class Stopping:
     """Says after each round of all arms whether to stop and keeps why in `stopped` ("narrow", "budget" or "rounds").
 
-    `narrow` is called with the entries after a round; `budget` is in seconds of measuring (0: no limit), and ends
-    nothing before `at_least` rounds; `rounds` are the most to make.
+    `budget` is in seconds of measuring (0: no limit); neither it nor medians that are known well end anything before
+    `at_least` rounds; `rounds` are the most to make.
     """
 
-    def __init__(self, rounds, budget=0, narrow=None, at_least=ROUNDS_AT_LEAST, clock=time.monotonic):
+    def __init__(self, rounds, budget=0, at_least=ROUNDS_AT_LEAST, clock=time.monotonic):
         self.rounds, self.budget, self.at_least, self.clock = rounds, budget, at_least, clock
-        self.narrow = narrow or (lambda entries: medians_narrow(
-            [entry.samples.get("end_to_end", []) for entry in entries]))
         self.stopped, self.begin = None, None
 
     def start(self):
@@ -46,7 +44,8 @@ class Stopping:
             self.stopped = "rounds"
         elif self.budget and done >= self.at_least and self.clock() - self.begin >= self.budget:
             self.stopped = "budget"
-        elif done >= self.at_least and entries and self.narrow(entries):
+        elif done >= self.at_least and entries and medians_narrow(
+                [entry.samples.get("end_to_end", []) for entry in entries]):
             self.stopped = "narrow"
         return self.stopped is not None
 

@@ -15,9 +15,8 @@ from scipy import stats
 
 from bench.contest import YARDSTICK
 from bench.plan import PLANS
-from bench.report import OTHERS, conditions_line, markdown_table
-from bench.schema import DEVICE_STAGES
-from bench.schema import OTHERS as OTHER_CORES
+from bench.report import OTHERS_SHARE, conditions_line, markdown_table
+from bench.schema import DEVICE_STAGES, OTHERS
 from bench.statistics import CONFIDENCE, half_width, launch_draws, location_draws
 from core.text import plural
 
@@ -84,7 +83,7 @@ def with_sums(rounds):
 def device_times(rows):
     """Per launch the yardstick's least times before and after each round, ms [rounds, 2, DEVICE_STAGES]."""
     stages = rows_of(rows, YARDSTICK)
-    rounds = [len(cores) for cores in stages[OTHER_CORES].by_launch]
+    rounds = [len(cores) for cores in stages[OTHERS].by_launch]
     return [np.stack([np.min(np.reshape(stages[name].by_launch[i], [count, 2, -1]), -1) for name in DEVICE_STAGES], -1)
             for i, count in enumerate(rounds)]
 
@@ -98,8 +97,8 @@ def quiet_rounds(rows, arm, best, share, by_step):
     """(rounds_of, logs of the device's times over the best [rounds, DEVICE_STAGES]) per launch, of the rounds alone
     around which the device was within `share` of its best and no other programs ran; launches without any are left out.
     """
-    cores = OTHERS * rows[0].provenance["cores"]
-    others = rows_of(rows, YARDSTICK)[OTHER_CORES].by_launch
+    cores = OTHERS_SHARE * rows[0].provenance["cores"]
+    others = rows_of(rows, YARDSTICK)[OTHERS].by_launch
     launches = []
     for rounds, times, busy in zip(rounds_of(rows_of(rows, arm), by_step), device_times(rows), others,
                                    strict=True):
@@ -222,11 +221,11 @@ def clock_moved(baseline, rows):
 def why_invalid(rows):
     """Why no verdict may rest on these rows: one line, empty if one may."""
     for row in rows:
-        if row.stage in ("end_to_end", OTHER_CORES) and row.status != "ok":
+        if row.stage in ("end_to_end", OTHERS) and row.status != "ok":
             return f"{row.arm}: {row.status}: {row.reason}"
     conditions = rows[0].provenance
     others = (conditions.get("during") or {}).get("others_cores")
-    if isinstance(others, dict) and others["median"] > OTHERS * conditions["cores"]:
+    if isinstance(others, dict) and others["median"] > OTHERS_SHARE * conditions["cores"]:
         return (f"other programs kept {others['median']:.1f} of {plural(conditions['cores'], 'core')} busy while arms "
                 "were measured: use an idle machine")
     clock = clock_of(rows)

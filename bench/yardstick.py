@@ -6,6 +6,7 @@ and GpuYardstick are targets of a worker (bench/worker.py).
 """
 
 import time
+from dataclasses import dataclass
 from importlib import metadata
 
 import numpy as np
@@ -15,6 +16,20 @@ from bench.schema import DEVICE_STAGES
 SAMPLES = 8            # of each time, a round: most of them miss a burst of other programs
 COLUMNS = 4096         # of the matrix that a vector is multiplied with: 64 MiB, beyond the cache of a core
 SIDE = 512             # of the matrices that are multiplied with each other
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a device's yardstick is started: its class, the framework whose interpreter it has, the wheel that computes.
+    """
+
+    target: str
+    framework: str
+    wheel: str
+
+
+YARDSTICKS = {"cpu": Kind("bench.yardstick:CpuYardstick", "paddle", "numpy"),
+              "gpu": Kind("bench.yardstick:GpuYardstick", "torch", "torch")}
 
 
 def stages(*times):

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import os
+import re
 import sys
 
 from core import terminal
@@ -45,6 +46,18 @@ class NotHere(UserError):
     """What was asked for cannot run on this machine, whatever the user does; str() says why."""
 
 
+def as_typed(message):
+    """A message in which options are called as they were typed: under make, which names its variables in
+    QWEN_VL_VARIABLES, by the variable that the Makefile hands on as that option."""
+    names = os.environ.get("QWEN_VL_VARIABLES", "").split()
+
+    def variable(option):
+        name = option[1].upper().replace("-", "_")
+        return f"{name}=" if name in names else option[0]
+
+    return re.sub(r"--(?:max-)?([a-z][a-z-]*)(?: (?=\d))?", variable, message)
+
+
 def inherited(message):
     """Which values that `message` speaks of nobody typed, to follow it; make names those in QWEN_VL_INHERITED."""
     names = [f"{name}=" for name in os.environ.get("QWEN_VL_INHERITED", "").split() if f"{name}=" in message]
@@ -55,7 +68,8 @@ class ArgumentParser(argparse.ArgumentParser):
     """argparse's, with one line for what it cannot read, and not its whole usage; the exit status is 2 as ever."""
 
     def error(self, message):
-        self.exit(2, f"error: {one_line(message.removeprefix('argument '))}\n")
+        message = as_typed(message.removeprefix("argument "))
+        self.exit(2, f"error: {one_line(message)}{inherited(message)}\n")
 
 
 def run_cli(main):
@@ -83,5 +97,6 @@ def run_cli(main):
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    message = as_typed(message)
     print("error: " + one_line(message) + inherited(message), file=sys.stderr)
     sys.exit(1)

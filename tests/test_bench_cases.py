@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.arms import GATE_ARM, ArmSpec
+from bench.arms import GATE_ARM
 from bench.contest import Contest, Entry
 from bench.device_memory import DeviceMemory
 from bench.options import FurtherCases
@@ -23,11 +23,10 @@ from core.config import ModelConfig
 from export.synthetic import write_checkpoint
 from ops import formats
 from ops.weights import decode_bytes, weights_bytes
-from tests.bench_options import run_options
+from tests.bench_options import fake_arms, short_options
 
 ROOT = Path(__file__).parents[1]
 PACKED = formats.packed("float16")[0]
-FAKE = "tests.bench_fake_arm:FakeArm"
 EAGER = GATE_ARM
 
 
@@ -41,11 +40,8 @@ def compete(checkpoint, tmp_path):
     """Run fake arms {name: options of FakeArm}; returns (rows, folder, lines of the diary). All know GATE_ARM."""
     def competed(arms, memory=None, **changes):
         diary = tmp_path / "diary"
-        specs = {name: ArmSpec(name, "torch", FAKE, "checkpoint", {"name": name, "diary": str(diary), **options})
-                 for name, options in {EAGER: {}, **arms}.items()}
-        options = run_options(**{"checkpoint": checkpoint, "out": str(tmp_path / "results"), "arms": tuple(arms),
-                                 "new_tokens": 4, "rounds": 2, "warmup": 0, "new_lengths": 0, **changes})
-        folder, rows = run(options, ["bench"], specs=specs, memory=memory)
+        options = short_options(arms, **{"checkpoint": checkpoint, "out": str(tmp_path / "results"), **changes})
+        folder, rows = run(options, ["bench"], specs=fake_arms({EAGER: {}, **arms}, diary), memory=memory)
         return rows, folder, diary.read_text().split() if diary.exists() else []
     return competed
 
@@ -87,6 +83,13 @@ def test_rows_are_stored_after_every_arm_in_sequence(compete, monkeypatch):
         {row.arm: row.status for row in rows if row.stage == "end_to_end"}))
     compete({"a": {}, "b": {}}, sequential=True)
     assert stored == [{"a": "ok", "b": "skipped"}, {"a": "ok", "b": "ok"}]
+
+
+def test_an_arm_that_fails_first_does_not_end_a_run_over_stored_results(compete):
+    _, folder, _ = compete({"a": {}, "b": {}}, sequential=True)
+    rows, again, _ = compete({"a": {"trouble": "error at load"}, "b": {}}, sequential=True)
+    assert again == folder and (state(rows, "a").status, state(rows, "b").status) == ("failed", "ok")
+    assert read_rows(folder / "rows.jsonl") == rows
 
 
 def test_further_cases(compete, tmp_path):

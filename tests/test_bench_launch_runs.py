@@ -2,14 +2,13 @@
 
 import pytest
 
-from bench.arms import ArmSpec
 from bench.contest import YARDSTICK, Contest
 from bench.plan import judged
 from bench.run import longest, measured
 from bench.schema import DEVICE_STAGES, OTHERS
 from bench.yardstick import SAMPLES, CpuYardstick, Quiet
 from export.synthetic import write_checkpoint
-from tests.bench_options import run_options
+from tests.bench_options import fake_arms, run_options, short_options
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +21,8 @@ def launched(checkpoint, tmp_path):
     """Measure fake arms {name: options of FakeArm}; returns (rows by arm and stage, lines of the diary)."""
     def run(arms, quiet=None, **changes):
         diary = tmp_path / "diary"
-        specs = {name: ArmSpec(name, "torch", "tests.bench_fake_arm:FakeArm", "checkpoint",
-                               {"name": name, "diary": str(diary), **options}) for name, options in arms.items()}
-        options = run_options(**{"checkpoint": checkpoint, "out": str(tmp_path), "arms": tuple(arms), "new_tokens": 4,
-                                 "rounds": 2, "warmup": 0, "new_lengths": 0, **changes})
-        rows, _ = measured(options, ["test"], specs=specs, quiet=quiet)
+        options = short_options(arms, **{"checkpoint": checkpoint, "out": str(tmp_path), **changes})
+        rows, _ = measured(options, ["test"], specs=fake_arms(arms, diary), quiet=quiet)
         return {(row.arm, row.stage): row for row in rows}, diary.read_text().split()
     return run
 
@@ -65,9 +61,10 @@ def test_interrupted_launch_keeps_its_rounds(launched, monkeypatch):
 
 
 def test_no_launch_begins_that_would_not_end_in_time(launched, monkeypatch):
-    monkeypatch.setattr("bench.run.longest", lambda began: 600.0)
+    known = []   # how many moments, that of the look among them: so the first launch counts when the second is due
+    monkeypatch.setattr("bench.run.longest", lambda moments: known.append(len(moments)) or 600.0)
     rows, _ = launched({"a": {}}, launches=50, deadline=500)
-    assert rows["a", "end_to_end"].launches == [2]
+    assert rows["a", "end_to_end"].launches == [2] and known == [1, 2]
     assert longest([0.0]) == 0 and longest([0.0, 3.0, 5.0]) == 3
 
 

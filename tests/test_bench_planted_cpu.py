@@ -30,7 +30,7 @@ def test_planted_slowdown_is_found_in_its_stage(exported_tiny, tmp_path):
     options = judged(run_options(checkpoint=exported_tiny.parent / "checkpoint", out=str(tmp_path), arms=(BASE, HEAD),
                                  preset="tiny", new_tokens=2, exported_fused=exported_tiny, launches=8, rounds=20,
                                  threads=1))
-    rows, _ = measured(options, ["test"], specs=specs, narrow=lambda entries: False)
+    rows, _ = measured(options, ["test"], specs=specs, for_verdict=True)
     verdicts = paired(BASE, HEAD, rows)
     if verdicts[0].verdict == "invalid":
         pytest.skip(f"no verdict on this machine now: {verdicts[0].reason}")

@@ -33,9 +33,9 @@ def machine(monkeypatch, tmp_path, measurements):
     def run(update=False, reason="", case=CASE, slower=None, device=1.0, measured_under=None, **conditions):
         now = {**CONDITIONS, **conditions}
 
-        def measured(options, argv, specs=None, narrow=None, quiet=None):
+        def measured(options, argv, specs=None, for_verdict=False, quiet=None):
             measurements.append(options.arms)
-            assert quiet.fixed != update and not narrow([])
+            assert quiet.fixed != update and for_verdict
             return simulated(next(seeds), slower=slower, device=device, case=case,
                              conditions={**now, **(measured_under or {})}), {}
         monkeypatch.setattr(module, "measured", measured)

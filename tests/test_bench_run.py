@@ -7,16 +7,14 @@ import time
 import pytest
 
 from bench import process
-from bench.arms import ArmSpec
 from bench.contest import Contest
 from bench.run import exit_status, run
 from bench.schema import OPTIONAL, read_rows
 from bench.schema import STAGES as ALL_STAGES
 from core.errors import UserError
 from export.synthetic import write_checkpoint
-from tests.bench_options import run_options
+from tests.bench_options import fake_arms, short_options
 
-FAKE = "tests.bench_fake_arm:FakeArm"
 STAGES = [stage for stage in ALL_STAGES if stage not in OPTIONAL]
 ARGV = ["python", "-m", "bench", "run"]
 
@@ -31,11 +29,9 @@ def compete(checkpoint, tmp_path):
     """Run fake arms {name: options of FakeArm}; returns (rows by arm and stage, folder, lines of the diary)."""
     def competed(arms, memory=None, **changes):
         diary = tmp_path / "diary"
-        specs = {name: ArmSpec(name, "torch", FAKE, options.pop("source", "checkpoint"),
-                               {"name": name, "diary": str(diary), **options}) for name, options in arms.items()}
-        options = run_options(**{"checkpoint": checkpoint, "out": str(tmp_path / "results"), "arms": tuple(arms),
-                                 "new_tokens": 4, "rounds": 3, "warmup": 0, "new_lengths": 0, **changes})
-        folder, rows = run(options, ARGV, specs=specs, memory=memory)
+        options = short_options(arms, **{"checkpoint": checkpoint, "out": str(tmp_path / "results"), "rounds": 3,
+                                         **changes})
+        folder, rows = run(options, ARGV, specs=fake_arms(arms, diary), memory=memory)
         return ({(row.arm, row.stage, *([row.case] if row.case != rows[0].case else [])): row for row in rows}, folder,
                 diary.read_text().split() if diary.exists() else [])
     return competed

@@ -10,7 +10,7 @@ import sys
 
 import torch
 
-from bench.torch_model.checkpoint import load_model
+from bench.torch_model.model import load_model
 from core.errors import UserError
 
 

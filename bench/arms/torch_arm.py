@@ -8,7 +8,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from bench.arms.base import Generation
 from bench.arms.torch_base import TorchBase
-from bench.torch_model.checkpoint import load_model
+from bench.torch_model.model import load_model
 
 
 class TokenClock(BaseStreamer):

@@ -1,4 +1,4 @@
-"""Loads a checkpoint of any format into the baseline, through the readers that conversion uses."""
+"""A checkpoint of any format as torch's tensors, through the readers that conversion uses."""
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from bench.torch_model.embeddings import PromptEmbeddings
-from export.checkpoint import open_checkpoint
 from export.dtypes import out_of_range
 from export.readers.gptq import QUANTISED
 from export.stored import StoredTensor
@@ -17,41 +16,22 @@ AHEAD = 4   # tensors that are read while another one goes to the device
 DECODER = ("transformer.h.", "transformer.ln_f.", "transformer.wte.", "lm_head.")   # names of the language model
 
 
-def load_model(checkpoint_dir, attention="sdpa", dtype=torch.float32, device="cpu", rounded_to=None,
-               quantised_to=None):
-    """The baseline with the checkpoint's weights, in eval mode.
-
-    `rounded_to` is a dtype that the weights are rounded to before they become `dtype`; `quantised_to` the name of a
-    format of ops.formats that the matrices of the decoder are rounded to after that, and the head's if it takes both.
-    A few tensors, AHEAD, are in memory beside the weights; weights that the CPU takes as they are in the file stay
-    there, mapped. UserError names what is no plain checkpoint, tensors that do not fit config.json, and those with
-    values that are not finite or too large.
-    """
-    from bench.torch_model.model import QwenVLForCausalLM  # imports transformers, which other engines need as theirs
-
-    checkpoint = open_checkpoint(checkpoint_dir)
-    with torch.device("meta"):
-        model = QwenVLForCausalLM(checkpoint.config, attention)
-    state = dict(_tensors(checkpoint, "", dtype, torch.device(device), rounded_to or dtype, quantised_to))
-    return _filled(model, state, model.transformer.visual)
-
-
 def load_prompt_embeddings(checkpoint, dtype, device):
-    """A checkpoint's vision tower and token table, as `load_model` loads them."""
+    """A checkpoint's vision tower and token table, as bench.torch_model.model.load_model loads them."""
     with torch.device("meta"):
         model = PromptEmbeddings(checkpoint.config, "sdpa")
     prefix = "transformer."
-    state = {name.removeprefix(prefix): tensor for name, tensor in _tensors(
+    state = {name.removeprefix(prefix): tensor for name, tensor in tensors(
         checkpoint, (f"{prefix}visual.", f"{prefix}wte."), dtype, torch.device(device), dtype)}
-    return _filled(model, state, model.visual)
+    return filled(model, state, model.visual)
 
 
 def language_tensors(checkpoint, dtype, device):
-    """Yield (name, tensor) of a checkpoint's language model, as `load_model` loads them."""
-    return _tensors(checkpoint, DECODER, dtype, torch.device(device), dtype)
+    """Yield (name, tensor) of a checkpoint's language model, as bench.torch_model.model.load_model loads them."""
+    return tensors(checkpoint, DECODER, dtype, torch.device(device), dtype)
 
 
-def _tensors(checkpoint, prefixes, dtype, device, rounded_to, quantised_to=None):
+def tensors(checkpoint, prefixes, dtype, device, rounded_to, quantised_to=None):
     """Yield (name, tensor) of those whose names begin with one of `prefixes`; threads read the files ahead."""
     def made(name, stored, array):
         format = _format_of(name, stored, quantised_to)
@@ -68,7 +48,8 @@ def _tensors(checkpoint, prefixes, dtype, device, rounded_to, quantised_to=None)
             yield made(*read)
 
 
-def _filled(model, state, visual):
+def filled(model, state, visual):
+    """The model, made on no device, with its weights, in eval mode."""
     model.load_state_dict(state, strict=True, assign=True)
     model.requires_grad_(False).eval()
     visual.fold()

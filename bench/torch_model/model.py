@@ -6,9 +6,11 @@ from transformers import DynamicCache, GenerationMixin, PretrainedConfig, PreTra
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from bench.torch_model.attention import additive_mask
+from bench.torch_model.checkpoint import filled, tensors
 from bench.torch_model.language import StepContext, Transformer
 from bench.torch_model.rotary import inverse_frequencies, logn_scale, rotation
 from core.config import QUERIES
+from export.checkpoint import open_checkpoint
 
 
 class QwenVLConfig(PretrainedConfig):
@@ -109,3 +111,20 @@ class QwenVLForCausalLM(PreTrainedModel, GenerationMixin):
             input_ids = input_ids[:, -1:]
         return {"input_ids": input_ids, "past_key_values": past_key_values, "attention_mask": attention_mask,
                 "image_features": image_features, "logits_to_keep": logits_to_keep, "use_cache": True}
+
+
+def load_model(checkpoint_dir, attention="sdpa", dtype=torch.float32, device="cpu", rounded_to=None,
+               quantised_to=None):
+    """The baseline with the checkpoint's weights, in eval mode.
+
+    `rounded_to` is a dtype that the weights are rounded to before they become `dtype`; `quantised_to` the name of a
+    format of ops.formats that the matrices of the decoder are rounded to after that, and the head's if it takes both.
+    A few tensors, AHEAD, are in memory beside the weights; weights that the CPU takes as they are in the file stay
+    there, mapped. UserError names what is no plain checkpoint, tensors that do not fit config.json, and those with
+    values that are not finite or too large.
+    """
+    checkpoint = open_checkpoint(checkpoint_dir)
+    with torch.device("meta"):
+        model = QwenVLForCausalLM(checkpoint.config, attention)
+    state = dict(tensors(checkpoint, "", dtype, torch.device(device), rounded_to or dtype, quantised_to))
+    return filled(model, state, model.transformer.visual)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.torch_model.checkpoint import load_model
+from bench.torch_model.model import load_model
 from infer.replay import IMAGES, pixels_of
 
 
