@@ -9,8 +9,8 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup ops check checkpoint convert quantize export export-vision export-language export-stock infer chat baseline \
-  bench sweep compare regress reproduce history report replay doctor test lint clean FORCE stock-machine other-paddle
+.PHONY: help setup ops check checkpoint convert quantize export export-vision export-language export-stock infer chat \
+  baseline bench sweep compare regress reproduce history report replay doctor test lint clean FORCE stock-machine other-paddle
 FORCE:
 unexport PYTHONSAFEPATH PYTHONOPTIMIZE
 
@@ -109,8 +109,9 @@ define HELP
   DTYPE=$(DTYPE)  float32, float16 or bfloat16 (the CPU computes in float32 only)
   DEVICE=$(DEVICE)    auto, cpu or gpu; gpu also installs Paddle's GPU wheel
   IMPL=$(IMPL)     fused (own operators) or native (Paddle's); for infer also stock (paddlenlp's own graph)
-  WEIGHTS=auto   what infer, chat and bench keep the language model's matrices in: auto (loses nothing), one of
-                 $(FORMATS), or decoder's+head's
+  WEIGHTS=auto   what infer, chat and replay keep the language model's matrices in: auto (loses nothing), one of
+                 $(FORMATS), or decoder's+head's; bench adds an
+                 arm that rounds to it, quantize writes it
   IMAGE= PROMPT= NEW_TOKENS=$(NEW_TOKENS)   for infer; NEW_TOKENS for bench and chat as well
   TEMPERATURE= TOP_P= TOP_K= REPETITION_PENALTY= MIN_NEW_TOKENS= SEED= STOP=   for infer and chat
   SYSTEM=        text that a chat begins with
@@ -187,7 +188,8 @@ $(STOCK_TARGET): FORCE | $(WHEELS)
 
 # --- checkpoint ---
 
-SHARED_SOURCES := core/config.py core/files.py ops/quantisation.py export/readers $(wildcard ops/formats/*.py ops/formats/*/__init__.py)
+SHARED_SOURCES := core/config.py core/files.py ops/quantisation.py export/readers \
+  $(wildcard ops/formats/*.py ops/formats/*/__init__.py)
 CONVERT_SOURCES := $(addprefix export/,convert.py checkpoint.py names.py stored.py pdparams_writer.py) $(SHARED_SOURCES)
 
 check: | $(ENVIRONMENT) ## say whether the downloaded checkpoint CKPT is whole, what it needs, what to do next
@@ -362,7 +364,7 @@ lint: | $(ENVIRONMENT) ## check the style of Python, shell, C++ and CUDA files
 	$(PADDLE_PYTHON) -m scripts.lint
 
 clean: ## remove what was built (.venv and results stay)
-	rm -rf $(addprefix $(BUILD)/,answers checkpoints converted exported ops other stamps stock versions) \
+	rm -rf $(addprefix $(BUILD)/,answers checkpoints converted exported ops other quantised stamps stock versions) \
 	  .pytest_cache .ruff_cache .hypothesis
 	if [[ -d $(BUILD) ]]; then rmdir --ignore-fail-on-non-empty $(BUILD); fi
 	find . -path ./.venv -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

@@ -9,8 +9,6 @@ L layers, W vision width, M vision MLP width, E resampler width = H hidden size,
 intermediate_size, V vocabulary.
 """
 
-import numpy as np
-
 from core.config import QUERIES
 from ops import formats
 
@@ -97,7 +95,7 @@ STAGES = {  # graph -> operator -> its roles
 MATRICES = ("decoder.qkv_weight", "decoder.out_weight", "decoder.gate_up_weight", "decoder.down_weight",
             "lm_head.lm_head_weight")
 HEAD = MATRICES[-1]
-CODES = {"codes": np.dtype(np.int8), "scales": np.dtype(np.float16), "zeros": np.dtype(np.int8)}  # as files hold them
+CODES = {"codes": "int8", "scales": "float16", "zeros": "int8"}  # arrays of Codes, and their types in files
 FORMAT, EXTRA = "format", "extra@VECTOR@OPTIONAL"  # these operators' attribute, and the input of what a format adds
 WHOLE_ENCODER_ROLES = ("patch_weight", "position", "ln_pre_weight", "ln_pre_bias")
 
@@ -136,7 +134,7 @@ def stored_parameters(config, graph, dtype, impl="fused", quantised=None):
         groups = [*shape[:-1], quantised.groups(shape[-1])]
         for array, kind in CODES.items():
             if array != "zeros" or quantised.zeros:
-                stored[f"{name}.{array}"] = shape if array == "codes" else groups, kind.name
+                stored[f"{name}.{array}"] = shape if array == "codes" else groups, kind
     return stored
 
 

@@ -24,6 +24,7 @@ OUT_GOALS = ("checkpoint convert quantize export export-vision export-language e
              "compare regress reproduce history report replay").split()
 ASKING = {"infer", "baseline", "bench", "sweep", "compare", "regress", "reproduce"}  # goals that look at IMAGE
 COMPUTING = ASKING - {"baseline"} | {"chat", "replay"}  # goals that run graphs, for which others would be made first
+WEIGHING = ("infer", "chat", "replay", "bench", "quantize")  # goals that look at WEIGHTS
 READING = ASKING | {"convert", "quantize", "export", "export-vision", "export-language", "export-stock", "chat",
                     "replay"}
 CHOICES = {
@@ -85,6 +86,8 @@ def fault(values, goals, inherited=(), root=ROOT, typed=()):
         value = values.get(name, known[0])
         if value not in known and not (goals <= ANYWHERE and PLAIN.fullmatch(value)):
             return f"{said(name)} is unknown, use one of: {' '.join(filter(None, known))}"
+    if values.get("WEIGHTS") and (problem := _no_weights(values, goals)):
+        return f"{said('WEIGHTS')} {problem}"
     if goals <= ANYWHERE:
         return None
     if problem := place_fault(root):
@@ -100,8 +103,6 @@ def fault(values, goals, inherited=(), root=ROOT, typed=()):
     if values.get("OUT") and len(goals & set(OUT_GOALS)) != 1:
         return (f"{said('OUT')} says where one target writes to: leave it out, or give exactly one of "
                 f"{' '.join(OUT_GOALS)}")
-    if values.get("WEIGHTS") and (problem := _no_weights(values, goals)):
-        return f"{said('WEIGHTS')} {problem}"
     if values.get("IMPL") == "stock" and (problem := _not_stock(values, goals)):
         return problem
     if values.get("IMPL") == "native" and goals & {"infer", "chat"} and (problem := _draws(values)):
@@ -183,10 +184,15 @@ def _no_path(name, value):
 
 def _no_weights(values, goals):
     """Why WEIGHTS, which is not empty, cannot be used; what shapes and the card forbid is said on loading."""
-    known, names = formats(), values["WEIGHTS"].split("+")
-    if values["WEIGHTS"] != "auto" and (len(names) > 2 or not set(names) <= set(known)):
+    weights, known = values["WEIGHTS"], formats()
+    if weights == "auto" or goals <= ANYWHERE and PLAIN.fullmatch(weights):
+        return None
+    names = weights.split("+")
+    if len(names) > 2 or not set(names) <= set(known):   # a part of the names of targets
         return f"is unknown, use auto, one of {' '.join(known)}, or those of decoder and head with a + between"
-    if values["WEIGHTS"] != "auto" and values.get("IMPL", "fused") != "fused" and goals & {"infer", "chat", "replay"}:
+    if others := sorted(goals & ASKING - set(WEIGHING)):
+        return f"is for {', '.join(WEIGHING)}, not for {' '.join(others)}: leave it out"
+    if values.get("IMPL", "fused") != "fused" and goals & {"infer", "chat", "replay"}:
         return f"is for the fused graphs: leave out IMPL={values['IMPL']}"
     return None
 
@@ -221,6 +227,8 @@ def decide(values, goals):
     stale = not goals <= ANYWHERE and _environment_is_stale(values)
     other = ",paddle-other" if values.get("PADDLE_OTHER_PYTHON") else ""
     arms = (values.get("ARMS") or f"paddle-fused{f',paddle-native{other}' * ('sweep' not in goals)}").split(",")
+    if "bench" in goals and values.get("WEIGHTS", "") not in ("", "auto"):
+        arms.append("paddle-fused")   # whose graphs the arm reads that bench adds
     graphs = [impl for impl in ("native", "fused", "stock", "other")
               if any(f"{arm}-".startswith(f"paddle-{impl}-") for arm in arms)]
     return Decisions(name, device, "python" if packages else "none", "stale" if stale else "ready",

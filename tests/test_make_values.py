@@ -112,6 +112,13 @@ def test_inherited_value_is_named_by_a_command(tmp_path):
     assert first.endswith("(OUT= came from the environment)")
 
 
+@pytest.mark.parametrize("goal", ["help", "clean", "infer"])
+def test_weights_are_no_text_of_the_makefile(tmp_path, goal):
+    done = run_make(goal, f"BUILD={tmp_path / 'build'}", "WEIGHTS=$(shell touch pwned)")
+    assert done.returncode != 0 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert "WEIGHTS=$(shell touch pwned) is unknown" in done.stderr and not (ROOT / "pwned").exists()
+
+
 @pytest.mark.parametrize("name", ["R&D", "a b", "a'b", "$(touch pwned)", "a:b"])
 def test_repository_in_a_folder_of_that_name(tmp_path, name):
     root = tmp_path / name
@@ -133,7 +140,7 @@ def test_safe_path_of_python(tmp_path):
 
 def test_clean_leaves_what_make_did_not_make(tmp_path):
     build = tmp_path / "build"
-    for name in ("exported", "stamps", "mine"):
+    for name in ("exported", "quantised", "stamps", "mine"):
         (build / name).mkdir(parents=True)
     # a copy, as `clean` also removes the caches of this repository
     root = tmp_path / "root"

@@ -78,8 +78,9 @@ def test_refused_in_one_line(values, words):
 def test_values_of_no_use_to_the_goal_are_left_alone():
     values = {"IMAGE": "registry/app:1", "CASES": "~", "CKPT": "~/A"}
     assert fault(values, ["report"]) is None
-    assert fault({"PRESET": "foo"}, ["help"]) is None
-    assert "PRESET=a:b is unknown" in fault({"PRESET": "a:b"}, ["help"])  # a part of the names of targets
+    for name in ("PRESET", "WEIGHTS"):
+        assert fault({name: "foo"}, ["help"]) is None
+        assert f"{name}=a:b is unknown" in fault({name: "a:b"}, ["help"])  # a part of the names of targets
 
 
 def test_addresses_are_no_files():
@@ -166,7 +167,8 @@ def test_variables_of_the_build_are_no_mistake():
     ({"ARMS": "torch-sdpa"}, "-"), ({"ARMS": ""}, "native,fused"), ({"ARMS": "xpaddle-fused,paddle-native"}, "native"),
     ({"ARMS": "paddle-stock,paddle-fused"}, "fused,stock"), ({"PADDLE_OTHER_PYTHON": "python"}, "native,fused,other"),
     ({"PADDLE_OTHER_PYTHON": "python", "ARMS": "paddle-other"}, "other"),
-    ({"PADDLE_OTHER_PYTHON": "python", "ARMS": "paddle-fused"}, "fused")])
+    ({"PADDLE_OTHER_PYTHON": "python", "ARMS": "paddle-fused"}, "fused"), ({"ARMS": "paddle-fused-int4"}, "fused"),
+    ({"ARMS": "torch-sdpa", "WEIGHTS": "int4"}, "fused"), ({"ARMS": "torch-sdpa", "WEIGHTS": "auto"}, "-")])
 def test_graphs_of_the_arms(given, expected):
     assert decide(VALUES | given, ["bench"]).graphs == expected
 
@@ -218,3 +220,11 @@ def test_weights_are_formats_of_the_registry(weights, impl, allowed):
     message = fault({"WEIGHTS": weights, "IMPL": impl}, ["infer"])
     assert message is None if allowed is True else allowed in message and message.startswith(f"WEIGHTS={weights} ")
     assert variables.formats() == list(formats.NAMES)
+
+
+@pytest.mark.parametrize("goal", ["baseline", "sweep", "compare", "regress", "reproduce"])
+def test_weights_are_refused_where_they_would_change_nothing(goal):
+    given = {"WEIGHTS": "int4", "BASE": "HEAD"}
+    assert f"WEIGHTS=int4 is for infer, chat, replay, bench, quantize, not for {goal}: leave it out" == fault(
+        given, [goal])
+    assert fault({**given, "WEIGHTS": "auto"}, [goal]) is fault(given, ["bench"]) is fault(given, ["report"]) is None
