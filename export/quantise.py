@@ -26,7 +26,7 @@ from export.readers.safetensors import TYPES
 from export.stored import NUMPY_TYPES
 from ops import formats
 from ops.formats.base import Codes
-from ops.quantisation import Quantisation, dequantised
+from ops.quantisation import Quantisation, dequantised, half_scales
 
 WEIGHTS = "model.safetensors"
 BLOCK_ROWS = 256   # that a thread quantises at once
@@ -143,12 +143,12 @@ def _quantised(name, tensor, format, loss, pool):
 
 def _with_half_scales(format, codes, rows):
     """Codes with scales that float16 holds, as the layout has them, and each code the nearest again."""
-    half = codes.scales.astype(np.float16)
     if codes.scales.dtype == np.float16:
         return codes
-    grouped = rows.reshape(*half.shape, -1) / half[..., None].astype(np.float32)
+    scales = half_scales(codes.scales)
+    grouped = rows.reshape(*scales.shape, -1) / scales[..., None]
     top = 1 << int(format.bits) - 1
-    return Codes(np.clip(np.rint(grouped), -top, top - 1).astype(np.int8).reshape(rows.shape), half)
+    return Codes(np.clip(np.rint(grouped), -top, top - 1).astype(np.int8).reshape(rows.shape), scales.astype(np.float16))
 
 
 ROLES = {"attn.c_attn": "qkv", "attn.c_proj": "out", "mlp.w1": "up", "mlp.w2": "gate", "mlp.c_proj": "down"}

@@ -62,7 +62,7 @@ class Manifest:
                 if Path(name).name != name or kinds != (int, str):
                     raise ValueError(f"file entry {name!r}")
             config, quantised = raw["config"], raw.get("quantised")
-            self.quantised = quantised and Quantisation.from_dict(quantised)
+            self.quantised = None if quantised is None else Quantisation.from_dict(quantised)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
             raise UserError(f"{path} is damaged ({e}): delete {self.folder}, then run `make export`") from None
         self.config = ModelConfig.from_dict(config, path)

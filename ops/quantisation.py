@@ -9,6 +9,11 @@ from ops.formats.base import Codes
 BITS, GROUPS = (4, 8), (0, 32, 64, 128)
 
 
+def is_one_of(value, numbers):
+    """Whether what a file says is one of these whole numbers: 4.0 and false, which equal some, are none."""
+    return type(value) is int and value in numbers
+
+
 @dataclass(frozen=True)
 class Quantisation:
     """Bits of a code, columns of a row that share a scale (0: all of them), whether there are zero points."""
@@ -30,9 +35,16 @@ class Quantisation:
     def from_dict(cls, raw):
         """The inverse of dataclasses.asdict; raises ValueError, KeyError or TypeError for anything else."""
         made = cls(raw["bits"], raw["group"], raw["zeros"])
-        if made.bits not in BITS or made.group not in GROUPS or not isinstance(made.zeros, bool):
+        if not is_one_of(made.bits, BITS) or not is_one_of(made.group, GROUPS) or not isinstance(made.zeros, bool):
             raise ValueError(f"quantised {raw}")
         return made
+
+
+def half_scales(scales):
+    """float32 scales, not negative -> the nearest that float16 holds and that are above zero, as float32; 1 of zeros."""
+    with np.errstate(over="ignore"):
+        kept = np.minimum(scales, 65504).astype(np.float16).astype(np.float32)
+    return np.where(scales == 0, np.float32(1), np.maximum(kept, np.float32(2.0 ** -24)))
 
 
 def dequantised(codes):

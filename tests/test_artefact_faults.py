@@ -63,6 +63,12 @@ def test_damaged_manifest(exported, content):
     refused(exported, "manifest.json is damaged .*: delete .*/vision, then run `make export`")
 
 
+@pytest.mark.parametrize("changed", [{}, {"bits": 4.0}, {"bits": 3}, {"group": False}, {"zeros": 0}, {"zeros": None}])
+def test_a_manifest_of_codes_that_are_none(exported, changed):
+    edit(exported / "language", quantised={"bits": 4, "group": 128, "zeros": False, **changed} if changed else [])
+    refused(exported, "manifest.json is damaged")
+
+
 def test_a_manifest_cannot_name_files_elsewhere(exported):
     edit(exported / "vision", files={"../../secret": {"bytes": 1, "xxh3_128": "0"}})
     refused(exported, "manifest.json is damaged")

@@ -71,6 +71,8 @@ def test_a_bias_of_zeros_that_the_model_has_not_is_left_out(damaged):
     assert "transformer.h.0.mlp.w1.bias" not in opened.tensors
     assert "1 unexpected: transformer.h.0.mlp.w1.bias" in fault(
         damaged(transformer__h__0__mlp__w1__bias=np.ones(256, np.float16)))
+    assert "1 unexpected: transformer.h.0.mlp.w1.bias" in fault(
+        damaged(transformer__h__0__mlp__w1__bias=np.zeros(255, np.float16)))
 
 
 def test_codes_travel_through_convert_unchanged(made, tmp_path):
@@ -94,9 +96,11 @@ def test_check_reads_it(made, tmp_path):
 
 SETTINGS = {
     "bits": ({"bits": 3}, "bits 3 (read are 4 and 8)"), "no bits": ({"bits": None}, "bits is missing"),
-    "group": ({"group_size": 96}, "group_size 96"), "desc_act": ({"desc_act": True}, "desc_act True: columns in"),
+    "group": ({"group_size": 96}, "group_size 96"), "desc_act": ({"desc_act": True}, "desc_act True (columns in"),
     "no desc_act": ({"desc_act": None}, "desc_act is missing"), "sym": ({"sym": None}, "sym is missing"),
-    "8 bits with zero points": ({"bits": 8, "sym": False}, "sym False"),
+    "8 bits with zero points": ({"bits": 8, "sym": False}, "sym False with 8 bits"),
+    "bits as a fraction": ({"bits": 4.0}, "bits 4.0 (read"), "list": ({"group_size": [128]}, "[128] (read"),
+    "group as a fraction": ({"group_size": 128.0}, "group_size 128.0"), "sym as a number": ({"sym": 1}, "sym 1"),
     "version": ({"checkpoint_format": "gptq_v2"}, "checkpoint_format 'gptq_v2'"),
     "words": ({"pack_dtype": "int8"}, "pack_dtype 'int8'"), "dynamic": ({"dynamic": {"-:.*": {}}}, "dynamic"),
     "method": ({"quant_method": "awq"}, "quantised (awq)"),
@@ -106,7 +110,9 @@ SETTINGS = {
 @pytest.mark.parametrize("kind", SETTINGS)
 def test_settings_that_are_not_read(damaged, kind):
     changed, words = SETTINGS[kind]
-    assert words in fault(damaged(gptq_config(**changed)))
+    message = fault(damaged(gptq_config(**changed)))
+    assert words in message
+    assert ("float16 one and WEIGHTS=int4" in message) == (kind != "method"), "a remedy"
 
 
 def test_two_configs_that_differ(damaged):
@@ -164,8 +170,8 @@ def test_matrices_that_are_not_quantised_and_others_that_are(made, damaged):
 
 def test_names_and_configs_that_disagree(made, damaged):
     assert "quantize_config.json that says how: download it" in fault(damaged(twin_config()))
-    assert "10 matrices not quantised" in fault(write_checkpoint(
-        damaged().parent / "plain", made[1], config=gptq_config()))
+    message = fault(write_checkpoint(damaged().parent / "plain", made[1], config=gptq_config()))
+    assert "10 matrices not quantised" in message and "take quantization_config out of config.json" in message
 
 
 @pytest.mark.parametrize("command", [["-m", "export", "all"], ["-m", "export.convert"]])

@@ -77,7 +77,7 @@ KINDS = {
     "adapter beside weights": (adapter_beside_weights, "merge_and_unload", "move adapter_config.json out"),
     "adapter not merged": (with_names(LAYER + "lora_A.default.weight"), "is not merged", "merge_and_unload"),
     "GPTQ by config": (with_config(quantization_config={"quant_method": "gptq"}), "not read of GPTQ: bits is missing",
-                       "desc_act = false"),
+                       "WEIGHTS=int4"),
     "bitsandbytes by config": (with_config(quantization_config={"bnb_4bit_quant_type": "nf4"}), "(bitsandbytes)",
                                "dequantise"),
     "odd config": (with_config(quantization_config=[1]), "quantised (some method)", "download"),

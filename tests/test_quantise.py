@@ -11,7 +11,7 @@ from gptq_files import MATRICES, gptq_tensors, twin_config, words, write_gptq
 from core.placement import CPU
 from export.__main__ import export
 from export.checkpoint import open_whole
-from export.quantise import quantise
+from export.quantise import _with_half_scales, quantise
 from export.synthetic import write_checkpoint as write_synthetic
 from export.vocabulary import write_vocabulary
 from infer.engine import Engine
@@ -113,6 +113,14 @@ def test_what_cannot_be_quantised(plain, tmp_path):
     tiny = write_synthetic("tiny", tmp_path / "tiny")
     assert "has no whole groups of this size: use another format" in message(tiny, "int4")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("size", [1e-8, 1e-6, 1e8])
+def test_scales_of_rows_out_of_float16s_range_stay_above_zero_and_finite(size):
+    rows = size * np.random.default_rng(0).standard_normal((8, 128)).astype(np.float32)
+    made = _with_half_scales(formats.get("int8"), formats.get("int8").quantise(rows), rows)
+    assert made.scales.dtype == np.float16 and np.isfinite(made.scales).all() and (made.scales > 0).all()
+    assert made.codes.dtype == np.int8 and np.isfinite(dequantised(made)).all()
 
 
 def test_products_of_codes():

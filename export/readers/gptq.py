@@ -21,33 +21,36 @@ from core.errors import UserError
 from export.names import listed
 from export.stored import StoredTensor
 from ops.formats.base import Codes
-from ops.quantisation import BITS, GROUPS, Quantisation, dequantised
+from ops.quantisation import BITS, GROUPS, Quantisation, dequantised, is_one_of
 
 METHOD, QUANTIZE_CONFIG = "gptq", "quantize_config.json"
 PARTS = ("qweight", "qzeros", "scales", "g_idx")
 TYPES = {"qweight": "int32", "qzeros": "int32", "scales": "float16", "g_idx": "int32"}
 PART = re.compile(rf"(.+)\.({'|'.join(PARTS)})")
 ROW = -1   # what the layout's group_size says for all of a row
+DEQUANTISED = (f" (weights that are dequantised already: take quantization_config out of config.json, and "
+               f"{QUANTIZE_CONFIG} out of the folder)")
 QUANTISED = re.compile(r"\.h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.w1|mlp\.w2|mlp\.c_proj)\.weight$")   # the decoder's
 WHOLE_GROUPS = "has no whole groups of this size"
-OTHERWISE = "take a checkpoint that was quantised with {}, or the float16 one and WEIGHTS="
+OTHERWISE = "take a checkpoint that was quantised {}, or the float16 one and WEIGHTS=int4"
 
 
 def settings(entry, where):
     """(Quantisation, "") of what config.json or quantize_config.json says, or (None, why it is not read)."""
     bits, group, symmetric = (entry.get(name) for name in ("bits", "group_size", "sym"))
     wrong = [text for broken, text in (
-        (bits not in BITS, f"bits {_shown(bits)} (read are 4 and 8)"),
-        (group not in (*GROUPS[1:], ROW), f"group_size {_shown(group)} (read are 32, 64, 128 and -1)"),
-        (not isinstance(symmetric, bool) or (bits == 8 and not symmetric), f"sym {_shown(symmetric)}"),
-        (entry.get("desc_act") is not False, f"desc_act {_shown(entry.get('desc_act'))}: columns in another order, "
-                                             f"{OTHERWISE.format('desc_act = false')}"),
+        (not is_one_of(bits, BITS), f"bits {_shown(bits)} (read are 4 and 8)"),
+        (not is_one_of(group, (*GROUPS[1:], ROW)), f"group_size {_shown(group)} (read are 32, 64, 128 and -1)"),
+        (not isinstance(symmetric, bool), f"sym {_shown(symmetric)}"),
+        (bits == 8 and symmetric is False, "sym False with 8 bits"),
+        (entry.get("desc_act") is not False, f"desc_act {_shown(entry.get('desc_act'))} (columns in another order)"),
         (entry.get("checkpoint_format", METHOD) != METHOD, f"checkpoint_format {_shown(entry.get('checkpoint_format'))}"
                                                            f" (read is {METHOD!r})"),
         (entry.get("pack_dtype", "int32") != "int32", f"pack_dtype {_shown(entry.get('pack_dtype'))}"),
         (bool(entry.get("dynamic")), "dynamic, other settings for some matrices")) if broken]
     if wrong:
-        return None, f"{where} says what is not read of GPTQ: {'; '.join(wrong)}"
+        return None, (f"{where} says what is not read of GPTQ: {'; '.join(wrong)}: "
+                      f"{OTHERWISE.format('as docs/checkpoints.md says')}")
     return Quantisation(bits, 0 if group == ROW else group, not symmetric), ""
 
 
@@ -128,7 +131,7 @@ class QuantisedTensor:
                                        "download the file again")
         if (found != np.arange(columns) // (columns // groups)).any():
             raise self._fault("g_idx", f"has columns in another order (desc_act): "
-                                       f"{OTHERWISE.format('desc_act = false')}")
+                                       f"{OTHERWISE.format('with desc_act = false')}")
 
     def _scales(self):
         """float16 [out, groups]."""
@@ -145,7 +148,7 @@ class QuantisedTensor:
         if self.quantised.zeros:
             if (stored == top).any():
                 raise self._fault("qzeros", f"holds the zero point {top} + 1, which programs read differently: "
-                                            f"{OTHERWISE.format('sym = true')}")
+                                            f"{OTHERWISE.format('with sym = true')}")
             return np.ascontiguousarray((stored + np.uint8(1)).T).view(np.int8)
         middle = top >> 1
         if (other := stored != middle).any():
@@ -188,16 +191,16 @@ def join(stored, unread, found, parameters):
             lacking += [f"{matrix}.{part}" for part in PARTS if part not in parts]
             wrong += _mismatches(parts, part_shapes(parameters[name], found))
             rest[name] = QuantisedTensor(name, parameters[name], parts, found)
-        if bias in rest and bias not in parameters and _is_zero(rest[bias]):
+        if bias in rest and name in parameters and bias not in parameters and _is_zero(rest[bias], parameters[name][0]):
             del rest[bias]
     plain = [name for name, tensor in rest.items() if QUANTISED.search(name) and isinstance(tensor, StoredTensor)]
-    return rest, unread, [f"{len(names)} {what}: {listed(names)}" for what, names in (
-        ("parts of quantised matrices missing", lacking), ("not as GPTQ stores it", wrong),
-        ("matrices not quantised, which all of the decoder's must be", plain)) if names]
+    return rest, unread, [f"{len(names)} {what}: {listed(names)}{remedy}" for what, names, remedy in (
+        ("parts of quantised matrices missing", lacking, ""), ("not as GPTQ stores it", wrong, ""),
+        ("matrices not quantised, which all of the decoder's must be", plain, DEQUANTISED)) if names]
 
 
-def _is_zero(tensor):
-    return tensor.dtype == "float16" and len(tensor.shape) == 1 and not tensor.read().any()
+def _is_zero(tensor, rows):
+    return tensor.dtype == "float16" and tensor.shape == (rows,) and not tensor.read().any()
 
 
 def part_shapes(shape, found):

@@ -7,7 +7,7 @@ import numpy as np
 
 from ops.formats import lanes
 from ops.formats.base import Codes
-from ops.quantisation import dequantised
+from ops.quantisation import dequantised, half_scales
 
 NUMBERS = 512                # bytes of a tile's numbers
 CODES, SIGNED = 16, 8        # how many there are; what is added to a signed one where it is stored
@@ -47,12 +47,12 @@ class Int4(lanes.LaneFormat):
             low = -high
         best = None
         for start in STARTS:
-            scales = _nearest_scale(start * (high - low) / (CODES - 1))
+            scales = half_scales(start * (high - low) / (CODES - 1))
             zeros = np.clip(np.rint(-start * low / scales), 0, CODES - 1) if self.zero_points else 0 * scales
             centred = self._centred(numbers, scales, zeros)
             squares = np.einsum("gc,gc->g", centred, centred)
             better = np.einsum("gc,gc->g", centred, numbers) / np.maximum(squares, 1)
-            scales = _nearest_scale(np.where(squares > 0, better, scales))
+            scales = half_scales(np.where(squares > 0, better, scales))
             centred = self._centred(numbers, scales, zeros)
             rest = numbers - centred * scales[:, None]
             found = np.einsum("gc,gc->g", rest, rest), centred + zeros[:, None], scales, zeros
@@ -102,13 +102,6 @@ class Int4(lanes.LaneFormat):
         if self.zero_points:
             return codes, beside[..., 0], beside[..., 1].astype(np.int8)
         return codes - np.int8(SIGNED), beside[..., 0], None
-
-
-def _nearest_scale(scales):
-    """float32 -> as float16 holds them, above zero; 1 of zeros."""
-    with np.errstate(over="ignore"):
-        kept = np.minimum(scales, 65504).astype(np.float16).astype(np.float32)
-    return np.where(scales == 0, np.float32(1), np.maximum(kept, np.float32(2.0 ** -24)))
 
 
 FORMAT = Int4(128, zero_points=False)
