@@ -146,9 +146,9 @@ def _with_half_scales(format, codes, rows):
     if codes.scales.dtype == np.float16:
         return codes
     scales = half_scales(codes.scales)
-    grouped = rows.reshape(*scales.shape, -1) / scales[..., None]
-    top = 1 << int(format.bits) - 1
-    return Codes(np.clip(np.rint(grouped), -top, top - 1).astype(np.int8).reshape(rows.shape), scales.astype(np.float16))
+    grouped, top = rows.reshape(*scales.shape, -1) / scales[..., None], 1 << int(format.bits) - 1
+    nearest = np.clip(np.rint(grouped), -top, top - 1).astype(np.int8)
+    return Codes(nearest.reshape(rows.shape), scales.astype(np.float16))
 
 
 ROLES = {"attn.c_attn": "qkv", "attn.c_proj": "out", "mlp.w1": "up", "mlp.w2": "gate", "mlp.c_proj": "down"}

@@ -41,7 +41,7 @@ class Quantisation:
 
 
 def half_scales(scales):
-    """float32 scales, not negative -> the nearest that float16 holds and that are above zero, as float32; 1 of zeros."""
+    """float32 scales, none negative -> the nearest above zero that float16 holds, as float32; 1 of zeros."""
     with np.errstate(over="ignore"):
         kept = np.minimum(scales, 65504).astype(np.float16).astype(np.float32)
     return np.where(scales == 0, np.float32(1), np.maximum(kept, np.float32(2.0 ** -24)))
