@@ -178,7 +178,7 @@ class Session:
         """Tokens of the text that what rounding costs is told with (bench/text.py)."""
         config = ModelConfig.load(self.sources.checkpoint)
         tokenizer = Tokenizer(Path(self.sources.checkpoint) / VOCABULARY, config.image_start_id)
-        return text_ids(tokenizer, config.max_position_embeddings)
+        return text_ids(tokenizer, config.max_position_embeddings - 1)   # engines want room for a new token
 
     def ceilings(self, progress, case, config):
         """The device's ceilings, see bench.ceilings; {"reason"} if they cannot be measured."""

@@ -56,8 +56,8 @@ def choices(weights, manifest, placement):
         found, refusal = [_asked(decoder, manifest, placement)], (
             f"WEIGHTS={decoder} cannot hold the checkpoint's weights, {manifest.quantised.description}, which are not "
             "rounded again: use WEIGHTS=auto") if manifest.quantised else _lossy_refusal(decoder)
-    whole_rows = decoder != AUTO and isinstance(found[0], Quantised) and not found[0].group
-    last = head or (found[0].name if whole_rows or found == [plain] else "")
+    both = decoder != AUTO and isinstance(found[0], Quantised) and found[0].rounds_head
+    last = head or (found[0].name if both or found == [plain] else "")
     heads = [_asked(last, manifest, placement)] if last else [*lossless, plain]
     if found == heads and manifest.quantised is None:
         return [Choice(MATRICES, tuple(found), refusal)]

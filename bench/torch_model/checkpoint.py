@@ -58,9 +58,10 @@ def filled(model, state, visual):
 
 def _format_of(name, stored, quantised_to):
     """The Quantised format that a tensor is rounded to, None if it stays: one that is quantised already does."""
-    format = formats.get(quantised_to) if quantised_to else None
-    rounded = QUANTISED.search(name) or (name == "lm_head.weight" and format and not format.group)
-    return format if format and rounded and isinstance(stored, StoredTensor) else None
+    if not quantised_to or not isinstance(stored, StoredTensor):
+        return None
+    format = formats.get(quantised_to)
+    return format if QUANTISED.search(name) or name == "lm_head.weight" and format.rounds_head else None
 
 
 def _array(stored, dtype, device, rounded_to):

@@ -71,6 +71,12 @@ class Quantised(Packed):
 
     group, zero_points = 0, False
 
+    @property
+    def rounds_head(self):
+        """Whether lm_head is rounded as well where one format is named for both: groups are for the decoder alone, as
+        published 4-bit checkpoints have it."""
+        return not self.group
+
     def quantise(self, matrices):
         """numpy [.., rows, columns] of floating numbers -> Codes, by the rule that the format's folder describes."""
         raise NotImplementedError
