@@ -281,7 +281,7 @@ def main():
         stock_fault = f"paddlenlp 2.8.1 needs Paddle {FOR_STOCK}, {paddle} is installed: make setup PADDLE=2.6"
     verdict = {
         "setup": setup_fault, "ops": compiler_fault or blocked,
-        "check": blocked, "checkpoint": blocked, "convert": blocked,
+        "check": blocked, "checkpoint": blocked, "convert": blocked, "quantize": blocked,
         "export": making, "export-stock": blocked or stock_fault,
         "infer": running, "chat": running, "baseline": blocked or model_fault,
         "bench": running, "sweep": running, "compare": running, "regress": running, "reproduce": running,

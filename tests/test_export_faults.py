@@ -13,6 +13,7 @@ from ops.framework import has_gpu_wheel, programs
 COMMANDS = {
     "export": ["-m", "export", "all", GOLDEN, "OUT", "--impl", "native"],
     "convert": ["-m", "export.convert", GOLDEN, "OUT/converted"],
+    "quantise": ["-m", "export.quantise", GOLDEN, "OUT/quantised", "--weights", "int8"],
     "synthetic": ["-m", "export.synthetic", "--preset", "tiny", "OUT/synthetic"],
 }
 
@@ -46,7 +47,7 @@ sys.argv[1:] = sys.argv[1:]
 module.main()
 """
 LAST_STEPS = {"export": ("export.__main__", "write_manifest"), "convert": ("export.convert", "file_hash"),
-              "synthetic": ("export.synthetic", "write_weights")}
+              "quantise": ("export.quantise", "_write_configs"), "synthetic": ("export.synthetic", "write_weights")}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -59,7 +60,8 @@ def test_killed_half_way_and_run_again(tmp_path, command):
     assert leftovers and all(".partial-" in name for name in leftovers)
     done = run(*arguments(command, tmp_path))
     assert done.returncode == 0, done.stderr[-2000:]
-    made = {"export": ["language", "vision"], "convert": ["converted"], "synthetic": ["synthetic"]}[command]
+    made = {"export": ["language", "vision"], "convert": ["converted"], "quantise": ["quantised"],
+            "synthetic": ["synthetic"]}[command]
     assert sorted(path.name for path in tmp_path.iterdir()) == made
 
 
