@@ -19,7 +19,7 @@ class Plan:
     of_whole: float    # one by this much of the whole pass
 
 
-PLANS = {"cpu": Plan(launches=4, judged=60, rounds=5, warmup=2, seconds=165, baseline=500, quiet=0.15, least=0.025,
+PLANS = {"cpu": Plan(launches=4, judged=60, rounds=5, warmup=2, seconds=165, baseline=500, quiet=0.15, least=0.03,
                      excluded=0.05, of_whole=0.003),
          "gpu": Plan(launches=3, judged=10, rounds=10, warmup=4, seconds=210, baseline=210, quiet=0.1, least=0.01,
                      excluded=0.03, of_whole=0.003)}

@@ -122,7 +122,7 @@ def rule_lines(description, cxx, cuda=None):
 
 def binding_flags(paddle, cuda=None):
     """Compiler flags of a source that includes Paddle's headers."""
-    include = paddle.package / "include"
+    include = paddle.include
     folders = [include, include / "third_party", *(cuda.includes if cuda is not None else ())]
     return " ".join([BINDING_FLAGS, *["-DPADDLE_WITH_CUDA"] * (cuda is not None),
                      *(f"-isystem {_word(folder)}" for folder in folders)])

@@ -34,6 +34,13 @@ class Paddle:
         """The wheel's name and version, as ops.target.fault compares them."""
         return f"paddlepaddle{'-gpu' if self.gpu else ''} {self.version}"
 
+    @property
+    def include(self):
+        """The folder of the headers that operators are compiled with; raises UserError if they are missing."""
+        if not (self.package / "include" / "paddle" / "extension.h").is_file():
+            raise UserError(f"{self.package} has no headers: reinstall the wheel (make clean setup)")
+        return self.package / "include"
+
 
 @dataclass(frozen=True)
 class Cuda:
@@ -63,8 +70,6 @@ def paddle():
     cuda = re.search(r"cuda_version\s*=\s*'([^']*)'", text)
     if version is None:
         raise UserError(f"{package} is no Paddle wheel: run `make setup`")
-    if not (package / "include" / "paddle" / "extension.h").is_file():
-        raise UserError(f"{package} has no headers: reinstall the wheel (make clean setup)")
     return Paddle(package, version[1], cuda is not None and cuda[1] != "False")
 
 

@@ -42,6 +42,17 @@ def toolkit(tmp_path, monkeypatch):
     return make
 
 
+def test_a_wheel_without_headers_runs_but_compiles_nothing(tmp_path):
+    package = tmp_path / "paddle"
+    executable(package / "__init__.py", "")
+    executable(package / "version" / "__init__.py", "full_version    = '2.6.2'\ncuda_version    = 'False'\n")
+    code = "from ops import build, toolchain; print(toolchain.paddle().wheel); build.binding_flags(toolchain.paddle())"
+    ran = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": f"{tmp_path}:{build.ROOT}"},
+                         capture_output=True, text=True)
+    assert ran.stdout == "paddlepaddle 2.6.2\n"
+    assert f"UserError: {package} has no headers: reinstall the wheel (make clean setup)" in ran.stderr
+
+
 def test_a_whole_toolkit(toolkit):
     home = toolkit()
     found = toolchain.cuda()

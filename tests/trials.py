@@ -1,10 +1,10 @@
-"""Trials of `make regress` on a real machine: runs of the same code one after the other, each judged against the one
-before, or every second one slowed down in a stage. An hour on a CPU for 20 pairs, so no test.
+"""Trials of `make regress` on a real machine: checks of the same code against a baseline, every third one slowed down
+in a stage, and a new baseline after 15 of them. 50 minutes on a CPU for one baseline and its checks, so no test.
 
-    python -m tests.trials LOG --checkpoint … --exported-fused … [--pairs 20] [--stage decode --share 0.05]
+    python -m tests.trials LOG --checkpoint … --exported-fused … [--checks 30] [--stage decode] [--share 0.05]
 
-LOG gets a line per pair, after each: {"time", "machine", "planted", "seconds" of the run, "status", "verdicts"}. A log
-that is there goes on. At the end the pairs in it are counted.
+LOG gets a line per check: {"time", "machine", "baseline" (its time), "planted", "seconds" of the check, "status",
+"line", "verdicts"}. A log that is there goes on. At the end the checks in it are counted.
 """
 
 import json
@@ -21,15 +21,17 @@ from bench.verdict import against_stored, best_times, run_line
 from core.errors import ArgumentParser, run_cli
 
 ARM = "paddle-fused"
+CHECKS = 15   # of a baseline
+SLOWED = 3    # every third of them
 
 
 def parse():
     parser = ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("log")
-    parser.add_argument("--pairs", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=0, help="begin no run after this time (0: none)")
+    parser.add_argument("--checks", type=int, default=CHECKS)
+    parser.add_argument("--seconds", type=float, default=0, help="begin no check after this time (0: none)")
     parser.add_argument("--stage", choices=("vision", "decode"), default="decode")
-    parser.add_argument("--share", type=float, default=0.0, help="how much longer the stage takes in every second run")
+    parser.add_argument("--share", type=float, default=0.05, help="how much longer the stage takes where it is slowed")
     add(parser, CaseOptions, device="auto")
     Sources.add(parser, ["exported_fused"], required=True)
     add(parser, Limits, "launches", "rounds", "deadline", rounds=0)
@@ -37,19 +39,22 @@ def parse():
     return parser.parse_args()
 
 
-def trial(options, before, stage, share):
-    """(rows, line of the log) of one run, judged against the rows of the one before; no line without those."""
+def measured_slower(options, stage, share, best=None):
+    """Rows of a run as `make regress` makes it, with a stage that takes `share` longer; best: as in bench.regress."""
     slow = replace(ARMS[ARM], target="tests.bench_slow_arm:SlowArm", options={"stage": stage, "share": share})
+    return measure(options, ["python", "-m", "tests.trials"], best, {**ARMS, ARM: slow})
+
+
+def check(options, baseline, stage, share):
+    """The line of the log of a check against the rows of a baseline."""
     begin = time.monotonic()
-    rows = measure(options, ["python", "-m", "tests.trials"], best_times(before) if before else None,
-                   {**ARMS, ARM: slow})
+    rows = measured_slower(options, stage, share, best_times(baseline))
     seconds = round(time.monotonic() - begin, 1)
-    if not before:
-        return rows, None
-    verdicts = against_stored(ARM, before, rows)
+    verdicts = against_stored(ARM, baseline, rows)
     status, line = outcome(verdicts)
-    return rows, {"time": rows[0].provenance["time"], "machine": run_line(rows), "planted": {stage: share},
-                  "seconds": seconds, "status": status, "line": line, "verdicts": [asdict(each) for each in verdicts]}
+    return {"time": rows[0].provenance["time"], "machine": run_line(rows),
+            "baseline": baseline[0].provenance["time"], "planted": {stage: share}, "seconds": seconds,
+            "status": status, "line": line, "verdicts": [asdict(each) for each in verdicts]}
 
 
 def counted(path):
@@ -62,12 +67,14 @@ def counted(path):
 
 def main():
     args = parse()
-    options = judged(replace(read(RunOptions, args, sources=Sources.read(args)), arms=(ARM,)))
-    rows, begin, pairs = None, time.monotonic(), 0
-    while pairs < args.pairs and not (args.seconds and time.monotonic() - begin > args.seconds):
-        plain, _ = (rows, None) if rows and not args.share else trial(options, None, args.stage, 0.0)
-        rows, line = trial(options, plain, args.stage, args.share)
-        pairs += 1
+    options = replace(read(RunOptions, args, sources=Sources.read(args)), arms=(ARM,))
+    begin, baseline = time.monotonic(), None
+    for done in range(args.checks):
+        if done % CHECKS == 0:
+            baseline = measured_slower(judged(options, baseline=True), args.stage, 0.0)
+        if args.seconds and time.monotonic() - begin > args.seconds:
+            break
+        line = check(judged(options), baseline, args.stage, args.share if done % SLOWED == SLOWED - 1 else 0.0)
         with open(args.log, "a", encoding="utf-8") as f:
             f.write(json.dumps(line) + "\n")
     print("\n".join(counted(args.log)))

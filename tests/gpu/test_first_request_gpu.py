@@ -1,6 +1,8 @@
 """A prompt of a length that was not seen before takes at most a tenth longer than the next one of that length.
 
 Both come with inputs made just before: the device has been idle for as long, and its caches hold as little of them.
+The next one is held to those after it as well, with more room, as the host gets quicker at what it repeats: what is to
+be found, products that are timed or memory that is taken, would be many times a call.
 """
 
 import statistics
@@ -26,18 +28,19 @@ def model(request):
 
 
 def test_a_new_length_costs_at_most_a_tenth_more(model):
-    ratios = {}
+    over_next, over_later = [], []
     for length in LENGTHS:
         times = []
         for _ in range(8):
             model.forget_inputs()
             times.append(model.seconds(1, length))
         first, second, *later = times
-        ratios[length] = first / second, first / statistics.median(later)
+        over_next.append(first / second)
+        over_later.append(second / statistics.median(later))
         print(f"{length} tokens: first {first * 1e3:.2f} ms, next {second * 1e3:.2f}, "
               f"later {statistics.median(later) * 1e3:.2f}")
-    for ratio in zip(*ratios.values()):
-        assert statistics.median(ratio) < 1.1, ratios
+    assert statistics.median(over_next) < 1.1, over_next
+    assert statistics.median(over_later) < 1.5, over_later
 
 
 def test_another_thread_takes_what_was_timed(model):
