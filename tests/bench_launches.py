@@ -5,7 +5,9 @@ by an earlier form of the loop, which did not wait for a quiet device and looked
 
     python -m tests.bench_launches RECORDING BEFORE NOW SHARE     # a baseline of BEFORE launches, a check of NOW
 
-says what the rule makes of 1000 comparisons of the recording with itself, without and with decode slowed by SHARE.
+says what the rule makes of comparisons of the recording with itself, without and with decode slowed by SHARE: of 1000
+whose launches are drawn at random, and of all in which the check's launches come right after the baseline's (the end
+of the recording goes on with its begin), as those of a machine do, whose state lasts for longer than a launch.
 """
 
 import gzip
@@ -53,15 +55,24 @@ def planted(share):
     return {"decode": 1 + share, "least_step": 1 + share}
 
 
-def pairs(rows, count, before, now, shares=(0.0,), seed=0):
-    """Verdicts of `count` comparisons of the recording with itself: `now` launches, decode slowed by each share in
-    turn, against `before` other ones, drawn at random. Yields {share: {stage: verdict}}."""
-    rng, launches = np.random.default_rng(seed), launches_of(rows)
-    for _ in range(count):
-        drawn = rng.permutation(launches)[:before + now]
-        baseline = chosen(rows, drawn[:before])
+def drawn(launches, count, seed=0):
+    """`count` orders of a recording's launches, at random."""
+    rng = np.random.default_rng(seed)
+    return [rng.permutation(launches) for _ in range(count)]
+
+
+def in_time(launches):
+    """The orders that keep a recording's launches in turn, one from each of them on."""
+    return [np.roll(np.arange(launches), -first) for first in range(launches)]
+
+
+def pairs(rows, orders, before, now, shares=(0.0,)):
+    """Verdicts of comparisons of the recording with itself, one for each order of its launches: of `now` launches,
+    decode slowed by each share in turn, against the `before` ones ahead of them. Yields {share: {stage: verdict}}."""
+    for order in orders:
+        baseline = chosen(rows, order[:before])
         yield {share: {verdict.stage: verdict.verdict for verdict in against_stored(
-            ARM, baseline, chosen(rows, drawn[before:], planted(share)))} for share in shares}
+            ARM, baseline, chosen(rows, order[before:before + now], planted(share)))} for share in shares}
 
 
 def shares_of(found):
@@ -73,14 +84,17 @@ def shares_of(found):
 
 
 def main(path, before, now, share):
-    found = list(pairs(recorded(path), 1000, int(before), int(now), (0.0, float(share))))
-    called, undecided = shares_of([each[0.0] for each in found])
-    print(f"{launches_of(recorded(path))} launches; the same code: slower or faster in some stage {100 * called:.1f} %,"
-          f" cannot tell {100 * undecided:.1f} %")
-    for planted_share in (0.0, float(share)):
-        for stage in found[0][0.0]:
-            counts = Counter(each[planted_share][stage] for each in found)
-            print(f"decode {100 * planted_share:+.1f} %: {stage:10}", dict(counts))
+    rows = recorded(path)
+    launches = launches_of(rows)
+    for name, orders in (("at random", drawn(launches, 1000)), ("in time", in_time(launches))):
+        found = list(pairs(rows, orders, int(before), int(now), (0.0, float(share))))
+        called, undecided = shares_of([each[0.0] for each in found])
+        print(f"{launches} launches {name}; the same code: slower or faster in some stage {100 * called:.1f} %,"
+              f" cannot tell {100 * undecided:.1f} %")
+        for planted_share in (0.0, float(share)):
+            for stage in found[0][0.0]:
+                counts = Counter(each[planted_share][stage] for each in found)
+                print(f"decode {100 * planted_share:+.1f} %: {stage:10}", dict(counts))
 
 
 if __name__ == "__main__":

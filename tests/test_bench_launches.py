@@ -1,26 +1,29 @@
 """The rule of the verdicts on launches that were really made: what it says of the same code, and of a planted slowdown.
 
-Each comparison draws a baseline and a check at random from one recording (tests/bench_launches.py).
+Each comparison takes a baseline and a check from one recording (tests/bench_launches.py): at random, or as they were
+made in turn.
 """
 
 import pytest
 
-from tests.bench_launches import CALM, NOISY, launches_of, pairs, recorded, shares_of
+from tests.bench_launches import CALM, NOISY, drawn, in_time, launches_of, pairs, recorded, shares_of
 
 BEFORE, NOW = 60, 23      # launches of a baseline and of a check
+LAUNCHES = BEFORE + NOW
 PAIRS, PLANTED = 1000, 200
 SHARE = 0.05              # planted into decode
 
 
 def test_same_code_is_seldom_called_anything_else():
     rows = recorded(CALM)
-    assert launches_of(rows) >= BEFORE + NOW
-    called, undecided = shares_of([each[0.0] for each in pairs(rows, PAIRS, BEFORE, NOW)])
-    assert called <= 0.05 and undecided <= 0.2, (called, undecided)
+    assert launches_of(rows) == LAUNCHES
+    for orders in (drawn(LAUNCHES, PAIRS), in_time(LAUNCHES)):
+        called, undecided = shares_of([each[0.0] for each in pairs(rows, orders, BEFORE, NOW)])
+        assert called <= 0.05 and undecided <= 0.2, (called, undecided)
 
 
 def test_planted_slowdown_is_found_in_its_stage():
-    found = [each[SHARE] for each in pairs(recorded(CALM), PLANTED, BEFORE, NOW, (SHARE,))]
+    found = [each[SHARE] for each in pairs(recorded(CALM), drawn(LAUNCHES, PLANTED), BEFORE, NOW, (SHARE,))]
     right = [each["decode"] == "slower" for each in found]
     others = [stage for each in found for stage in ("preprocess", "vision", "prefill") if each[stage] == "slower"]
     assert sum(right) >= 0.95 * PLANTED and len(others) <= 0.05 * PLANTED, (sum(right), others)
@@ -29,11 +32,12 @@ def test_planted_slowdown_is_found_in_its_stage():
 def test_noise_makes_it_uncertain_not_wrong():
     """Half of the launches count: what the rule cannot see it does not call."""
     rows = recorded(NOISY)
-    called, _ = shares_of([each[0.0] for each in pairs(rows, PLANTED, launches_of(rows) - NOW, NOW)])
+    orders = drawn(launches_of(rows), PLANTED)
+    called, _ = shares_of([each[0.0] for each in pairs(rows, orders, launches_of(rows) - NOW, NOW)])
     assert called <= 0.05, called
 
 
 @pytest.mark.parametrize("share", [-SHARE, SHARE])
 def test_other_direction(share):
-    found = [each[share]["decode"] for each in pairs(recorded(CALM), 20, BEFORE, NOW, (share,))]
+    found = [each[share]["decode"] for each in pairs(recorded(CALM), drawn(LAUNCHES, 20), BEFORE, NOW, (share,))]
     assert ("faster" if share > 0 else "slower") not in found
