@@ -10,7 +10,7 @@
 namespace qwen {
 
 // COUNT (1, 2 or 4) float16 numbers, every second one if PAIRS: number i * COUNT / 4 of them in lane i.
-template <int COUNT, bool PAIRS> inline __m128 four_halves(const void* from) {
+template <int COUNT, bool PAIRS> static inline __m128 four_halves(const void* from) {
   const char* const bytes = static_cast<const char*>(from);
   constexpr int kStep = PAIRS ? 4 : 2;
   uint16_t found[4];

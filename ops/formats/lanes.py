@@ -1,6 +1,8 @@
 """Quantised matrices whose numbers stand together by the lanes of a warp that take them (lanes.h), in numpy."""
 
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -8,7 +10,8 @@ from ops.formats.base import Codes, Quantised
 
 ROWS, COLUMNS = 8, 128  # of a tile
 LINE = 128              # bytes of memory that are fetched together; those of eight rows are whole ones
-SLICE = 1 << 22         # weights that are packed or quantised at once
+SLICE = 1 << 22         # weights that a thread packs or quantises at once: temporaries of some 100 MB
+THREADS = min(16, os.cpu_count() or 1)
 
 MATRIX = "Rrtnq"        # axes of its pairs of neighbouring columns: eight rows, row, tile, pair, quad
 
@@ -48,11 +51,14 @@ class LaneFormat(Quantised):
         packed = np.zeros((math.prod(stack) * rows // ROWS, self._eight_rows(columns)), np.uint8)
         parts = [array if array is None else array.reshape(-1, array.shape[-1])
                  for array in (codes.codes, codes.scales, codes.zeros)]
-        for part in slices(len(packed), columns):
+
+        def put(part):
             of_rows = slice(part.start * ROWS, part.stop * ROWS)
             numbers, scales, zeros = (array if array is None else array[of_rows] for array in parts)
             self.check(numbers, zeros)
             self.put(numbers, self._kept(scales), zeros, packed[part])
+
+        in_threads(put, slices(len(packed), columns))
         return [packed.view("<i4").reshape(*stack, rows, -1)]
 
     def _kept(self, scales):
@@ -67,7 +73,7 @@ class LaneFormat(Quantised):
         *stack, rows, width = words.shape
         columns = (4 * ROWS * width - self.row_group_bytes) // self.tile_bytes * COLUMNS
         flat = words.view(np.uint8).reshape(-1, 4 * ROWS * width)
-        parts = [self.take(flat[part], columns) for part in slices(len(flat), columns)]
+        parts = in_threads(lambda part: self.take(flat[part], columns), slices(len(flat), columns))
         codes, scales, zeros = ([] if part[0] is None else np.concatenate(part) for part in zip(*parts))
         shape = (*stack, rows, -1)
         return Codes(codes.reshape(shape), scales.reshape(shape), zeros.reshape(shape) if len(zeros) else None)
@@ -77,6 +83,14 @@ def slices(groups, columns):
     """Slices of so many groups of eight rows, each of some SLICE weights."""
     step = max(1, SLICE // (ROWS * columns))
     return [slice(first, min(first + step, groups)) for first in range(0, groups, step)]
+
+
+def in_threads(function, parts):
+    """function(part) of each, in their order: NumPy lets other threads run while it computes."""
+    if len(parts) == 1:
+        return [function(parts[0])]
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(function, parts))
 
 
 def pairs(codes, order):

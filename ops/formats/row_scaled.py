@@ -18,11 +18,14 @@ class RowScaled(lanes.LaneFormat):
         """A row's scale makes its largest magnitude the largest code; it is 1 of zeros."""
         codes, scales = np.empty(matrices.shape, self.code), np.empty((*matrices.shape[:-1], 1), np.float32)
         flat = [array.reshape(-1, array.shape[-1]) for array in (matrices, codes, scales)]
-        for part in lanes.slices(len(flat[0]), matrices.shape[-1]):
+
+        def quantise(part):
             numbers = flat[0][part].astype(np.float32)
             most = np.abs(numbers).max(-1, keepdims=True)
             flat[2][part] = np.where(most > 0, most / np.float32(self.limit), np.float32(1))
             flat[1][part] = self.nearest(numbers / flat[2][part])
+
+        lanes.in_threads(quantise, lanes.slices(len(flat[0]), matrices.shape[-1]))
         return Codes(codes, scales)
 
     def dequantise(self, codes):

@@ -31,7 +31,7 @@ class Int4(lanes.LaneFormat):
         """Scale, and zero point if there is one, of the least squared error: the search begins at several ranges, and
         takes for each the scale that is best for the codes that it gives."""
         flat = matrices.reshape(-1, self.group)
-        parts = [self._quantise(flat[part]) for part in lanes.slices(len(flat), self.group)]
+        parts = lanes.in_threads(lambda part: self._quantise(flat[part]), lanes.slices(len(flat), self.group))
         codes, scales, zeros = (np.concatenate(part) for part in zip(*parts))
         shape = (*matrices.shape[:-1], matrices.shape[-1] // self.group)
         return Codes(codes.reshape(matrices.shape), scales.reshape(shape),

@@ -1,4 +1,9 @@
 #if defined(__x86_64__)
+// What knows no vectors comes before the target: other files compile it as well, and the linker keeps any one of them.
+#include "ops/paddle/cpu/buffer.h"
+#include "ops/paddle/cpu/lanes.h"
+#include "ops/paddle/cpu/parallel.h"
+
 #pragma GCC target("avx2,fma,f16c")
 #pragma GCC diagnostic ignored "-Wuninitialized"  // GCC 12 warns of its own headers
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
