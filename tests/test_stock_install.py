@@ -108,11 +108,14 @@ def test_what_is_built_for_the_cpu_alone_says_why(tmp_path, monkeypatch, capsys,
     def compiled(*_):
         raise Compiled
 
-    monkeypatch.setattr(toolchain, "paddle", lambda: toolchain.Paddle(Path("/paddle"), "2.6.2", gpu))
+    wheel = tmp_path / "paddle"
+    (wheel / "include" / "paddle").mkdir(parents=True)
+    (wheel / "include" / "paddle" / "extension.h").touch()
+    monkeypatch.setattr(toolchain, "paddle", lambda: toolchain.Paddle(wheel, "2.6.2", gpu))
     monkeypatch.setattr(toolchain, "find_nvcc", lambda: nvcc)
     monkeypatch.setattr(build.operators, "run_ninja", compiled)
     with pytest.raises(Compiled):
-        build.build(device, tmp_path)
+        build.build(device, tmp_path / "stock")
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"paddlenlp_ops and fused_ln with CPU kernels only ({reason}")
 
