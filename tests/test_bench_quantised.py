@@ -131,7 +131,7 @@ def test_a_quantised_checkpoint_is_its_own_reference(tmp_path):
 
 def test_the_reference_rounds_what_the_arm_does(tmp_path):
     """torch's weights are those of the format, head included where that takes it."""
-    code = ("import sys, numpy as np; from bench.torch_model.checkpoint import load_model;"
+    code = ("import sys, numpy as np; from bench.torch_model.model import load_model;"
             "m = load_model(sys.argv[1], quantised_to='fp8'); np.savez(sys.argv[2], h=m.lm_head.weight.numpy(),"
             "c=m.transformer.h[1].attn.c_attn.weight.numpy(), v=m.transformer.wte.weight.numpy())")
     source, out = ROOT / "tests" / "data" / "tiny" / "checkpoint", tmp_path / "made.npz"

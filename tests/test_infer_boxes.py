@@ -18,7 +18,8 @@ BOX = "<ref>a dog</ref><box>(100,200),(300,400)</box>"
 @pytest.fixture
 def infer(exported_tiny, tmp_path, monkeypatch, capsys):
     """Run the command line with a text that the model answers; returns the lines that it printed after it."""
-    engine = SimpleNamespace(load_seconds=0.0, impl="fused", dtype="float32", placement=Placement("cpu"))
+    engine = SimpleNamespace(load_seconds=0.0, impl="fused", dtype="float32", weights="float32",
+                             placement=Placement("cpu"))
     for name, color in (("a", "red"), ("b", "blue")):
         Image.new("RGB", (300, 200), color).save(tmp_path / f"{name}.png")
 

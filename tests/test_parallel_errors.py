@@ -35,7 +35,8 @@ int main() {
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    kernels = [BINDINGS / "cpu" / f"{name}.cc" for name in ("attention", "blas", "dot", "pointwise")]
+    kernels = [BINDINGS / "cpu" / f"{name}.cc" for name in ("attention", "blas", "dot", "pointwise",
+                                                          "lanes", "lanes_avx2", "lanes_avx512")]
     return cpp.program(tmp_path_factory.mktemp("attention"), PROGRAM, *kernels)
 
 
