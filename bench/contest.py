@@ -137,15 +137,19 @@ class Contest:
             return
         entry.tokens = outputs["tokens"].tolist()
         entry.accuracy = self.judge.judge(entry.name, outputs, bool(entry.lossy))
-        if self.judge.is_rounded(entry.name) and entry.accuracy["passed"] and self.judge.text_ids:
-            logits = self.text_logits(entry, self.judge.text_ids)
-            if logits is None:
-                return
-            entry.accuracy["lossy"] |= self.judge.text_cost(logits)
         if not entry.accuracy["passed"]:
             entry.leave("failed", f"gate failed: {entry.accuracy['reason']}")
         for tokens in entry.ungated if entry.worker else ():
             self._judge_pass(entry, tokens)
+
+    def tell_cost(self):
+        """Have what rounding costs on a text told of each arm that rounds. Its logits are large: what an arm needs to
+        answer has been measured before."""
+        for entry in list(self.running):
+            if self.judge.is_rounded(entry.name) and self.judge.text_ids:
+                logits = self.text_logits(entry, self.judge.text_ids)
+                if logits is not None:
+                    entry.accuracy["lossy"] |= self.judge.text_cost(logits)
 
     def _judge_pass(self, entry, tokens):
         """Have the tokens of one pass of the gated case judged; an arm that made wrong ones leaves."""

@@ -225,6 +225,7 @@ def measure_group(contest, session, case, others, judge, memory, config, stoppin
                 peak_mib - entry.weights.get("weights_bytes", weights_bytes(config, case.dtype)) / 2**20]})
     if not first:
         return
+    contest.tell_cost()
     if case.device == "gpu":
         contest.measure_cold(limits.cold)
     contest.measure_new_lengths(session.new_lengths(case, limits.new_lengths, config))
