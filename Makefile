@@ -10,7 +10,8 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help setup ops check checkpoint convert quantize export export-vision export-language export-stock infer chat \
-  baseline bench sweep compare regress reproduce history report replay doctor test lint clean FORCE stock-machine other-paddle
+  baseline bench sweep compare regress reproduce history report replay doctor test lint clean FORCE stock-machine \
+  other-paddle
 FORCE:
 unexport PYTHONSAFEPATH PYTHONOPTIMIZE
 
@@ -315,8 +316,9 @@ other-paddle: $(CHECKPOINT_MADE) | $(ENVIRONMENT)
 OTHER_OPERATORS = $(call absolute,$(BUILD)/other/ops/$(USED_DEVICE)/libqwen_vl_ops.so)
 
 # The goal and the variables that were given, for the results: what a reader has to give for the same again.
-bench sweep compare regress reproduce: export QWEN_VL_MAKE = $@ $(filter $(GIVEN),PRESET CKPT DTYPE DEVICE IMPL WEIGHTS \
-  NEW_TOKENS ARMS LAUNCHES ROUNDS BATCH BATCHES LENGTHS BUDGET BASE UPDATE ACCEPT IMAGE PROMPT PADDLE_OTHER_PYTHON)
+bench sweep compare regress reproduce: export QWEN_VL_MAKE = $@ $(filter $(GIVEN),PRESET CKPT DTYPE DEVICE IMPL \
+  WEIGHTS NEW_TOKENS ARMS LAUNCHES ROUNDS BATCH BATCHES LENGTHS BUDGET BASE UPDATE ACCEPT IMAGE PROMPT \
+  PADDLE_OTHER_PYTHON)
 
 baseline: $(CHECKPOINT_MADE) | $(ENVIRONMENT) ## one pass of the PyTorch baseline: times and text
 	$(BENCH) baseline $(BENCH_OPTIONS)

@@ -68,8 +68,7 @@ class Checkpoint:
         if (self.path / VOCABULARY).exists():
             read_ranks(self.path / VOCABULARY, self.config.image_start_id)
         for tensor in self.tensors.values():
-            if isinstance(tensor, gptq.QuantisedTensor):
-                tensor.check()
+            tensor.check()
         stored = [part for tensor in self.tensors.values() for part in tensor.stored]
         sources = {tensor.source for tensor in stored if tensor.source.checksums}
         if not sources:

@@ -146,6 +146,9 @@ class StoredTensor:
         """The tensors that the file holds for it: this one."""
         return (self,)
 
+    def check(self):
+        """Raise UserError for what only reading shows of what belongs to the values: nothing does here."""
+
     @property
     def _extent(self):
         """Values from the first to the last one used."""

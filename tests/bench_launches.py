@@ -1,13 +1,16 @@
-"""Launches that were really made, as rows: of a virtual machine with 2 cores that ran nothing else, preset small, as
-`make regress UPDATE=1 LAUNCHES=…` stores them, less what no verdict reads (of steps and of the yardstick the least of
-a round is kept). CALM: its host's other machines left it alone most of the time, NOISY: half of the time. CALM was made
-by an earlier form of the loop, which did not wait for a quiet device and looked at the other programs by passes.
+"""Launches that were really made, as rows that `make regress UPDATE=1 LAUNCHES=…` stored, less what no verdict reads.
 
-    python -m tests.bench_launches RECORDING BEFORE NOW SHARE     # a baseline of BEFORE launches, a check of NOW
+CALM and NOISY are of a virtual machine with 2 cores that ran nothing else, preset small: its host's other machines left
+it alone most of the time, and half of the time (of steps and of the yardstick the least of a round is kept). CALM was
+made by an earlier form of the loop, which did not wait for a quiet device and looked at the other programs by passes.
+H200 is of one card, preset 7b, ten launches.
 
-says what the rule makes of comparisons of the recording with itself, without and with decode slowed by SHARE: of 1000
-whose launches are drawn at random, and of all in which the check's launches come right after the baseline's (the end
-of the recording goes on with its begin), as those of a machine do, whose state lasts for longer than a launch.
+    python -m tests.bench_launches RECORDING BEFORE NOW SHARE [LEAST]   # a baseline of BEFORE launches, a check of NOW
+
+says by how much launches differ, and what the rule, with LEAST as the least change that it calls, makes of comparisons
+of the recording with itself, without and with decode slowed by SHARE: of 1000 whose launches are drawn at random, and
+of all in which the check's launches come right after the baseline's (the end of the recording goes on with its begin),
+as those of a machine do, whose state lasts for longer than a launch.
 """
 
 import gzip
@@ -20,10 +23,20 @@ from pathlib import Path
 import numpy as np
 
 from bench.contest import YARDSTICK
+from bench.plan import PLANS
 from bench.schema import Row
-from bench.verdict import against_stored
+from bench.verdict import (
+    STAGES,
+    against_stored,
+    best_times,
+    knows_steps,
+    low_quantile,
+    quiet_rounds,
+    rows_of,
+    with_sums,
+)
 
-CALM, NOISY = (Path(__file__).parent / "data" / f"launches_{name}.jsonl.gz" for name in ("calm", "noisy"))
+CALM, NOISY, H200 = (Path(__file__).parent / "data" / f"launches_{name}.jsonl.gz" for name in ("calm", "noisy", "h200"))
 ARM = "paddle-fused"
 UNDECIDED = {"ambiguous", "insufficient", "invalid"}
 
@@ -83,9 +96,21 @@ def shares_of(found):
     return sum(called) / len(found), sum(undecided) / len(found)
 
 
-def main(path, before, now, share):
+def deviations(rows):
+    """{stage: relative standard deviation of a launch's figure between launches}, by the rounds that count."""
+    plan, by_step = PLANS[rows[0].case.device], knows_steps(rows_of(rows, ARM))
+    figures = [low_quantile(with_sums(rounds)) for rounds, _ in quiet_rounds(rows, ARM, best_times(rows), plan.quiet,
+                                                                              by_step)]
+    return dict(zip(STAGES, np.std(figures, 0, ddof=1).tolist()))
+
+
+def main(path, before, now, share, least=None):
     rows = recorded(path)
-    launches = launches_of(rows)
+    launches, device = launches_of(rows), rows[0].case.device
+    if least:
+        PLANS[device] = replace(PLANS[device], least=float(least))
+    print("standard deviation between launches:",
+          ", ".join(f"{stage} {100 * each:.2f} %" for stage, each in deviations(rows).items()))
     for name, orders in (("at random", drawn(launches, 1000)), ("in time", in_time(launches))):
         found = list(pairs(rows, orders, int(before), int(now), (0.0, float(share))))
         called, undecided = shares_of([each[0.0] for each in found])

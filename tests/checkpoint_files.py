@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file, save_file
 
 from core.config import ModelConfig
+from core.errors import UserError
 from export import names
 
 REPOSITORY = Path(__file__).parent.parent
@@ -38,6 +40,15 @@ def write_checkpoint(folder, tensors, file_name="model.safetensors", config=None
 def copy_golden(folder):
     """A copy of the golden checkpoint that a test may damage."""
     return Path(shutil.copytree(GOLDEN, folder))
+
+
+def fault_of(opened, folder):
+    """The message that a way to open the checkpoint `folder` fails with."""
+    with pytest.raises(UserError) as caught:
+        opened(folder)
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 6000
+    return message
 
 
 def run(*arguments, **options):

@@ -6,7 +6,7 @@ made in turn.
 
 import pytest
 
-from tests.bench_launches import CALM, NOISY, drawn, in_time, launches_of, pairs, recorded, shares_of
+from tests.bench_launches import CALM, H200, NOISY, drawn, in_time, launches_of, pairs, recorded, shares_of
 
 BEFORE, NOW = 60, 23      # launches of a baseline and of a check
 LAUNCHES = BEFORE + NOW
@@ -41,3 +41,10 @@ def test_noise_makes_it_uncertain_not_wrong():
 def test_other_direction(share):
     found = [each[share]["decode"] for each in pairs(recorded(CALM), drawn(LAUNCHES, 20), BEFORE, NOW, (share,))]
     assert ("faster" if share > 0 else "slower") not in found
+
+
+def test_two_percent_in_decode_are_found_on_a_gpu():
+    """Of ten launches, six and four: decode is told, stages that vary by more are not called."""
+    for each in pairs(recorded(H200), drawn(10, 30), 6, 4, (0.0, 0.02)):
+        assert not {"slower", "faster"} & set(each[0.0].values())
+        assert each[0.02]["decode"] == "slower"

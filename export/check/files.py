@@ -92,6 +92,12 @@ def weights(folder, config, pointers, findings):
         findings.problem(f"tensors: {fault}")
     if faults or unread or len(tensors) < len(names.parameters(config)):
         return {}
+    for tensor in tensors.values():
+        try:
+            tensor.check()
+        except UserError as e:
+            findings.problem(str(e))
+            return {}
     kinds = Counter(part.dtype for tensor in tensors.values() for part in tensor.stored if tensor.stored == (tensor,))
     values = sum(math.prod(tensor.shape) for tensor in tensors.values())
     findings.ok(f"tensors: {len(tensors)} with the names and shapes that config.json means, {values / 1e9:.2f} billion "

@@ -14,7 +14,7 @@
 #include "ops/formats/lanes.h"
 #include "ops/kernels/common/mma.cuh"
 #include "ops/kernels/decode/weights.cuh"
-#include "ops/kernels/products/tile.cuh"
+#include "ops/kernels/products/packed_tiles.cuh"
 
 namespace qwen {
 
@@ -83,7 +83,7 @@ struct LaneDecodeShare : NaturalOrder {
 
 // The tile shapes of products of many rows: with short granules, of which more are on their way.
 template <class Packing>
-struct LaneTiles {
+struct LaneTiles : PackedTiles<LaneTiles<Packing>> {
   using Prompt = GemmShape<3, 144, 6, 144, Common::kWeights, false, Packing, 4>;
   using Half = GemmShape<2, 144, 7, 72, Common::kDepth, true, Packing, 4>;
   using Prompt160 = GemmShape<3, 160, 5, 160, Common::kWeights, false, Packing, 4>;
@@ -93,29 +93,6 @@ struct LaneTiles {
   using Few = GemmShape<3, 64, 5, 64, Common::kTokens, true, Packing, 5>;
   using FewHalf = GemmShape<1, 64, 8, 32, Common::kDepth, true, Packing, 12>;
   using Wide = GemmShape<2, 256, 4, 64, Common::kTokens, true, Packing, 4>;
-
-  template <class Launch>
-  static bool choose(const QwenVlGemm& g, int shape, Launch launch) {
-    using T = __half;
-    if (g.activation == kGelu || (g.float_output && (g.addend || g.activation != kNoActivation))) return false;
-    if (g.float_output) return shape == 2 && launch(Tile<T, Few, kNoActivation, float>{});
-    if (g.activation == kSiluMul) {
-      if (shape == 0) return launch(Tile<T, Prompt, kSiluMul>{});
-      if (shape == 2) return launch(Tile<T, Few, kSiluMul>{});
-      if (shape == 5) return launch(Tile<T, Prompt160, kSiluMul>{});
-      if (shape == 6) return launch(Tile<T, Prompt192, kSiluMul>{});
-      return shape == 4 && launch(Tile<T, Wide, kSiluMul>{});
-    }
-    if (shape == 0) return launch(Tile<T, Prompt, kNoActivation>{});
-    if (shape == 1) return launch(Tile<T, Half, kNoActivation>{});
-    if (shape == 2) return launch(Tile<T, Few, kNoActivation>{});
-    if (shape == 3) return launch(Tile<T, FewHalf, kNoActivation>{});
-    if (shape == 5) return launch(Tile<T, Prompt160, kNoActivation>{});
-    if (shape == 6) return launch(Tile<T, Prompt192, kNoActivation>{});
-    if (shape == 7) return launch(Tile<T, Half160, kNoActivation>{});
-    if (shape == 8) return launch(Tile<T, Half192, kNoActivation>{});
-    return shape == 4 && launch(Tile<T, Wide, kNoActivation>{});
-  }
 };
 
 }  // namespace qwen

@@ -1,7 +1,6 @@
 """Quantised weights on a GPU: unpacking against the numpy reference, products against torch in fp32."""
 
 import ctypes
-from functools import partial
 
 import numpy as np
 import pytest
@@ -14,13 +13,11 @@ need_gpu()
 import torch  # noqa: E402
 
 from tests.gpu import quantised  # noqa: E402
-from tests.gpu.prefill_library import assert_as_good  # noqa: E402
 from tests.gpu.products import Product  # noqa: E402
 
 pytestmark = pytest.mark.gpu
 pytest_plugins = ["tests.gpu.prefill_fixtures"]
 ALL = pytest.mark.parametrize("format", QUANTISED)
-SHAPES, SHAPES_OF_SILU = range(9), (0, 2, 4, 5, 6)  # of ops/formats/lanes.cuh
 
 
 @pytest.fixture(autouse=True)
@@ -65,25 +62,11 @@ def test_parts_of_a_tile_are_refused(kernels, format, rows, columns):
 @pytest.mark.parametrize("inner,outer", [(256, 480), (1024, 1000), (4096, 1536), (11008, 208)])
 @pytest.mark.parametrize("tokens", [1, 16, 143, 145, 300, 1024])
 def test_products(kernels, format, tokens, inner, outer):
-    product = Product(kernels, format, tokens, inner, outer)
-    product.check(kernels.gemm)
-    product.check(kernels.gemm, bias=True)
-    product.check(kernels.gemm, addend=True)
-    if outer % 16 == 0:
-        product.check(partial(kernels.gemm, wide=torch.empty_like(product.addend)), silu=True)
-    logits = torch.full((tokens, outer), torch.nan, device="cuda")
-    kernels.gemm(y=logits, float_output=1, **product.values)
-    assert_as_good(logits, *product.expected())
+    Product(kernels, format, tokens, inner, outer).check_all()
 
 
 @ALL
 @pytest.mark.parametrize("inner,outer", [(1024, 1000), (4096, 12288), (11008, 4096)])
 @pytest.mark.parametrize("tokens", [1, 145, 286, 613])
 def test_tile_shapes(kernels, tile_shape, format, tokens, inner, outer):
-    product = Product(kernels, format, tokens, inner, outer)
-    for shape in SHAPES:
-        product.check(partial(tile_shape, shape), bias=True)
-        product.check(partial(tile_shape, shape), addend=True)
-    if outer % 16 == 0:
-        for shape in SHAPES_OF_SILU:
-            product.check(partial(tile_shape, shape), silu=True)
+    Product(kernels, format, tokens, inner, outer).check_shapes(tile_shape)

@@ -1,12 +1,15 @@
 """Matrix products of weights in a packed format: operands, and what they give in torch."""
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 
 from tests.gpu.prefill_library import assert_as_good
 from tests.gpu.prefill_reference import held_weight
+
+SHAPES, SHAPES_OF_SILU = range(9), (0, 2, 4, 5, 6)  # of ops/kernels/products/packed_tiles.cuh
 
 
 def normal(*shape, scale=1.0):
@@ -46,3 +49,23 @@ class Product:
         run(**arguments)
         assert_as_good(y[:self.tokens], *self.expected(bias, addend, silu))
         assert torch.isnan(y[self.tokens:]).all()
+
+    def check_all(self):
+        """Every kind of product that production asks for, in the shapes that its tuning chooses."""
+        self.check(self.kernels.gemm)
+        self.check(self.kernels.gemm, bias=True)
+        self.check(self.kernels.gemm, addend=True)
+        if self.outer % 16 == 0:
+            self.check(partial(self.kernels.gemm, wide=torch.empty_like(self.addend)), silu=True)
+        logits = torch.full((self.tokens, self.outer), math.nan, device="cuda")
+        self.kernels.gemm(y=logits, float_output=1, **self.values)
+        assert_as_good(logits, *self.expected())
+
+    def check_shapes(self, tile_shape):
+        """The same in every tile shape that there is; tile_shape: the fixture of tests.gpu.prefill_fixtures."""
+        for shape in SHAPES:
+            self.check(partial(tile_shape, shape), bias=True)
+            self.check(partial(tile_shape, shape), addend=True)
+        if self.outer % 16 == 0:
+            for shape in SHAPES_OF_SILU:
+                self.check(partial(tile_shape, shape), silu=True)

@@ -3,14 +3,12 @@
 // some shapes of the published 7B model.
 #pragma once
 
-#include <cuda_fp16.h>
-
 #include "ops/formats/e5m7/bits.cuh"
-#include "ops/kernels/products/tile.cuh"
+#include "ops/kernels/products/packed_tiles.cuh"
 
 namespace qwen {
 
-struct E5m7Tiles {
+struct E5m7Tiles : PackedTiles<E5m7Tiles> {
   using Prompt = GemmShape<3, 144, 6, 144, Common::kWeights, false, E5m7Share, 3>;
   using Half = GemmShape<2, 144, 7, 72, Common::kDepth, true, E5m7Share, 3>;
   using Prompt160 = GemmShape<3, 160, 5, 160, Common::kWeights, false, E5m7Share, 3>;
@@ -20,28 +18,6 @@ struct E5m7Tiles {
   using Few = GemmShape<3, 64, 5, 64, Common::kTokens, true, E5m7Share, 4>;  // 192 x 64
   using FewHalf = GemmShape<1, 64, 8, 32, Common::kDepth, true, E5m7Share, 10>;  // 64 x 64, half of the depth each
   using Wide = GemmShape<2, 256, 4, 64, Common::kTokens, true, E5m7Share, 3>;  // 128 x 256
-
-  template <class Launch> static bool choose(const QwenVlGemm& g, int shape, Launch launch) {
-    using T = __half;
-    if (g.activation == kGelu || (g.float_output && (g.addend || g.activation != kNoActivation))) return false;
-    if (g.float_output) return shape == 2 && launch(Tile<T, Few, kNoActivation, float>{});
-    if (g.activation == kSiluMul) {
-      if (shape == 0) return launch(Tile<T, Prompt, kSiluMul>{});
-      if (shape == 2) return launch(Tile<T, Few, kSiluMul>{});
-      if (shape == 5) return launch(Tile<T, Prompt160, kSiluMul>{});
-      if (shape == 6) return launch(Tile<T, Prompt192, kSiluMul>{});
-      return shape == 4 && launch(Tile<T, Wide, kSiluMul>{});
-    }
-    if (shape == 0) return launch(Tile<T, Prompt, kNoActivation>{});
-    if (shape == 1) return launch(Tile<T, Half, kNoActivation>{});
-    if (shape == 2) return launch(Tile<T, Few, kNoActivation>{});
-    if (shape == 3) return launch(Tile<T, FewHalf, kNoActivation>{});
-    if (shape == 5) return launch(Tile<T, Prompt160, kNoActivation>{});
-    if (shape == 6) return launch(Tile<T, Prompt192, kNoActivation>{});
-    if (shape == 7) return launch(Tile<T, Half160, kNoActivation>{});
-    if (shape == 8) return launch(Tile<T, Half192, kNoActivation>{});
-    return shape == 4 && launch(Tile<T, Wide, kNoActivation>{});
-  }
 };
 
 }  // namespace qwen

@@ -1,8 +1,6 @@
 """Weights in E5M7: packing against the numpy reference, products against torch in fp32 (as test_prefill_kernels.py)."""
 
 import ctypes
-import math
-from functools import partial
 
 import numpy as np
 import pytest
@@ -13,14 +11,12 @@ from tests.gpu.kernels import need_gpu
 need_gpu()
 import torch  # noqa: E402
 
-from tests.gpu.prefill_library import assert_as_good  # noqa: E402
-from tests.gpu.products import Product, normal  # noqa: E402
+from tests.gpu.products import SHAPES, Product, normal  # noqa: E402
 
 pytestmark = pytest.mark.gpu
 pytest_plugins = ["tests.gpu.prefill_fixtures"]
 TOKENS = (1, 7, 16, 64, 143, 144, 145, 286, 300, 1024)
 # Too short for the products of sm_90a, rows that they do not take, of several tiles and of a part of one.
-SHAPES, SHAPES_OF_SILU = range(9), (0, 2, 4, 5, 6)  # of ops/formats/e5m7/tiles.cuh
 SIZES = ((256, 480), (1024, 1000), (4096, 1536), (11008, 208))
 
 
@@ -69,27 +65,13 @@ def test_parts_of_what_stands_together_are_refused(kernels, rows, columns):
 @pytest.mark.parametrize("inner,outer", SIZES)
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_products(kernels, tokens, inner, outer):
-    product = Product(kernels, "e5m7", tokens, inner, outer)
-    product.check(kernels.gemm)
-    product.check(kernels.gemm, bias=True)
-    product.check(kernels.gemm, addend=True)
-    if outer % 16 == 0:
-        product.check(partial(kernels.gemm, wide=torch.empty_like(product.addend)), silu=True)
-    logits = torch.full((tokens, outer), math.nan, device="cuda")
-    kernels.gemm(y=logits, float_output=1, **product.values)
-    assert_as_good(logits, *product.expected())
+    Product(kernels, "e5m7", tokens, inner, outer).check_all()
 
 
 @pytest.mark.parametrize("inner,outer", [(1024, 1000), (4096, 12288), (11008, 4096)])
 @pytest.mark.parametrize("tokens", [1, 145, 286, 316, 380, 613])
 def test_tile_shapes(kernels, tile_shape, tokens, inner, outer):
-    product = Product(kernels, "e5m7", tokens, inner, outer)
-    for shape in SHAPES:
-        product.check(partial(tile_shape, shape), bias=True)
-        product.check(partial(tile_shape, shape), addend=True)
-    if outer % 16 == 0:
-        for shape in SHAPES_OF_SILU:
-            product.check(partial(tile_shape, shape), silu=True)
+    Product(kernels, "e5m7", tokens, inner, outer).check_shapes(tile_shape)
 
 
 @pytest.mark.parametrize("residual", [False, True])
