@@ -7,10 +7,8 @@ have them: what they write in this layout is read.
 """
 
 import json
-import os
 import shutil
 import struct
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,11 +24,11 @@ from export.readers.safetensors import TYPES
 from export.stored import NUMPY_TYPES
 from ops import formats
 from ops.formats.base import Codes
+from ops.formats.lanes import in_threads
 from ops.quantisation import Quantisation, dequantised, half_scales
 
 WEIGHTS = "model.safetensors"
-BLOCK_ROWS = 256   # that a thread quantises at once
-THREADS = 8
+BLOCK_ROWS = 256   # that a thread quantises at once: few enough for the format to make no parts of them itself
 HEADER_TYPES = {name: code for code, name in TYPES.items()}
 
 
@@ -103,11 +101,10 @@ def _write(path, checkpoint, format, shapes, loss):
             described[name] = tensor.dtype, tensor.shape
         content.append((name, tensor))
     header, size = _header(described)
-    with open(path, "wb") as file, progress("quantise", size) as advance, ThreadPoolExecutor(
-            min(THREADS, os.cpu_count() or 1)) as pool:
+    with open(path, "wb") as file, progress("quantise", size) as advance:
         file.write(header)
         for name, tensor in content:
-            for array in _quantised(name, tensor, format, loss, pool) if name in shapes else tensor.blocks():
+            for array in _quantised(name, tensor, format, loss) if name in shapes else tensor.blocks():
                 file.write(memoryview(np.ascontiguousarray(array)).cast("B"))
                 advance(array.nbytes)
 
@@ -124,7 +121,7 @@ def _header(described):
     return struct.pack("<Q", len(text)) + text, offset
 
 
-def _quantised(name, tensor, format, loss, pool):
+def _quantised(name, tensor, format, loss):
     """The layout's parts of a matrix, in their order."""
     values = formats.get(tensor.dtype).unpack(tensor.read())
 
@@ -134,7 +131,7 @@ def _quantised(name, tensor, format, loss, pool):
         return codes, rows, dequantised(codes)
 
     made = []
-    for codes, rows, rounded in pool.map(block, range(0, len(values), BLOCK_ROWS)):
+    for codes, rows, rounded in in_threads(block, range(0, len(values), BLOCK_ROWS)):
         loss.add(ROLES[".".join(name.split(".")[3:5])], rows, rounded)
         made.append(codes)
     codes = Codes(np.concatenate([part.codes for part in made]), np.concatenate([part.scales for part in made]))

@@ -58,7 +58,7 @@ class LaneFormat(Quantised):
             self.check(numbers, zeros)
             self.put(numbers, self._kept(scales), zeros, packed[part])
 
-        in_threads(put, slices(len(packed), columns))
+        in_threads(put, slices(len(packed), ROWS * columns))
         return [packed.view("<i4").reshape(*stack, rows, -1)]
 
     def _kept(self, scales):
@@ -73,16 +73,16 @@ class LaneFormat(Quantised):
         *stack, rows, width = words.shape
         columns = (4 * ROWS * width - self.row_group_bytes) // self.tile_bytes * COLUMNS
         flat = words.view(np.uint8).reshape(-1, 4 * ROWS * width)
-        parts = in_threads(lambda part: self.take(flat[part], columns), slices(len(flat), columns))
+        parts = in_threads(lambda part: self.take(flat[part], columns), slices(len(flat), ROWS * columns))
         codes, scales, zeros = ([] if part[0] is None else np.concatenate(part) for part in zip(*parts))
         shape = (*stack, rows, -1)
         return Codes(codes.reshape(shape), scales.reshape(shape), zeros.reshape(shape) if len(zeros) else None)
 
 
-def slices(groups, columns):
-    """Slices of so many groups of eight rows, each of some SLICE weights."""
-    step = max(1, SLICE // (ROWS * columns))
-    return [slice(first, min(first + step, groups)) for first in range(0, groups, step)]
+def slices(count, weights):
+    """Slices of `count` things of so many weights each, SLICE weights together or one thing."""
+    step = max(1, SLICE // weights)
+    return [slice(first, min(first + step, count)) for first in range(0, count, step)]
 
 
 def in_threads(function, parts):
