@@ -91,7 +91,7 @@ def is_sequential(options, config, arms, memory):
 
 
 def launches_together(options, config, arms, memory):
-    """How many launches of a verdict hold their weights at the same time, on a GPU that has room for them: loading takes
+    """How many launches of a verdict hold their weights at the same time, on a GPU that has room: loading takes
     most of a launch's time there. On a CPU they would share the cores with the one that is measured."""
     if options.limits.sequential or memory is None or memory.total is None:
         return 1
