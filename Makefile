@@ -218,10 +218,10 @@ $(CONVERTED)/model_state.pdparams:
 	$(PADDLE_PYTHON) -m export.convert $(CHECKPOINT) $(CONVERTED)
 	$(MADE)
 
-# In the layout of AutoGPTQ; a folder to give as CKPT= then
+# In a published layout; a folder to give as CKPT= then
 QUANTISED := $(call out_or,quantize,$(BUILD)/quantised/$(NAME)-$(WEIGHTS))
 QUANTISE_SOURCES := $(addprefix export/,quantise.py checkpoint.py names.py stored.py) $(SHARED_SOURCES)
-quantize: $(QUANTISED)/model.safetensors ## write the checkpoint with its decoder in WEIGHTS=int8 or int4
+quantize: $(QUANTISED)/model.safetensors ## write the checkpoint with its decoder in WEIGHTS=int8, int4, fp8
 
 $(call made_from,$(QUANTISED)/model.safetensors,$(CHECKPOINT_STAMP) $(QUANTISE_SOURCES),$(WEIGHTS))
 $(QUANTISED)/model.safetensors:

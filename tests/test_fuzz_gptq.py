@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from export.check.__main__ import check
 from export.checkpoint import open_whole
-from export.readers import gptq
+from export.readers.quantised import QuantisedTensor
 from export.vocabulary import write_vocabulary
 
 PARTS = ("g_idx", "qzeros", "scales")
@@ -31,7 +31,7 @@ def opened(folder):
     """Open and check the folder, and read its quantised matrices; `make check` finds a fault where opening does."""
     whole = survives(open_whole, folder)
     for tensor in (whole.tensors.values() if whole else ()):
-        if isinstance(tensor, gptq.QuantisedTensor):
+        if isinstance(tensor, QuantisedTensor):
             found = survives(tensor.read)
             assert found is None or found.shape == tensor.shape
     assert bool(check(folder, folder / "c", folder / "e").problems) == (whole is None)

@@ -62,7 +62,7 @@ def test_a_scale_a_row_takes_the_head_and_groups_leave_it():
 
 
 def test_codes_are_kept_in_the_fewest_bits_that_hold_them():
-    codes = Quantisation(4, 128, False)
+    codes = Quantisation(4, 128, False, False)
     decoder, head = kept("auto", quantised=codes)
     assert decoder[0] == "int4" and set(decoder) == {format.name for format in formats.quantised()}
     assert [formats.get(name).bits for name in decoder] == sorted(formats.get(name).bits for name in decoder)

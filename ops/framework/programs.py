@@ -11,7 +11,7 @@ from ops import formats
 from ops.framework import import_paddle, own
 
 HEADER = struct.Struct("<IQIi")  # versions and ragged levels, all zero, and the length of the TensorDesc that follows
-TYPES = {"float16": 4, "float32": 5, "int8": 21, "bfloat16": 22}  # VarType.Type
+TYPES = {"float16": 4, "float32": 5, "uint8": 20, "int8": 21, "bfloat16": 22}  # VarType.Type
 
 
 @contextlib.contextmanager
