@@ -1,5 +1,6 @@
 """The arms of one run: started, gated, measured in interleaved rounds. A failing arm drops out with its reason."""
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -23,6 +24,15 @@ OUT_OF_CASE_TIME = "the time given by --case-budget was over"
 
 class GateFailed(Exception):
     """A pass made tokens that the reference rules out; str() says which."""
+
+
+@contextlib.contextmanager
+def leaving(entry):
+    """An arm whose worker fails in here leaves."""
+    try:
+        yield
+    except WorkerFailed as e:
+        entry.leave(e.status, str(e))
 
 
 class Contest:
@@ -54,13 +64,13 @@ class Contest:
     def late(self):
         return self.deadline is not None and time.monotonic() > self.deadline
 
-    def spawn(self, entry, target, python, env, root=ROOT):
-        """Start an arm's worker on the code of the tree `root`; the arms import their frameworks at the same time."""
-        try:
-            entry.worker = Worker(target, python, self.scratch / f"{entry.name}.log", env, root=root,
-                                  deadline=self.deadline)
-        except WorkerFailed as e:
-            entry.leave(e.status, str(e))
+    def spawn(self, entry, target, python, env, root=ROOT, launches=1):
+        """Start an arm's workers of so many launches on the code of the tree `root`; all that are started import their
+        frameworks at the same time."""
+        with leaving(entry):
+            for launch in range(launches):
+                entry.workers.append(Worker(target, python, self.scratch / f"{entry.name}-{launch}.log", env, root=root,
+                                            deadline=self.deadline))
 
     def wait_ready(self):
         """Wait for all workers and stop them, so that none disturbs another one's loading."""
@@ -70,12 +80,28 @@ class Contest:
 
     @staticmethod
     def wait_for(entry):
-        """Wait for one worker and stop it."""
-        try:
-            entry.worker.wait_ready()
-            entry.worker.pause()
-        except WorkerFailed as e:
-            entry.leave(e.status, str(e))
+        """Wait for an arm's workers and stop them."""
+        with leaving(entry):
+            for worker in entry.workers:
+                worker.wait_ready()
+                worker.pause()
+
+    def load_together(self, loads):
+        """Have the workers of several launches load their weights at the same time; `load` then returns what each of
+        them answered. loads: {arm: arguments of that call}."""
+        entries = [entry for entry in self.running if len(entry.workers) > 1 and not entry.worker.begun]
+        if entries:
+            self.progress.doing(f"loading {sum(len(entry.workers) for entry in entries)} workers")
+        for entry in entries:
+            with leaving(entry):
+                for worker in entry.workers:
+                    worker.resume()
+                    worker.begin("load", **loads[entry.name])
+        for entry in entries:
+            with leaving(entry):
+                for worker in entry.workers:
+                    worker.wait_answered()
+                    worker.pause()
 
     def load(self, entry, load, prepare):
         """Load an arm's weights and hand it the case: `load` and `prepare` are the calls' arguments."""
@@ -340,7 +366,11 @@ class Contest:
             entry.close()
 
     def end_launch(self):
-        """End the processes of the group: what they made belongs to one launch."""
-        for entry in [*self.group, self.yardstick]:
+        """End the processes that the group made this launch with; those of the next one may be there. The device's own
+        times go on as long as there are any."""
+        for entry in self.group:
             entry.end_launch()
-            entry.close()
+            entry.end_worker()
+        self.yardstick.end_launch()
+        if not self.running:
+            self.yardstick.close()

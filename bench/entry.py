@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from bench.process import Worker, WorkerFailed
+from bench.process import WorkerFailed
 
 
 @dataclass
@@ -31,10 +31,10 @@ class CaseResult:
 
 @dataclass
 class Entry(CaseResult):
-    """One arm and what has become of it in the gated case; `worker` is None once it is out of the contest."""
+    """One arm and what has become of it in the gated case."""
 
     name: str = ""
-    worker: Worker | None = None
+    workers: list = field(default_factory=list)    # of this launch and of those that follow and are loaded with it
     versions: dict = field(default_factory=dict)
     weights: dict = field(default_factory=dict)    # what Arm.load says of them
     work: dict = field(default_factory=dict)       # what differs from the case's in bench.work
@@ -52,10 +52,19 @@ class Entry(CaseResult):
         self.status, self.reason = status, reason
         self.close()
 
+    @property
+    def worker(self):
+        """The process of this launch; None once the arm is out of the contest, or where it has not been started."""
+        return self.workers[0] if self.workers else None
+
+    def end_worker(self):
+        """End this launch's process; the next launch's takes its place, if it has been started."""
+        if self.workers:
+            self.workers.pop(0).close()
+
     def close(self):
-        if self.worker:
-            self.worker.close()
-        self.worker = None
+        while self.workers:
+            self.end_worker()
 
     def attempt(self, name, /, **args):
         """The worker's result; the worker runs only during the call. WorkerFailed, after which it may be alive."""

@@ -52,7 +52,7 @@ class Worker:
         longer than to `deadline`, a time.monotonic() moment, or LAST_CALL_SECONDS where it is asked for later.
         """
         self.log, self.timeout, self.deadline, self.kills = Path(log), timeout, deadline, oom_kills()
-        self.closed = False
+        self.closed, self.begun = False, None   # begun: name of a call whose result was not asked for yet
         env = {**os.environ, **(env or {})}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), env.get("PYTHONPATH"))))
         try:
@@ -84,12 +84,25 @@ class Worker:
 
     def call(self, name, /, **args):
         """The result of one call in the worker."""
+        if self.begun != name:
+            self.begin(name, **args)
+        self.begun = None
+        return self._answer(self._limit()).get("result")
+
+    def begin(self, name, /, **args):
+        """Ask for a call whose result the next `call` of that name returns: other workers may be asked meanwhile."""
         line, limit = (json.dumps({"call": name, "args": args}) + "\n").encode(), self._limit()
         with contextlib.suppress(BrokenPipeError):  # then it has died, and _answer says of what
             while line:
                 self._wait_for(self.process.stdin, selectors.EVENT_WRITE, limit)
                 line = line[os.write(self.process.stdin.fileno(), line):]
-        return self._answer(limit).get("result")
+        self.begun = name
+
+    def wait_answered(self):
+        """Wait for the answer to what was begun, or until no answer can come."""
+        limit = self._limit()
+        while b"\n" not in self.buffer and self._read(limit):
+            pass
 
     def _limit(self):
         """The time.monotonic() moment at which a call that begins now is given up."""
@@ -108,13 +121,17 @@ class Worker:
             raise WorkerFailed("no answer by the deadline of the run: it was ended" if past_deadline else
                                f"no answer in {self.timeout} s: it was ended")
 
+    def _read(self, limit):
+        """Add what the worker has written to the buffer; false where it has closed its output."""
+        self._wait_for(self.process.stdout, selectors.EVENT_READ, limit)
+        data = os.read(self.process.stdout.fileno(), 1 << 16)
+        self.buffer += data
+        return bool(data)
+
     def _answer(self, limit):
         while b"\n" not in self.buffer:
-            self._wait_for(self.process.stdout, selectors.EVENT_READ, limit)
-            data = os.read(self.process.stdout.fileno(), 1 << 16)
-            if not data:
+            if not self._read(limit):
                 raise self._death()
-            self.buffer += data
         line, _, self.buffer = self.buffer.partition(b"\n")
         reply = json.loads(line)
         if not reply["ok"]:

@@ -15,7 +15,7 @@ from bench.plan import PLANS
 from bench.progress import Progress
 from bench.results import check_writable, has_figures, store_rows, write_results
 from bench.schema import CASE_STAGES, DEVICE_STAGES, OPTIONAL, OTHERS, STAGES, Case, Row
-from bench.session import Session, read_inputs, watched_gpu
+from bench.session import Session, missing_source, read_inputs, watched_gpu
 from bench.stopping import ROUNDS_AT_LEAST, EqualRounds, Stopping, is_warm
 from bench.work import weights_bytes, work
 
@@ -90,6 +90,14 @@ def is_sequential(options, config, arms, memory):
     return arms * weights_bytes(config, options.case.dtype) / 2**20 > MEMORY_SHARE * memory.total
 
 
+def launches_together(limits, config, case, arms, memory, for_verdict):
+    """How many launches of a verdict hold their weights at the same time, on a GPU that has room for them: loading takes
+    most of a launch's time there. On a CPU they would share the cores with the one that is measured."""
+    if not for_verdict or limits.sequential or memory is None or memory.total is None:
+        return 1
+    return max(1, int(MEMORY_SHARE * memory.total * 2**20 / (arms * weights_bytes(config, case.dtype))))
+
+
 def in_sequence(entries):
     """Groups of one arm each, the gate's first: it is the slowest on a GPU, and its rounds say how many all make."""
     return [[entry] for entry in sorted(entries, key=lambda entry: entry.name != GATE_ARM)]
@@ -152,9 +160,11 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, store=None, 
         if case.device == "gpu":
             conditions["ceilings"] = session.ceilings(progress, case, config)
         contest.quiet, judge = quiet, session.judge(progress, case, for_verdict)
-        session.spawn(contest, contest.entries)
+        able = sum(missing_source(specs[arm], options) is None for arm in options.arms)
+        sequential = conditions["sequential"] = is_sequential(options, config, able, memory)
+        together = conditions["loaded_together"] = launches_together(limits, config, case, able, memory, for_verdict)
+        session.spawn(contest, contest.entries, min(together, launches))
         started = [entry for entry in contest.entries if entry.worker]
-        sequential = conditions["sequential"] = is_sequential(options, config, len(started), memory)
         groups = in_sequence(started) if sequential else [started]
         begin, parts = time.monotonic(), launches * len(groups)
         # In sequence an arm is loaded for itself, which takes longer than its rounds: each launch has enough of them.
@@ -176,11 +186,12 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, store=None, 
                     if deadline is not None:
                         now = time.monotonic()
                         contest.share_ends = now + (deadline - now) / (parts - done)
-                    if quiet:
+                    begins = quiet and not contest.yardstick.worker
+                    if begins:
                         session.start_yardstick(contest)
-                    if launch:
-                        session.spawn(contest, [entry for entry in group if entry.status == "ok"])
-                    if quiet:
+                    if ended := [entry for entry in group if entry.status == "ok" and not entry.worker]:
+                        session.spawn(contest, ended, min(together, launches - launch))
+                    if begins:
                         session.prepare_yardstick(contest, case, config)
                     measure_group(contest, session, case, others, judge, memory if sequential else None, config,
                                   stopping, first=not launch)

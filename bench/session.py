@@ -105,8 +105,8 @@ class Session:
         return [{**self.prepare(case), "prompts": [self.ids + self.ids[-1:] * more] * case.batch, "new_tokens": 1}
                 for more in lengths]
 
-    def spawn(self, contest, entries):
-        """Start every arm that has weights; the others leave as skipped."""
+    def spawn(self, contest, entries, launches=1):
+        """Start the workers of so many launches of every arm that has weights; the others leave as skipped."""
         for entry in entries:
             spec = self.specs[entry.name]
             reason = missing_source(spec, self.options)
@@ -114,12 +114,14 @@ class Session:
                 entry.leave("skipped", reason)
             else:
                 python, env = self.start(spec.framework)
-                contest.spawn(entry, spec.target, python, {**env, **spec.environment}, spec.root)
+                contest.spawn(entry, spec.target, python, {**env, **spec.environment}, spec.root, launches)
         contest.wait_ready()
 
     def load_group(self, contest, case):
+        loads = {entry.name: self.load(self.specs[entry.name]) for entry in contest.running}
+        contest.load_together(loads)
         for entry in contest.running:
-            contest.load(entry, self.load(self.specs[entry.name]), self.prepare(case))
+            contest.load(entry, loads[entry.name], self.prepare(case))
 
     def start_yardstick(self, contest):
         """Start what times the device itself; it imports its framework while the arms import theirs."""

@@ -3,11 +3,15 @@
 import pytest
 
 from bench.contest import YARDSTICK, Contest
+from bench.device_memory import DeviceMemory
 from bench.plan import judged
-from bench.run import longest, measured
+from bench.process import Worker
+from bench.run import MEMORY_SHARE, longest, measured
 from bench.schema import DEVICE_STAGES, OTHERS
 from bench.yardstick import SAMPLES, CpuYardstick, Quiet
+from core.config import ModelConfig
 from export.synthetic import write_checkpoint
+from ops.weights import weights_bytes
 from tests.bench_options import fake_arms, run_options, short_options
 
 
@@ -19,10 +23,14 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture
 def launched(checkpoint, tmp_path):
     """Measure fake arms {name: options of FakeArm}; returns (rows by arm and stage, lines of the diary)."""
-    def run(arms, quiet=None, **changes):
+    def run(arms, quiet=None, room=None, **changes):
+        """room: launches whose weights the device has room for, of a verdict; None: no device that tells."""
         diary = tmp_path / "diary"
         options = short_options(arms, **{"checkpoint": checkpoint, "out": str(tmp_path), **changes})
-        rows, _ = measured(options, ["test"], specs=fake_arms(arms, diary), quiet=quiet)
+        total = room and (room + 0.5) * len(arms) * weights_bytes(ModelConfig.load(checkpoint), "float32") / 2**20
+        memory = room and DeviceMemory(lambda: (0.0, total / MEMORY_SHARE))
+        rows, _ = measured(options, ["test"], specs=fake_arms(arms, diary), quiet=quiet, memory=memory,
+                           for_verdict=room is not None)
         return {(row.arm, row.stage): row for row in rows}, diary.read_text().split()
     return run
 
@@ -33,6 +41,48 @@ def test_launches_take_turns_in_orders_that_are_reversed(launched):
     assert rows["a", "end_to_end"].launches == [2, 2, 2] and rows["a", "token"].launches == [2, 2, 2]
     assert rows["a", "load"].launches == [1, 1, 1] and rows["a", "end_to_end"].provenance["rounds"]["done"] == 6
     assert len(rows["a", "load"].provenance["launched"]) == 3
+
+
+@pytest.fixture
+def loading(monkeypatch):
+    """A list that gets "begin" and "wait" whenever a worker's loading is begun or waited for."""
+    steps = []
+    for name, step in (("begin", "begin"), ("wait_answered", "wait")):
+        def noted(self, *args, plain=getattr(Worker, name), step=step, **kwargs):
+            if step == "wait" or args[0] == "load":
+                steps.append(step)
+            return plain(self, *args, **kwargs)
+        monkeypatch.setattr(Worker, name, noted)
+    return steps
+
+
+def test_launches_of_a_verdict_are_loaded_together_where_there_is_room(launched, loading):
+    rows, diary = launched({"a": {}, "b": {}}, room=3, launches=4, quiet=Quiet(1e9))
+    assert loading == ["begin"] * 6 + ["wait"] * 6 + ["begin"] * 2   # three launches of two arms, then one alone
+    assert diary == list("abba" + "baab" + "abba" + "baab")          # each is measured by itself
+    assert rows["a", "end_to_end"].launches == rows["b", "end_to_end"].launches == [2] * 4
+    assert rows["a", "load"].launches == [1] * 4 and rows["a", "load"].provenance["loaded_together"] == 3
+    assert rows[YARDSTICK, OTHERS].launches == [2] * 4
+
+
+@pytest.mark.parametrize("room", [None, 1])
+def test_launches_are_loaded_one_by_one_where_there_is_no_room(launched, loading, room):
+    rows, _ = launched({"a": {}}, room=room, launches=3)
+    assert loading == ["begin"] * 3 and rows["a", "load"].provenance["loaded_together"] == 1
+
+
+@pytest.mark.parametrize("trouble, status", [("error at load", "failed"), ("memory at load", "oom"),
+                                             ("killed at load", "failed"), ("killed at pass 2", "failed")])
+def test_arm_that_fails_while_others_are_loaded(launched, monkeypatch, trouble, status):
+    started, plain = [], Worker.__init__
+
+    def noted(self, *args, **kwargs):
+        plain(self, *args, **kwargs)
+        started.append(self)
+    monkeypatch.setattr(Worker, "__init__", noted)
+    rows, _ = launched({"a": {}, "b": {"trouble": trouble}}, room=3, launches=3)
+    assert rows["b", "end_to_end"].status == status and rows["a", "end_to_end"].launches == [2, 2, 2]
+    assert len(started) == 6 and all(worker.process.poll() is not None for worker in started)
 
 
 def test_later_launches_are_held_to_the_tokens_of_the_first(launched):
