@@ -83,7 +83,7 @@ def layout(folder):
         return found[0] if found else (None, "")
     entry = entry if isinstance(entry, dict) else {}
     method = str(entry.get("quant_method") or ("bitsandbytes" if "bnb_4bit_quant_type" in entry else "some method"))
-    kind = next((kind for kind in LAYOUTS if kind.METHOD == method), None)
+    kind = next((kind for kind in LAYOUTS if method == kind.METHOD), None)
     if kind is None:
         return None, (f"{path} says that the weights are quantised ({ascii(method[:40])[1:-1]}): {DEQUANTISE} (weights "
                       "that are dequantised already: take quantization_config out of config.json)")
