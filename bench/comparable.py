@@ -75,8 +75,8 @@ def facts(conditions, versions, yardstick, weights, kept):
     """{name: value} of what must be the same: of a run's conditions, its arm's wheels and its yardstick's one, the hash
     of the weights, and what its matrices are kept as."""
     gpu = conditions["gpu"] if isinstance(conditions["gpu"], dict) else {}
-    return {"weights": weights, "matrices": kept, "image": conditions["image"]["xxh3_128"], "threads": conditions["threads"],
-            "CPU": conditions["cpu"], "host": conditions["host"], "driver": gpu.get("driver"),
+    return {"weights": weights, "matrices": kept, "image": conditions["image"]["xxh3_128"],
+            "threads": conditions["threads"], "CPU": conditions["cpu"], "host": conditions["host"], "driver": gpu.get("driver"),
             "power limit": gpu.get("power_limit_w"), **{name: versions.get(name) for name in COMPUTING},
             "wheel of the yardstick": yardstick}
 

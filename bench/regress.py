@@ -73,8 +73,8 @@ def outcome(verdicts):
 def regress(options, impl, renew, reason, argv, console):
     """Measure, print the table; returns (exit status, the last line to print, verdicts). UserError: cannot tell.
 
-    options: a RunOptions, whose arm becomes that of `impl` and its weights; renew: store a new baseline instead; reason: why what this
-    run finds slower is accepted, "" where it is not.
+    options: a RunOptions, whose arm becomes that of `impl` and its weights; renew: store a new baseline instead;
+    reason: why what this run finds slower is accepted, "" where it is not.
     """
     arm = fused(options.weights).name if impl == "fused" else f"paddle-{impl}"
     check_writable(options.out)

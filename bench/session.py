@@ -91,10 +91,10 @@ class Session:
 
     def load(self, spec, **changes):
         """Arguments of the `load` call."""
-        asked = fused(self.options.weights)   # the arm of that name with other options, where a type is asked for
-        kept = asked if asked.name == spec.name else spec
+        asked = fused(self.options.weights)
+        kept = asked.options if asked.name == spec.name else {}
         return {"source": str(Path(self.sources.folders[spec.source]).resolve()), "dtype": self.case.dtype,
-                "device": self.case.device, "threads": self.sources.cpu_threads, **kept.options, **changes}
+                "device": self.case.device, "threads": self.sources.cpu_threads, **spec.options, **kept, **changes}
 
     def prepare(self, case):
         """Arguments of the `prepare` call."""

@@ -1,5 +1,5 @@
 """`python -m export.quantise CKPT OUT --weights FORMAT`: a checkpoint with the decoder's matrices quantised, in a
-layout that other programs read as well: that of AutoGPTQ for whole numbers, that of compressed-tensors for floating ones.
+layout that other programs read as well: AutoGPTQ's for whole numbers, that of compressed-tensors for floating ones.
 
 Each matrix is rounded as the format does where a plain export is loaded with it, a block of rows at a time; all other
 tensors stay as they are. Prints how much each role loses. Methods that need sample texts are left to the libraries that

@@ -44,7 +44,8 @@ class Quantisation:
         """The inverse of dataclasses.asdict; raises ValueError, KeyError or TypeError for anything else."""
         made = cls(raw["bits"], raw["group"], raw["zeros"], raw["floating"])
         known = is_one_of(made.bits, BITS) and is_one_of(made.group, GROUPS)
-        if not known or {type(made.zeros), type(made.floating)} != {bool}:
+        if (not known or {type(made.zeros), type(made.floating)} != {bool}
+                or made.floating and made != cls(8, 0, False, True)):
             raise ValueError(f"quantised {raw}")
         return made
 

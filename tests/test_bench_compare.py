@@ -75,7 +75,7 @@ def test_formats_of_a_version(repository, tmp_path):
 
 
 @pytest.mark.parametrize("weights", ["int8", "float32"])
-def test_a_version_that_has_no_such_format_is_refused_before_anything_is_built(repository, tmp_path, monkeypatch, weights):
+def test_a_version_without_the_format_is_refused_before_it_is_built(repository, tmp_path, monkeypatch, weights):
     monkeypatch.setattr(module, "check_asked", lambda *args: None)
     monkeypatch.setattr(module, "build", lambda *args: pytest.fail("something was built"))
     options = run_options(checkpoint=write_checkpoint("tiny", tmp_path / "c"), out=str(tmp_path), weights=weights)

@@ -105,8 +105,8 @@ def test_formats_that_do_not_fit_the_model_are_refused_before_anything_is_measur
     (tmp_path / "e").mkdir()
     exported = ["--exported-fused", str(tmp_path / "e")]
     for arguments in (["run", *exported], ["sweep", *exported], ["compare", "--base", "HEAD"]):
-        with pytest.raises(UserError, match="nothing here reads 8 bits a weight, .* for a model of these sizes in float32 "
-                                            "on this cpu: use WEIGHTS=auto"):
+        with pytest.raises(UserError, match="nothing here reads 8 bits a weight, .* for a model of these sizes in "
+                                            "float32 on this cpu: use WEIGHTS=auto"):
             main([*arguments, *common])
     for update in [], ["--update"]:
         assert main(["regress", *exported, *common, *update]) == 2
