@@ -76,9 +76,9 @@ def facts(conditions, versions, yardstick, weights, kept):
     of the weights, and what its matrices are kept as."""
     gpu = conditions["gpu"] if isinstance(conditions["gpu"], dict) else {}
     return {"weights": weights, "matrices": kept, "image": conditions["image"]["xxh3_128"],
-            "threads": conditions["threads"], "CPU": conditions["cpu"], "host": conditions["host"], "driver": gpu.get("driver"),
-            "power limit": gpu.get("power_limit_w"), **{name: versions.get(name) for name in COMPUTING},
-            "wheel of the yardstick": yardstick}
+            "threads": conditions["threads"], "CPU": conditions["cpu"], "host": conditions["host"],
+            "driver": gpu.get("driver"), "power limit": gpu.get("power_limit_w"),
+            **{name: versions.get(name) for name in COMPUTING}, "wheel of the yardstick": yardstick}
 
 
 def path_of(out, case, conditions, weights):

@@ -84,7 +84,10 @@ def quantise(source, out, weights):
     loss, parameters = Loss(), [p for p in names.parameters(checkpoint.config) if QUANTISED.search(p.name)]
     shapes = {p.name: layout.part_shapes(p.shape) for p in parameters}
     if unfit := [name for name, parts in shapes.items() if parts is None]:
-        raise UserError(f"WEIGHTS={weights}: {names.listed(unfit[:1])} {WHOLE_GROUPS}: use another format")
+        fitting = [name for name, (_, other) in writable().items()
+                   if all(other.part_shapes(p.shape) for p in parameters)]
+        raise UserError(f"WEIGHTS={weights}: {names.listed(unfit[:1])} {WHOLE_GROUPS}: "
+                        + (f"use {' or '.join(fitting)}" if fitting else "no format fits this model"))
     with atomic_dir(out) as folder:
         _write(folder / WEIGHTS, checkpoint, format, layout, shapes, loss)
         _write_configs(folder, checkpoint, layout)

@@ -27,9 +27,10 @@ COMPUTING = ASKING - {"baseline"} | {"chat", "replay"}  # goals that run graphs,
 MEASURING = {"bench", "sweep", "compare", "regress", "reproduce"}
 READING = ASKING | {"convert", "quantize", "export", "export-vision", "export-language", "export-stock", "chat",
                     "replay"}
+DTYPES = ["float32", "float16", "bfloat16"]
 CHOICES = {
     "PRESET": sorted(name[:-len(".json")] for name in os.listdir(os.path.join(ROOT, "export", "presets"))),
-    "DTYPE": ["float32", "float16", "bfloat16"], "DEVICE": ["auto", "cpu", "gpu"],
+    "DTYPE": DTYPES, "DEVICE": ["auto", "cpu", "gpu"],
     "IMPL": ["fused", "native", "stock"], "PADDLE": ["", "2.6", "3"],
 }
 NEEDED = {  # goal -> what it cannot do without
@@ -195,8 +196,8 @@ def _no_weights(values, goals):
     if len(names) > 1 and (others := sorted(goals & (MEASURING | {"quantize"}))):
         return f"names two formats, {' '.join(others)} takes one: leave out +{names[1]}"
     dtype = values.get("DTYPE", "float32")
-    if (others := [name for name in names if name in CHOICES["DTYPE"] and name != dtype]) and goals & (
-            COMPUTING | {"replay"}):
+    others = [name for name in names if name in DTYPES and name != dtype]
+    if others and goals & COMPUTING:
         return f"is another type than DTYPE={dtype}: use {dtype} instead of {others[0]}, or leave WEIGHTS= out"
     if values.get("IMPL", "fused") != "fused" and goals & {"infer", "chat", "replay", "compare", "regress"}:
         return f"is for the fused graphs: leave out IMPL={values['IMPL']}"

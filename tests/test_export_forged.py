@@ -1,5 +1,5 @@
-"""Exported folders whose manifest and parameters were forged together, so that hashes fit: other shapes, types and sizes
-than config and format ask for end in one line, before memory is spent or a number unpacked."""
+"""Exported folders whose manifest and parameters were forged together, so that hashes fit: other shapes, types and
+sizes than config and format ask for end in one line, before memory is spent or a number unpacked."""
 
 import json
 import math

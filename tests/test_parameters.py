@@ -52,7 +52,8 @@ def test_every_tensor_is_what_was_written(written):
 def test_another_file_is_refused_in_one_line(written, change):
     path, dtype, _ = written
     path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(UserError, match=r"is no file of this graph's parameters \(.*\): delete .*, then run `make export`") as e:
+    said = r"is no file of this graph's parameters \(.*\): delete .*, then run `make export`"
+    with pytest.raises(UserError, match=said) as e:
         load_parameters(path, of(dtype), CPU)
     assert "\n" not in str(e.value)
 

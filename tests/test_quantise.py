@@ -120,7 +120,7 @@ def test_what_cannot_be_quantised(plain, tmp_path):
     quantised = write_gptq(tmp_path / "twice", gptq_tensors()[0])
     assert "quantised already, to 4 bits, groups of 128, and nothing is rounded twice" in message(quantised, "int4")
     tiny = write_synthetic("tiny", tmp_path / "tiny")
-    assert "has no whole groups of this size: use another format" in message(tiny, "int4")
+    assert "has no whole groups of this size: use int8 or fp8" in message(tiny, "int4")
     assert not (tmp_path / "out").exists()
 
 
