@@ -92,12 +92,12 @@ def is_sequential(options, config, arms, memory):
     return arms * weights_bytes(config, options.case.dtype) / 2**20 > MEMORY_SHARE * memory.total
 
 
-def launches_together(limits, config, case, arms, memory, for_verdict):
+def launches_together(options, config, arms, memory):
     """How many launches of a verdict hold their weights at the same time, on a GPU that has room for them: loading takes
     most of a launch's time there. On a CPU they would share the cores with the one that is measured."""
-    if not for_verdict or limits.sequential or memory is None or memory.total is None:
+    if options.limits.sequential or memory is None or memory.total is None:
         return 1
-    return max(1, int(MEMORY_SHARE * memory.total * 2**20 / (arms * weights_bytes(config, case.dtype))))
+    return max(1, int(MEMORY_SHARE * memory.total * 2**20 / (arms * weights_bytes(config, options.case.dtype))))
 
 
 def in_sequence(entries):
@@ -165,7 +165,8 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, store=None, 
         contest.quiet, judge = quiet, session.judge(progress, case, for_verdict)
         able = sum(missing_source(specs[arm], options) is None for arm in options.arms)
         sequential = conditions["sequential"] = is_sequential(options, config, able, memory)
-        together = conditions["loaded_together"] = launches_together(limits, config, case, able, memory, for_verdict)
+        together = launches_together(options, config, able, memory) if for_verdict else 1
+        conditions["loaded_together"] = together
         session.spawn(contest, contest.entries, min(together, launches))
         started = [entry for entry in contest.entries if entry.worker]
         groups = in_sequence(started) if sequential else [started]

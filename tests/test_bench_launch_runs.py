@@ -47,12 +47,18 @@ def test_launches_take_turns_in_orders_that_are_reversed(launched):
 def loading(monkeypatch):
     """A list that gets "begin" and "wait" whenever a worker's loading is begun or waited for."""
     steps = []
-    for name, step in (("begin", "begin"), ("wait_answered", "wait")):
-        def noted(self, *args, plain=getattr(Worker, name), step=step, **kwargs):
-            if step == "wait" or args[0] == "load":
-                steps.append(step)
-            return plain(self, *args, **kwargs)
-        monkeypatch.setattr(Worker, name, noted)
+    begin, wait = Worker.begin, Worker.wait_answered
+
+    def noted_begin(self, name, /, **args):
+        if name == "load":
+            steps.append("begin")
+        begin(self, name, **args)
+
+    def noted_wait(self):
+        steps.append("wait")
+        wait(self)
+    monkeypatch.setattr(Worker, "begin", noted_begin)
+    monkeypatch.setattr(Worker, "wait_answered", noted_wait)
     return steps
 
 
