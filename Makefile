@@ -111,8 +111,8 @@ define HELP
   DEVICE=$(DEVICE)    auto, cpu or gpu; gpu also installs Paddle's GPU wheel
   IMPL=$(IMPL)     fused (own operators) or native (Paddle's); for infer also stock (paddlenlp's own graph)
   WEIGHTS=auto   what infer, chat and replay keep the language model's matrices in: auto (loses nothing), one of
-                 $(FORMATS), or decoder's+head's; bench adds an
-                 arm that rounds to it, quantize writes it
+                 $(FORMATS), or decoder's+head's; bench and sweep
+                 add an arm that rounds to it, compare and regress measure that arm, quantize writes it
   IMAGE= PROMPT= NEW_TOKENS=$(NEW_TOKENS)   for infer; NEW_TOKENS for bench and chat as well
   TEMPERATURE= TOP_P= TOP_K= REPETITION_PENALTY= MIN_NEW_TOKENS= SEED= STOP=   for infer and chat
   SYSTEM=        text that a chat begins with
@@ -218,10 +218,10 @@ $(CONVERTED)/model_state.pdparams:
 	$(PADDLE_PYTHON) -m export.convert $(CHECKPOINT) $(CONVERTED)
 	$(MADE)
 
-# In the layout of AutoGPTQ; a folder to give as CKPT= then
+# In a published layout; a folder to give as CKPT= then
 QUANTISED := $(call out_or,quantize,$(BUILD)/quantised/$(NAME)-$(WEIGHTS))
 QUANTISE_SOURCES := $(addprefix export/,quantise.py checkpoint.py names.py stored.py) $(SHARED_SOURCES)
-quantize: $(QUANTISED)/model.safetensors ## write the checkpoint with its decoder in WEIGHTS=int8 or int4
+quantize: $(QUANTISED)/model.safetensors ## write the checkpoint with its decoder in WEIGHTS=int8, int4, fp8
 
 $(call made_from,$(QUANTISED)/model.safetensors,$(CHECKPOINT_STAMP) $(QUANTISE_SOURCES),$(WEIGHTS))
 $(QUANTISED)/model.safetensors:
@@ -331,20 +331,20 @@ bench: $(CHECKPOINT_MADE) $(BENCH_EXPORTS) | $(ENVIRONMENT) ## compare Paddle wi
 	  $(if $(filter other,$(ARM_GRAPHS)),--paddle-other-env QWEN_VL_OPS=$(OTHER_OPERATORS))
 
 sweep: $(CHECKPOINT_MADE) $(BENCH_EXPORTS) | $(ENVIRONMENT) ## engines over batch and length: sweep.csv for pictures
-	$(BENCH) sweep $(RESULT_OPTIONS) $(call given,ARMS,arms) $(call given,BATCHES,batches) $(call given,LENGTHS,lengths) \
+	$(BENCH) sweep $(RESULT_OPTIONS) $(KEPT) $(call given,ARMS,arms) $(call given,BATCHES,batches) $(call given,LENGTHS,lengths) \
 	  $(foreach impl,$(filter-out -,$(ARM_GRAPHS)),--exported-$(impl) $(EXPORTED_$(impl)))
 
 compare: $(CHECKPOINT_MADE) | $(ENVIRONMENT) ## measure HEAD beside the version BASE on this machine
-	$(BENCH) compare $(RESULT_OPTIONS) --impl $(IMPL) $(call given,BASE,base) --build $(BUILD) \
+	$(BENCH) compare $(RESULT_OPTIONS) $(KEPT) --impl $(IMPL) $(call given,BASE,base) --build $(BUILD) \
 	  $(call given,LAUNCHES,launches) $(call given,BUDGET,deadline)
 
 regress: $(CHECKPOINT_MADE) $(call graphs,$(IMPL)) | $(ENVIRONMENT) ## compare with the stored baseline
-	$(BENCH) regress $(RESULT_OPTIONS) --impl $(IMPL) --exported-$(IMPL) $(EXPORTED_$(IMPL)) \
+	$(BENCH) regress $(RESULT_OPTIONS) $(KEPT) --impl $(IMPL) --exported-$(IMPL) $(EXPORTED_$(IMPL)) \
 	  $(if $(UPDATE),--update) $(call given,ACCEPT,accept) $(call given,VERDICT,verdict) \
 	  $(call given,LAUNCHES,launches) $(call given,BUDGET,deadline)
 
 reproduce: $(CHECKPOINT_MADE) $(call graphs,fused) | $(ENVIRONMENT) ## the published comparison beside this machine's
-	$(BENCH) reproduce $(RESULT_OPTIONS) --exported-fused $(EXPORTED_fused)
+	$(BENCH) reproduce $(RESULT_OPTIONS) $(KEPT) --exported-fused $(EXPORTED_fused)
 
 history: | $(ENVIRONMENT) ## timeline of all runs with its change points
 	$(BENCH) history $(RESULTS)

@@ -18,6 +18,7 @@ from bench.run import exit_status, run
 from bench.sweep import frame
 from core.errors import ArgumentParser, UserError, run_cli
 from core.placement import Placement
+from infer.formats import AUTO
 
 CASE = ("image", "prompt", "prompt_tokens", "new_tokens", "dtype", "device")   # options of the case in every command
 
@@ -45,7 +46,7 @@ def parse(argv):
     add(published, CaseOptions, *CASE, "preset", device="auto")
     Sources.add(published, ["exported_fused"], required=True)
     add(published, Limits, "rounds", rounds=8)
-    add(published, RunOptions, "out")
+    add(published, RunOptions, "out", "weights")
 
     alone = commands.add_parser("baseline", help="one pass of the torch baseline: times and text")
     add(alone, CaseOptions, *CASE, device="auto")
@@ -67,7 +68,7 @@ def parse(argv):
         add(judged, CaseOptions, device="auto")
         Sources.add(judged, exports)
         add(judged, Limits, "launches", "rounds", "deadline", rounds=0)
-        add(judged, RunOptions, "out")
+        add(judged, RunOptions, "out", "weights")
 
     timeline = commands.add_parser("history", help="the timeline of all runs with its change points")
     timeline.add_argument("results_dir", nargs="?", default="results")
@@ -82,6 +83,13 @@ def options_of(args):
     options = read(RunOptions, args, sources=Sources.read(args))
     if options.case.dtype not in Placement(options.case.device).dtypes:
         raise UserError("CPU runs are float32: leave DTYPE= away or use DEVICE=gpu")
+    if options.weights not in (AUTO, options.case.dtype, *QUANTISED):
+        raise UserError(f"WEIGHTS={options.weights}: the run is in {options.case.dtype}: use "
+                        f"WEIGHTS={options.case.dtype}, or leave it out")
+    if options.weights != AUTO and getattr(args, "impl", "fused") != "fused":
+        raise UserError(f"WEIGHTS={options.weights} is for the fused graphs: leave out IMPL={args.impl}")
+    if options.weights in QUANTISED and args.command == "reproduce":
+        raise UserError(f"WEIGHTS={options.weights} rounds, which the published protocol does not: leave it out")
     default = engines.engines if args.command == "sweep" else default_arms
     arms = options.arms or default(options.case.device, Sources.named_frameworks(args))
     added = [QUANTISED[options.weights]] if options.weights in QUANTISED else []

@@ -7,6 +7,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+from bench.arms import QUANTISED
 from bench.contest import YARDSTICK
 from bench.git import ROOT
 from bench.plan import PLANS
@@ -15,8 +16,9 @@ from bench.schema import BENCHMARK, OTHERS, SCHEMA, read_rows
 from bench.verdict import best_times, knows_steps, quiet_rounds, rows_of
 from bench.yardstick import YARDSTICKS
 from core.errors import UserError
+from infer.formats import AUTO
+from infer.graph import Manifest
 
-BASELINE = "baseline.jsonl"
 RENEW = "store it again with UPDATE=1"
 COMPUTING = ("python", "numpy", "Pillow", "paddlepaddle", "paddlepaddle-gpu")   # wheels that an arm's times come from
 ANSWER_SECONDS = 60
@@ -52,27 +54,46 @@ def exported_weights(folder):
         raise UserError(f"{path} is no manifest of an export: delete {path.parent}, then run make again") from None
 
 
-def facts(conditions, versions, yardstick, weights):
-    """{name: value} of what must be the same: of a run's conditions, its arm's wheels and its yardstick's one."""
+def baseline_name(weights):
+    """The file of a baseline: matrices that are rounded have one of their own, by their format."""
+    return f"baseline-{weights}.jsonl" if weights in QUANTISED else "baseline.jsonl"
+
+
+def kept_as(weights):
+    """What matrices in these formats are: "codes" where any of them are kept as such, else "numbers"."""
+    return "codes" if set(weights.split("+")) & {*QUANTISED} else "numbers"
+
+
+def asked_for(weights, folder):
+    """What `kept_as` will say of an exported folder's matrices that are loaded with WEIGHTS=."""
+    if weights != AUTO:
+        return kept_as(weights)
+    return "numbers" if Manifest(Path(folder) / "language").quantised is None else "codes"
+
+
+def facts(conditions, versions, yardstick, weights, kept):
+    """{name: value} of what must be the same: of a run's conditions, its arm's wheels and its yardstick's one, the hash
+    of the weights, and what its matrices are kept as."""
     gpu = conditions["gpu"] if isinstance(conditions["gpu"], dict) else {}
-    return {"weights": weights, "image": conditions["image"]["xxh3_128"], "threads": conditions["threads"],
-            "CPU": conditions["cpu"], "host": conditions["host"], "driver": gpu.get("driver"),
-            "power limit": gpu.get("power_limit_w"), **{name: versions.get(name) for name in COMPUTING},
-            "wheel of the yardstick": yardstick}
+    return {"weights": weights, "matrices": kept, "image": conditions["image"]["xxh3_128"],
+            "threads": conditions["threads"], "CPU": conditions["cpu"], "host": conditions["host"],
+            "driver": gpu.get("driver"), "power limit": gpu.get("power_limit_w"),
+            **{name: versions.get(name) for name in COMPUTING}, "wheel of the yardstick": yardstick}
 
 
-def path_of(out, case, conditions):
+def path_of(out, case, conditions, weights):
     """Where the baseline of this machine and case is stored; UserError where the card cannot be told."""
     gpu = conditions["gpu"]
     if case.device == "gpu" and not isinstance(gpu, dict):
         raise UserError(f"which card this is cannot be told: {gpu}")
-    return Path(out) / machine_name(conditions, gpu["name"] if case.device == "gpu" else None) / case.slug / BASELINE
+    machine = machine_name(conditions, gpu["name"] if case.device == "gpu" else None)
+    return Path(out) / machine / case.slug / baseline_name(weights)
 
 
 def read_baseline(path):
     """Rows of a stored baseline; UserError when it is damaged or of another version than this one."""
     if not path.is_file():
-        others = sorted(other.parent.name for other in path.parents[1].glob(f"*/{BASELINE}"))
+        others = sorted(other.parent.name for other in path.parents[1].glob(f"*/{path.name}"))
         known = f" (this machine has {', '.join(others)})" if others else ""
         raise UserError(f"no baseline at {path}{known}: store one with UPDATE=1 on a version that is known to be good")
     rows = read_rows(path, RENEW)
@@ -97,7 +118,8 @@ def check_comparable(rows, arm, case, now):
         raise UserError(f"the baseline has no {arm}: {RENEW}")
     (yardstick,) = {tuple(row.provenance["versions"].values()) for row in arms[YARDSTICK].values()}
     for row in arms[arm].values():
-        before = facts(row.provenance, row.provenance["versions"], *yardstick, row.provenance["checkpoint"]["hash"])
+        before = facts(row.provenance, row.provenance["versions"], *yardstick, row.provenance["checkpoint"]["hash"],
+                       kept_as(row.provenance["work"].get("weights", case.dtype)))
         other = [f"{name} ({before[name]}, now {now[name]})" for name in now if before[name] != now[name]]
         if other:
             raise UserError(f"the baseline has other {', '.join(other)}: {RENEW}")
@@ -108,11 +130,12 @@ def comparable_baseline(options, arm, source, case, conditions):
 
     source: the exported folder of the arm; conditions: what bench.provenance.collect says now.
     """
-    path = path_of(options.out, case, conditions)
+    path = path_of(options.out, case, conditions, options.weights)
     rows = read_baseline(path)
     yardstick = YARDSTICKS[case.device]
     now = facts(conditions, versions_of(options.sources, "paddle"),
-                versions_of(options.sources, yardstick.framework).get(yardstick.wheel), exported_weights(source))
+                versions_of(options.sources, yardstick.framework).get(yardstick.wheel), exported_weights(source),
+                asked_for(options.weights, source))
     try:
         check_comparable(rows, arm, case, now)
         stages = rows_of(rows, arm)

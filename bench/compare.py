@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from bench.arms import ARMS
+from bench.arms import ARMS, fused
 from bench.git import is_changed
 from bench.plan import judged
 from bench.provenance import WRITTEN_BY_RUNS
@@ -12,17 +12,21 @@ from bench.results import check_writable, folder_of
 from bench.run import measured
 from bench.schema import write_rows
 from bench.verdict import interrupted, paired, run_line, verdict_table
-from bench.versions import build, check_out, linked, operators
+from bench.versions import build, check_out, format_names, linked, operators
+from core.errors import UserError
 from core.files import atomic_file
+from core.placement import Placement
 from export.checkpoint import open_checkpoint
+from infer.formats import AUTO, check_asked
 
 BASE, HEAD = "base", "head"
 
 
-def version_arms(versions, impl, device):
+def version_arms(versions, impl, device, weights=AUTO):
     """{arm: ArmSpec} of base and head, each run from its own tree with its own operators, and of all arms: the gate's
     reference is one of them."""
-    base, head = (replace(ARMS[f"paddle-{impl}"], name=name, source=name, root=str(version.tree),
+    arm = fused(weights) if impl == "fused" else ARMS[f"paddle-{impl}"]
+    base, head = (replace(arm, name=name, source=name, root=str(version.tree),
                           environment=operators(version, device)) for name, version in zip((BASE, HEAD), versions))
     return {**ARMS, BASE: base, HEAD: head}
 
@@ -38,8 +42,13 @@ def compare(options, names, impl, build_folder, argv, console):
     """
     check_writable(options.out)
     case, sources = options.case, options.sources
-    open_checkpoint(sources.checkpoint)
+    config = open_checkpoint(sources.checkpoint).config
+    check_asked(options.weights, config, case.dtype, Placement(case.device))
     versions = [check_out(name, build_folder) for name in names]
+    for version in versions:
+        if options.weights != AUTO and options.weights not in format_names(version):
+            raise UserError(f"{version.name} ({version.sha[:12]}) has no WEIGHTS={options.weights}: choose a later "
+                            "BASE=, or leave WEIGHTS= out")
     if names[1] == "HEAD" and is_changed(".", *WRITTEN_BY_RUNS, untracked=False):
         console.print("uncommitted changes are not in HEAD and are not measured")
     folders, python = dict(sources.folders), {name: sources.python[name] for name in ("paddle", "torch")}
@@ -49,7 +58,7 @@ def compare(options, names, impl, build_folder, argv, console):
         folders[name] = str(build(version, checkpoint, case.dtype, case.device, impl, python,
                                   version.tree.with_suffix(".log")))
     options = judged(replace(options, arms=(BASE, HEAD), sources=replace(sources, folders=folders)))
-    specs = version_arms(versions, impl, case.device)
+    specs = version_arms(versions, impl, case.device, options.weights)
     compared = {version: {"ref": made.name, "sha": made.sha} for version, made in zip((BASE, HEAD), versions)}
 
     rows, _ = measured(options, argv, specs=specs, for_verdict=True)

@@ -15,6 +15,7 @@ from bench.provenance import physical_cores
 from core.placement import CHOICES, DTYPES
 from infer.image import default_image
 from infer.prompt import BENCHMARK_PROMPT
+from ops import formats
 
 FRAMEWORKS = tuple(dict.fromkeys(spec.framework for spec in ARMS.values()))
 EXPORTS = tuple(dict.fromkeys(spec.source for spec in ARMS.values() if spec.source != "checkpoint"))
@@ -181,8 +182,9 @@ class RunOptions:
     limits: Limits = Limits()
     further: FurtherCases = FurtherCases()
     arms: tuple = option((), f"of {','.join(ARMS)} (default: those that are for the device)", type=arm_list)
-    weights: str = option("auto", "also measure the fused graphs with matrices rounded to this format, and what that "
-                          "costs", choices=("auto", *QUANTISED))
+    weights: str = option("auto", "a format that rounds: also measure the fused graphs with matrices in it, and what "
+                          "that costs (compare, regress: these alone); the name of --dtype: the fused graphs' matrices "
+                          "are kept in it", choices=("auto", *formats.plain(), *QUANTISED))
     out: str = option("results", "folder of the results")
 
 

@@ -10,8 +10,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from bench import provenance
-from bench.arms import ARMS
-from bench.comparable import BASELINE, comparable_baseline, since
+from bench.arms import ARMS, fused
+from bench.comparable import baseline_name, comparable_baseline, since
 from bench.plan import PLANS, judged
 from bench.results import check_writable, folder_of
 from bench.run import case_of, measured
@@ -36,8 +36,8 @@ def measure(options, argv, best=None, specs=ARMS):
 
 def stored_baseline(options, arm, argv):
     """(folder, rows) of the baseline that this run may be compared with; UserError, in seconds, where it may not."""
-    if not any(Path(options.out).rglob(BASELINE)):
-        raise UserError(f"no {BASELINE} below {options.out}: store one with UPDATE=1 on a version known to be good")
+    if not any(Path(options.out).rglob(name := baseline_name(options.weights))):
+        raise UserError(f"no {name} below {options.out}: store one with UPDATE=1 on a version known to be good")
     _, _, ids = read_inputs(options)
     case = case_of(options, ids)
     conditions = provenance.collect(argv, options.sources.cpu_threads, {}, options.case.photograph,
@@ -52,7 +52,7 @@ def update(options, argv, console):
         return INTERRUPTED, "interrupted: no baseline stored", []
     if reason := why_invalid(rows):
         raise UserError(f"no baseline stored: {reason}")
-    path = folder_of(options.out, rows) / BASELINE
+    path = folder_of(options.out, rows) / baseline_name(options.weights)
     write_rows(path, rows)
     console.print(run_line(rows), soft_wrap=True)
     return 0, f"baseline stored: {path}", []
@@ -73,10 +73,10 @@ def outcome(verdicts):
 def regress(options, impl, renew, reason, argv, console):
     """Measure, print the table; returns (exit status, the last line to print, verdicts). UserError: cannot tell.
 
-    options: a RunOptions, whose arm becomes paddle-`impl`; renew: store a new baseline instead; reason: why what this
-    run finds slower is accepted, "" where it is not.
+    options: a RunOptions, whose arm becomes that of `impl` and its weights; renew: store a new baseline instead;
+    reason: why what this run finds slower is accepted, "" where it is not.
     """
-    arm = f"paddle-{impl}"
+    arm = fused(options.weights).name if impl == "fused" else f"paddle-{impl}"
     check_writable(options.out)
     if missing := missing_source(ARMS[arm], options):
         raise UserError(f"{arm}: {missing}")

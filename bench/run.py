@@ -18,6 +18,8 @@ from bench.schema import CASE_STAGES, DEVICE_STAGES, OPTIONAL, OTHERS, STAGES, C
 from bench.session import Session, missing_source, read_inputs, watched_gpu
 from bench.stopping import ROUNDS_AT_LEAST, EqualRounds, Stopping, is_warm
 from bench.work import weights_bytes, work
+from core.placement import Placement
+from infer.formats import check_asked
 
 MEMORY_SHARE = 0.8   # of the device that arms loaded together may fill with weights
 
@@ -137,6 +139,7 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, store=None, 
     deadline = time.monotonic() + limits.deadline if limits.deadline else None
     checkpoint, image, ids = read_inputs(options)
     config = checkpoint.config
+    check_asked(options.weights, config, case_options.dtype, Placement(case_options.device))
     check_writable(options.out)
     case = case_of(options, ids)
     others = further_cases(case, options.further)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bench import card, provenance
-from bench.arms import GATE_ARM
+from bench.arms import GATE_ARM, fused
 from bench.conditions import Gpu
 from bench.contest import Contest
 from bench.gate import Judge, cut, half_errors
@@ -91,8 +91,10 @@ class Session:
 
     def load(self, spec, **changes):
         """Arguments of the `load` call."""
+        asked = fused(self.options.weights)
+        kept = asked.options if asked.name == spec.name else {}
         return {"source": str(Path(self.sources.folders[spec.source]).resolve()), "dtype": self.case.dtype,
-                "device": self.case.device, "threads": self.sources.cpu_threads, **spec.options, **changes}
+                "device": self.case.device, "threads": self.sources.cpu_threads, **spec.options, **kept, **changes}
 
     def prepare(self, case):
         """Arguments of the `prepare` call."""

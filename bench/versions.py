@@ -13,6 +13,7 @@ from core.errors import UserError
 from core.files import atomic_dir
 from core.identity import checkpoint_files, hashes, identity
 from ops.build import NAME
+from ops.formats import registry_names
 
 # What a make inherits and a version's own make must not: of make, of Python, and this repository's.
 MAKE_VARIABLES = set("""
@@ -58,6 +59,13 @@ def check_out(name, build):
         raise UserError(f"{name} ({sha[:12]}) does not speak worker protocol {PROTOCOL} of this version: choose a "
                         "later BASE=")
     return Version(name, sha, tree)
+
+
+def format_names(version):
+    """Names of a version's weight formats, which are the folders that its registry has a line for; none of one that is
+    older than formats."""
+    registry = version.tree / "ops" / "formats" / "registry.h"
+    return registry_names(registry.read_text(encoding="utf-8")) if registry.is_file() else ()
 
 
 def linked(checkpoint, folder):

@@ -18,9 +18,9 @@ from export import names, plain
 from export.dtypes import STORAGE
 from export.names import listed
 from export.progress import progress
-from export.readers import gptq, pdparams, safetensors, sharded, torch_bin
+from export.readers import pdparams, safetensors, sharded, torch_bin
+from export.readers.quantised import Layout
 from export.stored import StoredTensor
-from ops.quantisation import Quantisation
 
 WEIGHTS = "model_state.pdparams"
 CONVERSION = "conversion.json"  # beside converted weights: what they were made from
@@ -29,7 +29,7 @@ FORMATS = (("model.safetensors.index.json", safetensors.read), ("model.safetenso
            ("gptq_model-*bit-*g.safetensors.index.json", safetensors.read),   # as AutoGPTQ calls them
            ("gptq_model-*bit-*g.safetensors", safetensors.read), (WEIGHTS, pdparams.read))
 TOKENIZER_FILES = (VOCABULARY, "tokenizer_config.json", "generation_config.json")
-COPIED_FILES = ("config.json", gptq.QUANTIZE_CONFIG, *TOKENIZER_FILES)   # to what is made of a checkpoint
+COPIED_FILES = ("config.json", *plain.LAYOUT_FILES, *TOKENIZER_FILES)   # to what is made of a checkpoint
 MAX_CONVERSION_BYTES = 1 << 16
 EXPECTED = ("model.safetensors, pytorch_model.bin or model_state.pdparams (the first two also in shards with their "
             "index)")
@@ -39,7 +39,7 @@ EXPECTED = ("model.safetensors, pytorch_model.bin or model_state.pdparams (the f
 class Checkpoint:
     """An open checkpoint: `tensors` maps Hugging Face names to StoredTensor in Hugging Face's layout.
 
-    Where `quantised` says how, the decoder's matrices are QuantisedTensor.
+    Where `layout` says how, the decoder's matrices are QuantisedTensor.
     """
 
     path: Path
@@ -47,7 +47,12 @@ class Checkpoint:
     tensors: dict
     files: tuple
     prefix: str  # what stood before every tensor's name in the files
-    quantised: Quantisation | None = None
+    layout: Layout | None = None
+
+    @property
+    def quantised(self):
+        """The Quantisation of the decoder's matrices, None where they are plain."""
+        return self.layout and self.layout.quantised
 
     @property
     def note(self):
@@ -116,13 +121,13 @@ def open_checkpoint(path):
         raise UserError(plain.no_weights(path, EXPECTED))
     file, read = found
     stored = sharded.read(file, read) if file.suffix == ".json" else read(file)
-    quantised, _ = plain.quantised(path)
-    prefix = plain.prefix(path, stored, quantised)
-    tensors, faults = fit(stored, config, prefix, quantised=quantised)
+    layout, _ = plain.layout(path)
+    prefix = plain.prefix(path, stored, layout)
+    tensors, faults = fit(stored, config, prefix, layout=layout)
     if faults:
         raise UserError(f"{path} does not fit its config.json: {'; '.join(faults)}")
     files = tuple(sorted({tensor.source.path for tensor in stored.values()}))
-    return Checkpoint(path, config, tensors, files, prefix, quantised)
+    return Checkpoint(path, config, tensors, files, prefix, layout)
 
 
 def open_whole(path):
@@ -183,12 +188,12 @@ def files_read(folder, weights):
     return names
 
 
-def fit(stored, config, prefix="", unread=(), quantised=None):
+def fit(stored, config, prefix="", unread=(), layout=None):
     """(tensors, faults): the stored tensors under their Hugging Face names and layout, and what does not fit `config`.
 
     stored: name -> StoredTensor. prefix: what every name begins with beside its own. unread: names that files hold
-    which could not be read; they are not missed. quantised: the Quantisation of the decoder's matrices, each of which
-    then is a gptq.QuantisedTensor. faults: a text for each kind of mismatch, with the names.
+    which could not be read; they are not missed. layout: the Layout of the decoder's matrices, each of which then is a
+    QuantisedTensor. faults: a text for each kind of mismatch, with the names.
     """
     stored = {name: tensor for name, tensor in stored.items() if not names.BUFFERS.search(name)}
     short = {name: name.removeprefix(prefix) for name in (*stored, *unread)}
@@ -200,9 +205,9 @@ def fit(stored, config, prefix="", unread=(), quantised=None):
         if own.setdefault(short[name], tensor) is not tensor:
             twice.append(name)
     parameters, joined = names.parameters(config), []
-    if quantised:
+    if layout:
         expected = {p.paddle_name if paddle else p.name: p.shape for p in parameters}
-        own, unread, joined = gptq.join(own, unread, quantised, expected)
+        own, unread, joined = layout.join(own, unread, expected)
 
     missing, shapes, types, tensors = [], [], [], {}
     for p in parameters:

@@ -11,7 +11,7 @@ from export.checkpoint import CONVERSION, COPIED_FILES, WEIGHTS, open_whole
 from export.pdparams_writer import Writer
 from export.places import output_folder
 from export.progress import progress
-from export.readers import gptq
+from export.readers.quantised import QuantisedTensor
 
 
 def convert(source, out):
@@ -48,7 +48,7 @@ def _write(checkpoint, file):
 
 def _converted(parameter, tensor):
     """(name, StoredTensor) of what stands for a parameter in Paddle's file: codes stay in the layout that they have."""
-    if isinstance(tensor, gptq.QuantisedTensor):
+    if isinstance(tensor, QuantisedTensor):
         matrix = parameter.paddle_name.removesuffix("weight")
         return [(matrix + part, stored) for part, stored in tensor.parts.items()]
     return [(parameter.paddle_name, tensor.transposed if parameter.linear else tensor)]

@@ -9,7 +9,7 @@ import struct
 from ops import formats
 
 NUMPY_CODES = {**{name: format.storage.str[1:] for name, format in formats.plain().items()},  # Paddle keeps the same
-               "int32": "i4"}
+               "int32": "i4", "float8_e4m3fn": "u1"}
 RECONSTRUCT, ARRAY, FIRST_TYPE = 0, 1, 2  # slots of the pickle's memory
 
 

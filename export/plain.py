@@ -11,16 +11,19 @@ from core.config import MAX_CONFIG_BYTES
 from core.errors import UserError
 from core.text import plural
 from export.names import listed
-from export.readers import gptq
+from export.readers.awq import Awq
+from export.readers.compressed_tensors import CompressedTensors
+from export.readers.gptq import Gptq
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 MAX_POINTER_BYTES = 1024   # the format's own limit
 ASSUMED = {"no_bias": True, "rotary_pct": 1.0, "tie_word_embeddings": False, "scale_attn_weights": True}
-AWQ_CONFIG = "quant_config.json"
-GPTQ_NAMES = (("GPTQ", r"\.g_idx$"), ("GPTQ or AWQ", r"\.q(weight|zeros)$"))
-QUANTISED_NAMES = (*GPTQ_NAMES,
-                   ("bitsandbytes", r"\.(SCB|weight_format|absmax|quant_map)$|\.quant_state\."),
-                   ("compressed-tensors", r"\.weight_packed$"), ("8 bits", r"\.weight_scale(_inv)?$"))
+LAYOUTS = (Gptq, Awq, CompressedTensors)
+LAYOUT_FILES = tuple(layout.BESIDE for layout in LAYOUTS if layout.BESIDE)
+QUANTISED_NAMES = (  # what they say, a pattern, the file that is missing then
+    ("GPTQ", r"\.g_idx$", Gptq.BESIDE), ("GPTQ or AWQ", r"\.q(weight|zeros)$", f"{Gptq.BESIDE} or {Awq.BESIDE}"),
+    ("bitsandbytes", r"\.(SCB|weight_format|absmax|quant_map)$|\.quant_state\.", ""),
+    ("compressed-tensors", r"\.weight_packed$", ""), ("8 bits", r"\.weight_scale(_inv)?$", ""))
 DEQUANTISE = ("download the float16 or bfloat16 checkpoint, or dequantise this one with the program that made it and "
               "save it again")
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
@@ -48,7 +51,7 @@ def foreign(folder):
     """Lines that say that `folder` holds no weights of its own, or quantised ones that are not read, as far as its
     small files tell."""
     config = small_json(folder / "config.json")
-    return [text for text in (_adapter(folder, config), quantised(folder)[1]) if text]
+    return [text for text in (_adapter(folder, config), layout(folder)[1]) if text]
 
 
 def unsupported(folder):
@@ -68,26 +71,31 @@ def _adapter(folder, config):
     return f"{folder} holds an adapter of peft{kind}, which is no whole model: {MERGE}{merged}"
 
 
-def quantised(folder):
-    """(Quantisation or None, a line that says why quantised weights are not read, "" if they are or there are none)."""
-    path, beside = folder / "config.json", folder / gptq.QUANTIZE_CONFIG
+def layout(folder):
+    """(Layout or None, a line that says why quantised weights are not read, "" if they are or there are none)."""
+    path = folder / "config.json"
     entry = small_json(path).get("quantization_config")
-    if entry is not None:
-        entry = entry if isinstance(entry, dict) else {}
-        method = str(entry.get("quant_method") or ("bitsandbytes" if "bnb_4bit_quant_type" in entry else "some method"))
-        if method != gptq.METHOD:
-            return None, (f"{path} says that the weights are quantised ({ascii(method[:40])[1:-1]}): {DEQUANTISE} "
-                          "(weights that are dequantised already: take quantization_config out of config.json)")
-        found, fault = gptq.settings(entry, path)
-        if found and beside.exists() and gptq.settings(small_json(beside), beside)[0] != found:
-            return None, f"{path} and {beside} say different things of the weights: delete the wrong one's entry"
-        return found, fault
-    if beside.exists():
-        return gptq.settings(small_json(beside), beside)
-    if (folder / AWQ_CONFIG).exists():
-        return None, (f"{folder} holds quantised weights (AWQ, by its {AWQ_CONFIG}): {DEQUANTISE} (weights that are "
-                      f"dequantised already: move {AWQ_CONFIG} out of the folder)")
-    return None, ""
+    beside = [(kind, folder / kind.BESIDE) for kind in LAYOUTS if kind.BESIDE and (folder / kind.BESIDE).exists()]
+    if entry is None:
+        found = [kind.settings(small_json(file), file) for kind, file in beside]
+        if len(found) > 1:
+            return None, _differ(*(file for _, file in beside))
+        return found[0] if found else (None, "")
+    entry = entry if isinstance(entry, dict) else {}
+    method = str(entry.get("quant_method") or ("bitsandbytes" if "bnb_4bit_quant_type" in entry else "some method"))
+    kind = next((kind for kind in LAYOUTS if method == kind.METHOD), None)
+    if kind is None:
+        return None, (f"{path} says that the weights are quantised ({ascii(method[:40])[1:-1]}): {DEQUANTISE} (weights "
+                      "that are dequantised already: take quantization_config out of config.json)")
+    found, fault = kind.settings(entry, path)
+    for other, file in beside if found else ():
+        if other.settings(small_json(file), file)[0] != found:
+            return None, _differ(path, file)
+    return found, fault
+
+
+def _differ(one, other):
+    return f"{one} and {other} say different things of the weights: delete the wrong one's entry"
 
 
 def no_weights(folder, expected):
@@ -121,18 +129,17 @@ def pointers(folder, names):
                                    f"`git lfs pull` in {folder}, for {listed(pointing)}")
 
 
-def prefix(where, names, quantised=None):
+def prefix(where, names, layout=None):
     """What a training program has put before every tensor's name, "" when nothing.
 
-    quantised: the checkpoint's Quantisation. Raises UserError, `where` first, when the names are those of other
-    quantised weights or of an adapter, or when a wrapper's name stands before some of them only, or inside them.
+    layout: the checkpoint's Layout. Raises UserError, `where` first, when the names are those of other quantised
+    weights or of an adapter, or when a wrapper's name stands before some of them only, or inside them.
     """
-    for method, pattern in QUANTISED_NAMES:
-        if quantised and (method, pattern) in GPTQ_NAMES:
+    for method, pattern, missing in QUANTISED_NAMES:
+        if layout and any(re.search(pattern, f".{part}") for part in layout.TYPES):
             continue
         if matching := [name for name in names if re.search(pattern, name)]:
-            unsaid = (method, pattern) in GPTQ_NAMES
-            how = f" and no {gptq.QUANTIZE_CONFIG} that says how: download it, or" if unsaid else ":"
+            how = f" and no {missing} that says how: download it, or" if missing and not layout else ":"
             raise UserError(f"{where} holds quantised weights ({method}: {listed(matching[:1])}){how} {DEQUANTISE}")
     if matching := [name for name in names if ADAPTER_NAMES.search(name)]:
         raise UserError(f"{where} holds an adapter of peft that is not merged ({listed(matching[:1])}): {MERGE}")

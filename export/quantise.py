@@ -1,5 +1,5 @@
-"""`python -m export.quantise CKPT OUT --weights FORMAT`: a checkpoint with the decoder's matrices quantised, in the
-layout of AutoGPTQ, which other programs read as well.
+"""`python -m export.quantise CKPT OUT --weights FORMAT`: a checkpoint with the decoder's matrices quantised, in a
+layout that other programs read as well: AutoGPTQ's for whole numbers, that of compressed-tensors for floating ones.
 
 Each matrix is rounded as the format does where a plain export is loaded with it, a block of rows at a time; all other
 tensors stay as they are. Prints how much each role loses. Methods that need sample texts are left to the libraries that
@@ -19,7 +19,9 @@ from export import names
 from export.checkpoint import TOKENIZER_FILES, open_whole
 from export.places import output_folder
 from export.progress import progress
-from export.readers import gptq
+from export.readers.compressed_tensors import CompressedTensors
+from export.readers.gptq import Gptq
+from export.readers.quantised import QUANTISED, WHOLE_GROUPS
 from export.readers.safetensors import TYPES
 from export.stored import NUMPY_TYPES
 from ops import formats
@@ -28,14 +30,20 @@ from ops.formats.lanes import in_threads
 from ops.quantisation import Quantisation, dequantised, half_scales
 
 WEIGHTS = "model.safetensors"
+ORIGIN = "quantisation.json"   # beside them: what they were made from, and the loss
 BLOCK_ROWS = 256   # that a thread quantises at once: few enough for the format to make no parts of them itself
 HEADER_TYPES = {name: code for code, name in TYPES.items()}
 
 
 def writable():
-    """{name: Quantised} of the formats whose codes the layout holds: whole numbers without zero points."""
-    return {format.name: format for format in formats.quantised()
-            if format.code == np.int8 and not format.zero_points}
+    """{name: (Quantised, Layout)} of the formats whose codes a layout holds, which are those without zero points."""
+    made = {}
+    for format in formats.quantised():
+        floating = format.code == np.uint8
+        written = CompressedTensors if floating else Gptq
+        if not format.zero_points:
+            made[format.name] = format, written(Quantisation(int(format.bits), format.group, False, floating))
+    return made
 
 
 @dataclass
@@ -49,10 +57,13 @@ class Loss:
         rest = weights - rounded
         self.squares[role] = (total + float(np.vdot(weights, weights)), lost + float(np.vdot(rest, rest)))
 
+    def relative(self):
+        """{role: the norm of what was changed over that of the weights}."""
+        return {role: (lost / total) ** 0.5 if total else 0.0 for role, (total, lost) in self.squares.items()}
+
     def lines(self):
-        """A line for each role: the norm of what was changed over that of the weights."""
-        return [f"{role:8} relative error {(lost / total) ** 0.5 if total else 0.0:.4f}"
-                for role, (total, lost) in self.squares.items()]
+        """A line for each role."""
+        return [f"{role:8} relative error {error:.4f}" for role, error in self.relative().items()]
 
 
 def quantise(source, out, weights):
@@ -61,41 +72,49 @@ def quantise(source, out, weights):
     UserError where the format has no place in the layout, does not fit the matrices, or they are quantised already;
     then `out` is as it was before.
     """
-    format = writable().get(weights)
-    if format is None:
-        raise UserError(f"WEIGHTS={weights} has no place in the layout that is written: use {' or '.join(writable())}")
-    out = output_folder(out, [gptq.QUANTIZE_CONFIG], source)
+    if weights not in writable():
+        raise UserError(f"WEIGHTS={weights} has no place in the layouts that are written: use one of "
+                        f"{', '.join(writable())}")
+    format, layout = writable()[weights]
+    out = output_folder(out, [ORIGIN], source)
     checkpoint = open_whole(source)
     if checkpoint.quantised:
         raise UserError(f"{source} is quantised already, to {checkpoint.quantised.description}, and nothing is rounded "
                         "twice: give the float16 or bfloat16 checkpoint")
-    quantised, loss = Quantisation(int(format.bits), format.group, False), Loss()
-    parameters = [p for p in names.parameters(checkpoint.config) if gptq.QUANTISED.search(p.name)]
-    shapes = {p.name: gptq.part_shapes(p.shape, quantised) for p in parameters}
+    loss, parameters = Loss(), [p for p in names.parameters(checkpoint.config) if QUANTISED.search(p.name)]
+    shapes = {p.name: layout.part_shapes(p.shape) for p in parameters}
     if unfit := [name for name, parts in shapes.items() if parts is None]:
-        raise UserError(f"WEIGHTS={weights}: {names.listed(unfit[:1])} {gptq.WHOLE_GROUPS}: use another format")
+        fitting = [name for name, (_, other) in writable().items()
+                   if all(other.part_shapes(p.shape) for p in parameters)]
+        raise UserError(f"WEIGHTS={weights}: {names.listed(unfit[:1])} {WHOLE_GROUPS}: "
+                        + (f"use {' or '.join(fitting)}" if fitting else "no format fits this model"))
     with atomic_dir(out) as folder:
-        _write(folder / WEIGHTS, checkpoint, format, shapes, loss)
-        _write_configs(folder, checkpoint, quantised)
+        _write(folder / WEIGHTS, checkpoint, format, layout, shapes, loss)
+        _write_configs(folder, checkpoint, layout)
+        origin = {"source_hash": checkpoint.hash(), "weights": weights, "relative_error": loss.relative()}
+        (folder / ORIGIN).write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
     return loss
 
 
-def _write_configs(folder, checkpoint, quantised):
+def _write_configs(folder, checkpoint, layout):
     config = json.loads((checkpoint.path / "config.json").read_text(encoding="utf-8"))
-    entry = gptq.entry(quantised)
-    for name, content in (("config.json", {**config, "quantization_config": entry}), (gptq.QUANTIZE_CONFIG, entry)):
+    entry = layout.entry()
+    contents = {"config.json": {**config, "quantization_config": entry}}
+    if layout.BESIDE:
+        contents[layout.BESIDE] = entry
+    for name, content in contents.items():
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     for name in TOKENIZER_FILES:
         if (checkpoint.path / name).is_file():
             shutil.copyfile(checkpoint.path / name, folder / name)
 
 
-def _write(path, checkpoint, format, shapes, loss):
+def _write(path, checkpoint, format, layout, shapes, loss):
     """One safetensors file: the header, then one matrix after the other."""
     described, content = {}, []
     for name, tensor in checkpoint.tensors.items():
         if name in shapes:
-            parts = {part: (gptq.TYPES[part], shape) for part, shape in shapes[name].items()}
+            parts = {part: (layout.TYPES[part][0], shape) for part, shape in shapes[name].items()}
             described |= {f"{name.removesuffix('weight')}{part}": entry for part, entry in parts.items()}
         else:
             described[name] = tensor.dtype, tensor.shape
@@ -104,7 +123,7 @@ def _write(path, checkpoint, format, shapes, loss):
     with open(path, "wb") as file, progress("quantise", size) as advance:
         file.write(header)
         for name, tensor in content:
-            for array in _quantised(name, tensor, format, loss) if name in shapes else tensor.blocks():
+            for array in _quantised(name, tensor, format, layout, loss) if name in shapes else tensor.blocks():
                 file.write(memoryview(np.ascontiguousarray(array)).cast("B"))
                 advance(array.nbytes)
 
@@ -121,13 +140,16 @@ def _header(described):
     return struct.pack("<Q", len(text)) + text, offset
 
 
-def _quantised(name, tensor, format, loss):
+def _quantised(name, tensor, format, layout, loss):
     """The layout's parts of a matrix, in their order."""
+    scale_type = layout.quantised.types["scales"]
     values = formats.get(tensor.dtype).unpack(tensor.read())
 
     def block(first):
         rows = values[first:first + BLOCK_ROWS]
-        codes = _with_half_scales(format, format.quantise(rows), rows)
+        codes = format.quantise(rows)
+        if codes.scales.dtype != scale_type:
+            codes = _with_half_scales(format, codes, rows)
         return codes, rows, dequantised(codes)
 
     made = []
@@ -135,13 +157,11 @@ def _quantised(name, tensor, format, loss):
         loss.add(ROLES[".".join(name.split(".")[3:5])], rows, rounded)
         made.append(codes)
     codes = Codes(np.concatenate([part.codes for part in made]), np.concatenate([part.scales for part in made]))
-    yield from gptq.parts_of(codes, int(format.bits)).values()
+    yield from layout.parts_of(codes).values()
 
 
 def _with_half_scales(format, codes, rows):
     """Codes with scales that float16 holds, as the layout has them, and each code the nearest again."""
-    if codes.scales.dtype == np.float16:
-        return codes
     scales = half_scales(codes.scales)
     grouped, top = rows.reshape(*scales.shape, -1) / scales[..., None], 1 << int(format.bits) - 1
     nearest = np.clip(np.rint(grouped), -top, top - 1).astype(np.int8)

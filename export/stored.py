@@ -23,9 +23,10 @@ MAX_VALUES = 1 << 48  # far above any tensor; NumPy refuses larger shapes even w
 NUMPY_TYPES = {
     **{name: kept.storage.str for name, kept in formats.plain().items()}, "float64": "<f8", "int64": "<i8",
     "int32": "<i4", "int16": "<i2", "int8": "|i1", "uint8": "|u1", "uint16": "<u2", "uint32": "<u4", "uint64": "<u8",
-    "bool": "|b1",
+    "bool": "|b1", "float8_e4m3fn": "|u1",
 }
 INFINITY = {name: format.infinity for name, format in formats.plain().items()}  # its bits; those of a NaN are larger
+NOT_FINITE = {**INFINITY, "float8_e4m3fn": 0x7F}   # the least bits of such a magnitude
 
 
 class Source:
@@ -177,7 +178,7 @@ class StoredTensor:
         raw = take(self.offset, self._extent * self.item_bytes).view(NUMPY_TYPES[self.dtype])
         array = raw.reshape(self.shape) if self.in_order else np.lib.stride_tricks.as_strided(
             raw, self.shape, [s * self.item_bytes for s in self.strides])
-        if self.dtype in INFINITY and self.values:
+        if self.dtype in NOT_FINITE and self.values:
             # what lies between the values of a part of a larger tensor is not this tensor's
             self._check_finite(raw if self._extent <= self.values else np.ascontiguousarray(array))
         return array
@@ -188,12 +189,12 @@ class StoredTensor:
         As integers, positive values that are not finite are the largest signed ones, negative the largest unsigned
         ones: two passes over memory, nothing allocated.
         """
-        bits, infinity = 8 * self.item_bytes, INFINITY[self.dtype]
-        if (values.view(f"<i{self.item_bytes}").max() >= infinity
-                or values.view(f"<u{self.item_bytes}").max() >= infinity | 1 << bits - 1):
+        bits, least = 8 * self.item_bytes, NOT_FINITE[self.dtype]
+        if (values.view(f"<i{self.item_bytes}").max() >= least
+                or values.view(f"<u{self.item_bytes}").max() >= least | 1 << bits - 1):
             magnitude = values.view(f"<u{self.item_bytes}") & ((1 << bits - 1) - 1)
-            kind = "NaN" if (magnitude > infinity).any() else "infinity"
-            found = f"{(magnitude >= infinity).sum()} of {values.size} values looked at"
+            kind = "infinity" if magnitude.max() == INFINITY.get(self.dtype) else "NaN"
+            found = f"{(magnitude >= least).sum()} of {values.size} values looked at"
             raise UserError(f"{self.source.path}: tensor {self.name[:200]!r} holds {kind} ({found}): download the file "
                             "again; if that does not help, its training has diverged: use an earlier checkpoint")
 

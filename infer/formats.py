@@ -6,6 +6,7 @@ or multiplied out, and not rounded again.
 """
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 from core.errors import UserError
 from ops import formats
@@ -64,6 +65,14 @@ def choices(weights, manifest, placement):
     return [Choice(DECODER, tuple(found), refusal), Choice((HEAD,), tuple(heads), _lossy_refusal(last))]
 
 
+def check_asked(weights, config, dtype, placement):
+    """Raise UserError where fused graphs of a type, of a model of these sizes, cannot be had in the formats that are
+    named; what numbers a format holds shows on loading."""
+    graph = SimpleNamespace(config=config, dtype=dtype, impl="fused")
+    for name in () if weights == AUTO else check(weights).split("+"):
+        _asked(name, graph, placement)
+
+
 def _lossy_refusal(name):
     return f"WEIGHTS={name} loses nothing, and these weights need more bits: use WEIGHTS=auto"
 
@@ -79,7 +88,8 @@ def _asked(name, manifest, placement):
     format = formats.get(name)
     if isinstance(format, Plain):
         if name != manifest.dtype:
-            raise UserError(f"WEIGHTS={name}: the graphs were exported in {manifest.dtype}: use DTYPE={name}")
+            remedy = f"DTYPE={name}" if name in placement.dtypes else f"WEIGHTS={manifest.dtype}"
+            raise UserError(f"WEIGHTS={name}: the graphs were exported in {manifest.dtype}: use {remedy}")
     elif manifest.impl != "fused":
         raise UserError(f"WEIGHTS={name} is for the fused graphs: use IMPL=fused")
     elif not _serves(format, manifest, placement):

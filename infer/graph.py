@@ -12,7 +12,7 @@ from core.config import ModelConfig
 from core.errors import UserError
 from core.files import file_hash
 from infer.formats import AUTO, choices, named
-from infer.parameters import load_parameters, weights_as_inputs
+from infer.parameters import load_parameters, read_parameters, weights_as_inputs
 from ops import formats, library
 from ops.formats.base import Plain
 from ops.framework import programs, wheel
@@ -66,6 +66,10 @@ class Manifest:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
             raise UserError(f"{path} is damaged ({e}): delete {self.folder}, then run `make export`") from None
         self.config = ModelConfig.from_dict(config, path)
+        group = self.quantised and self.quantised.group
+        if group and (self.config.hidden_size % group or self.config.mlp_width % group):
+            raise UserError(f"{path} is damaged (groups of {group} do not divide its matrices): delete {self.folder}, "
+                            "then run `make export`")
 
     def check_files(self):
         """Raise UserError unless every file has the size and the hash that the export wrote down."""
@@ -123,13 +127,14 @@ class Graph:
         model, parameters = (self.manifest.folder / name for name in (programs.file_name(), "model.pdiparams"))
         wanted = choices(weights, self.manifest, placement) if self.manifest.graph == "language" else ()
         tensors, self._kept, bound = {}, {}, []
+        stored = stored_parameters(self.manifest.config, self.manifest.graph, self.manifest.dtype, self.manifest.impl,
+                                   self.manifest.quantised)
         if self.manifest.impl == "fused":
-            names = stored_parameters(self.manifest.config, self.manifest.graph, self.manifest.dtype,
-                                      quantised=self.manifest.quantised)
-            tensors, self._kept = load_parameters(parameters, sorted(names), placement, wanted)
+            tensors, self._kept = load_parameters(parameters, stored, placement, wanted)
             program, bound = weights_as_inputs(model.read_bytes(), self._kept)
             self._predictor = Predictor(program, None, placement, threads, fuse=False)
         else:
+            read_parameters(parameters, stored)   # Paddle reads the file itself; what it says of another one is no line
             self._predictor = Predictor(model, parameters, placement, threads)
         self.inputs = frozenset(self._predictor.inputs) - frozenset(bound)
         self.run, self.output = self._predictor.run, self._predictor.output

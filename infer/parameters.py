@@ -23,16 +23,33 @@ def weights_as_inputs(program, kept):
     return parameters_as_inputs(program, attributes, EXTRA, added)
 
 
-def load_parameters(path, names, placement, choices=()):
-    """(tensors on a device, kept) of a .pdiparams file that holds `names` in this order: {name: tensor}, {matrix: the
+def read_parameters(path, parameters):
+    """{name: numpy array over the mapped file} of a .pdiparams file of `parameters`, {name: (shape, dtype's name)}.
+
+    Raises UserError for a file that ends early or holds anything else. Headers alone are read.
+    """
+    made, offset, name = {}, 0, ""
+    try:
+        with open(path, "rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # closed with the last array over it
+        for name in sorted(parameters):
+            made[name], offset = read_parameter(mapped, offset, *parameters[name])
+        if offset != len(mapped):
+            raise ValueError(f"{len(mapped) - offset} bytes too many")
+    except Exception as e:  # struct, protobuf and mmap each have their own
+        raise UserError(f"{path} is no file of this graph's parameters ({name}: {e}): delete {path.parent}, then run "
+                        "`make export`") from None
+    return made
+
+
+def load_parameters(path, parameters, placement, choices=()):
+    """(tensors on a device, kept) of a .pdiparams file, as `read_parameters` takes it: {name: tensor}, {matrix: the
     Format that it is kept in}.
 
     choices: the infer.formats.Choices of matrices, all others stay as they are.
-    Raises UserError for a file that ends early or holds anything else, and for a Choice that no format is there for.
+    Raises UserError for another file, before memory is spent, and for a Choice that no format is there for.
     """
-    with open(path, "rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # closed with the last array over it
-    stored, tensors, kept = with_codes(dict(_stored(path, mapped, names))), {}, {}
+    stored, tensors, kept = with_codes(read_parameters(path, parameters)), {}, {}
     for choice in choices:
         for format in choice.candidates:
             made = _matrices(format, {matrix: stored[matrix] for matrix in choice.matrices}, placement)
@@ -69,16 +86,3 @@ def _matrices(format, matrices, placement):
                 return None
             tensors.update(zip(tensor_names(name, format), made, strict=True))
     return tensors
-
-
-def _stored(path, mapped, names):
-    """Yield (name, numpy array) of each parameter in the mapped file."""
-    offset = 0
-    try:
-        for name in names:
-            values, offset = read_parameter(mapped, offset)
-            yield name, values
-        if offset != len(mapped):
-            raise ValueError(f"{len(mapped) - offset} bytes too many")
-    except Exception as e:  # struct, protobuf and numpy each have their own
-        raise UserError(f"{path} is no file of this graph's parameters ({e}): run `make export` again") from None

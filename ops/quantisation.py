@@ -16,11 +16,13 @@ def is_one_of(value, numbers):
 
 @dataclass(frozen=True)
 class Quantisation:
-    """Bits of a code, columns of a row that share a scale (0: all of them), whether there are zero points."""
+    """Bits of a code, columns of a row that share a scale (0: all of them), whether there are zero points, and whether
+    a code is a floating number (e4m3)."""
 
     bits: int
     group: int
     zeros: bool
+    floating: bool
 
     def groups(self, columns):
         """Groups of a row."""
@@ -29,13 +31,21 @@ class Quantisation:
     @property
     def description(self):
         group = f"groups of {self.group}" if self.group else "a scale a row"
-        return f"{self.bits} bits, {group}{', zero points' if self.zeros else ''}"
+        return f"{self.bits} bits{', e4m3' * self.floating}, {group}{', zero points' * self.zeros}"
+
+    @property
+    def types(self):
+        """{array of Codes: its type in files}, of those that there are."""
+        kinds = {"codes": "uint8", "scales": "float32"} if self.floating else {"codes": "int8", "scales": "float16"}
+        return kinds | ({"zeros": "int8"} if self.zeros else {})
 
     @classmethod
     def from_dict(cls, raw):
         """The inverse of dataclasses.asdict; raises ValueError, KeyError or TypeError for anything else."""
-        made = cls(raw["bits"], raw["group"], raw["zeros"])
-        if not is_one_of(made.bits, BITS) or not is_one_of(made.group, GROUPS) or not isinstance(made.zeros, bool):
+        made = cls(raw["bits"], raw["group"], raw["zeros"], raw["floating"])
+        known = is_one_of(made.bits, BITS) and is_one_of(made.group, GROUPS)
+        if (not known or {type(made.zeros), type(made.floating)} != {bool}
+                or made.floating and made != cls(8, 0, False, True)):
             raise ValueError(f"quantised {raw}")
         return made
 
@@ -47,9 +57,18 @@ def half_scales(scales):
     return np.where(scales == 0, np.float32(1), np.maximum(kept, np.float32(2.0 ** -24)))
 
 
+def e4m3(codes):
+    """uint8, the bits of float8_e4m3fn, none of them NaN -> float32."""
+    every = np.arange(128)
+    exponent, mantissa = every >> 3, every & 7
+    table = np.where(exponent > 0, np.ldexp(8.0 + mantissa, exponent - 10), np.ldexp(mantissa * 1.0, -9))
+    return np.concatenate([table, -table]).astype(np.float32)[codes]
+
+
 def dequantised(codes):
-    """Codes of whole numbers -> float32 [.., rows, columns], the exact products."""
-    grouped = codes.codes.reshape(*codes.scales.shape, -1).astype(np.float32)
+    """Codes -> float32 [.., rows, columns], the products, which are exact for float16 scales."""
+    numbers = e4m3(codes.codes) if codes.codes.dtype == np.uint8 else codes.codes.astype(np.float32)
+    grouped = numbers.reshape(*codes.scales.shape, -1)
     if codes.zeros is not None:
         grouped -= codes.zeros[..., None]
     grouped *= codes.scales[..., None].astype(np.float32)

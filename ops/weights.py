@@ -95,7 +95,7 @@ STAGES = {  # graph -> operator -> its roles
 MATRICES = ("decoder.qkv_weight", "decoder.out_weight", "decoder.gate_up_weight", "decoder.down_weight",
             "lm_head.lm_head_weight")
 HEAD = MATRICES[-1]
-CODES = {"codes": "int8", "scales": "float16", "zeros": "int8"}  # arrays of Codes, and their types in files
+CODES = ("codes", "scales", "zeros")   # arrays of Codes
 FORMAT, EXTRA = "format", "extra@VECTOR@OPTIONAL"  # these operators' attribute, and the input of what a format adds
 WHOLE_ENCODER_ROLES = ("patch_weight", "position", "ln_pre_weight", "ln_pre_bias")
 
@@ -132,9 +132,8 @@ def stored_parameters(config, graph, dtype, impl="fused", quantised=None):
             stored[name] = shape, dtype
             continue
         groups = [*shape[:-1], quantised.groups(shape[-1])]
-        for array, kind in CODES.items():
-            if array != "zeros" or quantised.zeros:
-                stored[f"{name}.{array}"] = shape if array == "codes" else groups, kind
+        for array, kind in quantised.types.items():
+            stored[f"{name}.{array}"] = shape if array == "codes" else groups, kind
     return stored
 
 

@@ -24,12 +24,13 @@ OUT_GOALS = ("checkpoint convert quantize export export-vision export-language e
              "compare regress reproduce history report replay").split()
 ASKING = {"infer", "baseline", "bench", "sweep", "compare", "regress", "reproduce"}  # goals that look at IMAGE
 COMPUTING = ASKING - {"baseline"} | {"chat", "replay"}  # goals that run graphs, for which others would be made first
-WEIGHING = ("infer", "chat", "replay", "bench", "quantize")  # goals that look at WEIGHTS
+MEASURING = {"bench", "sweep", "compare", "regress", "reproduce"}
 READING = ASKING | {"convert", "quantize", "export", "export-vision", "export-language", "export-stock", "chat",
                     "replay"}
+DTYPES = ["float32", "float16", "bfloat16"]
 CHOICES = {
     "PRESET": sorted(name[:-len(".json")] for name in os.listdir(os.path.join(ROOT, "export", "presets"))),
-    "DTYPE": ["float32", "float16", "bfloat16"], "DEVICE": ["auto", "cpu", "gpu"],
+    "DTYPE": DTYPES, "DEVICE": ["auto", "cpu", "gpu"],
     "IMPL": ["fused", "native", "stock"], "PADDLE": ["", "2.6", "3"],
 }
 NEEDED = {  # goal -> what it cannot do without
@@ -190,9 +191,15 @@ def _no_weights(values, goals):
     names = weights.split("+")
     if len(names) > 2 or not set(names) <= set(known):   # a part of the names of targets
         return f"is unknown, use auto, one of {' '.join(known)}, or those of decoder and head with a + between"
-    if others := sorted(goals & ASKING - set(WEIGHING)):
-        return f"is for {', '.join(WEIGHING)}, not for {' '.join(others)}: leave it out"
-    if values.get("IMPL", "fused") != "fused" and goals & {"infer", "chat", "replay"}:
+    if "baseline" in goals:
+        return "changes nothing for baseline, a PyTorch model: leave it out"
+    if len(names) > 1 and (others := sorted(goals & (MEASURING | {"quantize"}))):
+        return f"names two formats, {' '.join(others)} takes one: leave out +{names[1]}"
+    dtype = values.get("DTYPE", "float32")
+    others = [name for name in names if name in DTYPES and name != dtype]
+    if others and goals & COMPUTING:
+        return f"is another type than DTYPE={dtype}: use {dtype} instead of {others[0]}, or leave WEIGHTS= out"
+    if values.get("IMPL", "fused") != "fused" and goals & {"infer", "chat", "replay", "compare", "regress"}:
         return f"is for the fused graphs: leave out IMPL={values['IMPL']}"
     return None
 
@@ -227,7 +234,7 @@ def decide(values, goals):
     stale = not goals <= ANYWHERE and _environment_is_stale(values)
     other = ",paddle-other" if values.get("PADDLE_OTHER_PYTHON") else ""
     arms = (values.get("ARMS") or f"paddle-fused{f',paddle-native{other}' * ('sweep' not in goals)}").split(",")
-    if "bench" in goals and values.get("WEIGHTS", "") not in ("", "auto"):
+    if goals & {"bench", "sweep"} and values.get("WEIGHTS", "") not in ("", "auto"):
         arms.append("paddle-fused")   # whose graphs the arm reads that bench adds
     graphs = [impl for impl in ("native", "fused", "stock", "other")
               if any(f"{arm}-".startswith(f"paddle-{impl}-") for arm in arms)]

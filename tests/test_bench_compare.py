@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -15,7 +17,7 @@ from bench.arms import ARMS
 from bench.compare import compare
 from bench.schema import read_rows
 from bench.verdict import paired
-from bench.versions import PROTOCOL, build, check_out, commit_of, linked
+from bench.versions import PROTOCOL, build, check_out, commit_of, format_names, linked
 from core.errors import UserError
 from export.synthetic import write_checkpoint
 from tests.bench_options import run_options
@@ -64,6 +66,30 @@ def test_version_without_the_worker_protocol_is_too_old(repository, tmp_path):
     repository({"bench/protocol.json": f"{PROTOCOL + 1}\n"})
     with pytest.raises(UserError, match="does not speak worker protocol"):
         check_out("HEAD", tmp_path / "build")
+
+
+def test_formats_of_a_version(repository, tmp_path):
+    assert format_names(check_out("HEAD", tmp_path / "build")) == ()
+    repository({"ops/formats/registry.h": '#pragma once\n#include "ops/formats/int8/format.h"\n'})
+    assert format_names(check_out("HEAD", tmp_path / "build")) == ("int8",)
+
+
+@pytest.mark.parametrize("weights", ["int8", "float32"])
+def test_a_version_without_the_format_is_refused_before_it_is_built(repository, tmp_path, monkeypatch, weights):
+    monkeypatch.setattr(module, "check_asked", lambda *args: None)
+    monkeypatch.setattr(module, "build", lambda *args: pytest.fail("something was built"))
+    options = run_options(checkpoint=write_checkpoint("tiny", tmp_path / "c"), out=str(tmp_path), weights=weights)
+    with pytest.raises(UserError, match=f"has no WEIGHTS={weights}: choose a later BASE=, or leave WEIGHTS= out"):
+        compare(options, ("HEAD", "HEAD"), "fused", tmp_path / "build", [], Console())
+
+
+def test_arms_of_two_versions_keep_the_format():
+    version = SimpleNamespace(tree=Path("/v"))
+    for weights, expected in (("int8", "int8"), ("float32", "float32"), ("auto", None)):
+        specs = module.version_arms([version, version], "fused", "cpu", weights)
+        for name in "base", "head":
+            assert specs[name].options.get("weights") == expected and specs[name].name == specs[name].source == name
+            assert specs[name].rounds_to == ("int8" if weights == "int8" else "")
 
 
 def test_reference_that_a_shallow_clone_lacks(repository, tmp_path, monkeypatch):
@@ -127,7 +153,7 @@ def compared(tmp_path, repository, monkeypatch):
     repository({"next": "version"})
     monkeypatch.setattr(module, "build", lambda *args: tmp_path)
     fake = replace(ARMS["paddle-fused"], target="tests.bench_fake_arm:FakeArm")
-    monkeypatch.setattr(module, "version_arms", lambda versions, impl, device: {
+    monkeypatch.setattr(module, "version_arms", lambda versions, impl, device, weights: {
         "base": replace(fake, source="base"), "head": replace(fake, source="head", options=head)})
     head = {}
 

@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoint_files import golden_tensors, write_checkpoint
-from gptq_files import MATRICES, gptq_tensors, twin_config, write_gptq
+from gptq_files import MATRICES, gptq_config, gptq_tensors, twin_config, write_gptq
 
-from bench.__main__ import options_of, parse
+from bench.__main__ import main, options_of, parse
 from bench.gate import Judge, divergence
 from bench.schema import read_rows
 from bench.text import POSITIONS, TEXT, text_ids
+from core.errors import UserError
 from export.__main__ import export
 from export.checkpoint import open_checkpoint
+from export.synthetic import write_checkpoint as write_synthetic
 from export.vocabulary import write_vocabulary
 from ops import formats
 
@@ -85,6 +87,31 @@ def test_weights_add_an_arm():
         parse([*args, "--weights", "int4+int8"])
 
 
+@pytest.mark.parametrize("command, options, words", [
+    (["run"], ["--weights", "float16"], "WEIGHTS=float16: the run is in float32: use WEIGHTS=float32, or leave it out"),
+    (["regress"], ["--weights", "int8", "--impl", "native"], "is for the fused graphs: leave out IMPL=native"),
+    (["reproduce", "--exported-fused", "e"], ["--weights", "int8"], "which the published protocol does not")])
+def test_weights_that_a_command_cannot_take(command, options, words):
+    with pytest.raises(UserError, match=words):
+        options_of(parse([*command, "--checkpoint", "c", "--device", "cpu", *options]))
+
+
+def test_formats_that_do_not_fit_the_model_are_refused_before_anything_is_measured(tmp_path, monkeypatch):
+    """Of every command that measures: the tiny model's MLP fills no tiles."""
+    tiny = write_synthetic("tiny", tmp_path / "tiny")
+    common = ["--checkpoint", str(tiny), "--device", "cpu", "--out", str(tmp_path / "out"), "--weights", "int8"]
+    monkeypatch.setattr("bench.session.Session.spawn", lambda *args: pytest.fail("something was started"))
+    monkeypatch.setattr("bench.compare.check_out", lambda *args: pytest.fail("something was built"))
+    (tmp_path / "e").mkdir()
+    exported = ["--exported-fused", str(tmp_path / "e")]
+    for arguments in (["run", *exported], ["sweep", *exported], ["compare", "--base", "HEAD"]):
+        with pytest.raises(UserError, match="nothing here reads 8 bits a weight, .* for a model of these sizes in "
+                                            "float32 on this cpu: use WEIGHTS=auto"):
+            main([*arguments, *common])
+    for update in [], ["--update"]:
+        assert main(["regress", *exported, *common, *update]) == 2
+
+
 def bench(folder, checkpoint, *options):
     """rows.jsonl's rows, accuracy.json, table.md of a run with one round."""
     write_vocabulary(checkpoint / "qwen.tiktoken", 480)
@@ -127,6 +154,14 @@ def test_a_quantised_checkpoint_is_its_own_reference(tmp_path):
     assert {(row.status, row.reason) for row in rows} == {("ok", "")}
     assert accuracy["paddle-fused"]["tokens"]["equal"]
     assert "paddle-fused keeps the language model's matrices in 4 bits" in table
+
+
+def test_codes_that_no_format_holds_are_measured_with_the_remedy_that_is_named(tmp_path):
+    """8 bits in groups: WEIGHTS=float32 multiplies them out."""
+    source = write_gptq(tmp_path / "checkpoint", gptq_tensors(8, 128)[0], gptq_config(bits=8))
+    rows, accuracy, table = bench(tmp_path, source, "--arms", "torch-eager,paddle-fused", "--weights", "float32")
+    assert {(row.status, row.reason) for row in rows} == {("ok", "")}
+    assert accuracy["paddle-fused"]["tokens"]["equal"] and "matrices in" not in table
 
 
 def test_the_reference_rounds_what_the_arm_does(tmp_path):

@@ -2,13 +2,13 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from bench import comparable
 from bench import regress as module
-from bench.comparable import BASELINE
 from bench.regress import CANNOT_TELL, REGRESSION, outcome, regress, report_outcome
 from bench.steps import FILE
 from bench.verdict import Verdict
@@ -16,7 +16,7 @@ from core.errors import UserError
 from tests.bench_options import run_options
 from tests.bench_rows import CASE, CONDITIONS, simulated
 
-ARM = "paddle-fused"
+ARM, BASELINE = "paddle-fused", "baseline.jsonl"
 
 
 @pytest.fixture
@@ -30,23 +30,26 @@ def machine(monkeypatch, tmp_path, measurements):
     """Call regress on a simulated machine: (exit status, last line printed). Its verdict file is verdict.json."""
     seeds = iter(range(1000))
 
-    def run(update=False, reason="", case=CASE, slower=None, device=1.0, measured_under=None, **conditions):
+    def run(update=False, reason="", case=CASE, slower=None, device=1.0, measured_under=None, weights="auto", kept=None,
+            codes=False, **conditions):
         now = {**CONDITIONS, **conditions}
 
         def measured(options, argv, specs=None, for_verdict=False, quiet=None):
             measurements.append(options.arms)
             assert quiet.fixed != update and for_verdict
-            return simulated(next(seeds), slower=slower, device=device, case=case,
-                             conditions={**now, **(measured_under or {})}), {}
+            rows = simulated(next(seeds), slower=slower, device=device, case=case,
+                             conditions={**now, "work": {"weights": kept} if kept else {}, **(measured_under or {})})
+            return [replace(row, arm=options.arms[0]) if row.arm == ARM else row for row in rows], {}
         monkeypatch.setattr(module, "measured", measured)
         monkeypatch.setattr(module, "read_inputs", lambda options: (None, None, [0] * case.prompt_tokens))
         monkeypatch.setattr(module.provenance, "collect", lambda *args: now)
         monkeypatch.setattr(module, "watched_gpu", lambda options: None)
         monkeypatch.setattr(comparable, "versions_of", lambda sources, framework: now["versions"])
         monkeypatch.setattr(comparable, "exported_weights", lambda folder: now["checkpoint"]["hash"])
+        monkeypatch.setattr(comparable, "Manifest", lambda folder: SimpleNamespace(quantised=codes or None))
         console = Console(record=True, width=400)
         options = run_options(checkpoint=tmp_path, exported_fused=tmp_path, out=str(tmp_path), preset=case.preset,
-                              new_tokens=case.new_tokens)
+                              new_tokens=case.new_tokens, weights=weights)
         status = report_outcome(lambda: regress(options, "fused", update, reason, ["bench", "regress"], console),
                                 console, tmp_path / "verdict.json")
         return status, console.export_text().strip().splitlines()[-1].strip()
@@ -150,12 +153,12 @@ def test_other_conditions_are_refused_before_anything_is_measured(machine, refus
 
 def test_card_that_cannot_be_told_has_no_baseline():
     with pytest.raises(UserError, match="which card this is cannot be told"):
-        comparable.path_of("results", replace(CASE, device="gpu"), CONDITIONS)
+        comparable.path_of("results", replace(CASE, device="gpu"), CONDITIONS, "auto")
 
 
 def test_a_baseline_belongs_to_its_card(tmp_path):
     gpu = replace(CASE, device="gpu")
-    path = comparable.path_of(tmp_path, gpu, {**CONDITIONS, "gpu": {"name": "NVIDIA H200"}})
+    path = comparable.path_of(tmp_path, gpu, {**CONDITIONS, "gpu": {"name": "NVIDIA H200"}}, "auto")
     assert path == tmp_path / "nvidia-h200" / gpu.slug / BASELINE
 
 
@@ -221,3 +224,36 @@ def test_statuses():
     assert outcome([Verdict("vision", "insufficient", reason="fewer than 4 launches"),
                     Verdict("decode", "slower", 0.1)]) == (REGRESSION, "regression: decode +10.0 %")
     assert outcome([Verdict("vision", "ambiguous")]) == (CANNOT_TELL, "cannot tell: vision ambiguous")
+
+
+def test_a_rounded_arm_has_a_baseline_of_its_own(machine, tmp_path, measurements):
+    assert machine(update=True)[0] == 0
+    status, line = machine(weights="int8")
+    assert status == CANNOT_TELL and "no baseline-int8.jsonl below" in line and len(measurements) == 1
+    assert machine(update=True, weights="int8", kept="int8")[0] == 0
+    assert machine(weights="int8", kept="int8") == machine() == (0, "no regression")
+    assert measurements == [(ARM,), ("paddle-fused-int8",), ("paddle-fused-int8",), (ARM,)]
+    assert {path.name for path in tmp_path.rglob("baseline*")} == {BASELINE, "baseline-int8.jsonl"}
+
+
+@pytest.mark.parametrize("stored, weights, codes, words", [
+    ("", "auto", True, "(numbers, now codes)"), ("int4+float32", "auto", False, "(codes, now numbers)"),
+    ("int4+float32", CASE.dtype, True, "(codes, now numbers)"), ("int4+float32", "auto", True, ""),
+    ("", CASE.dtype, True, "")])
+def test_a_baseline_of_another_format_is_refused_before_anything_is_measured(machine, measurements, stored, weights,
+                                                                             codes, words):
+    machine(update=True, kept=stored)
+    status, line = machine(weights=weights, kept=stored, codes=codes)
+    if words:
+        assert status == CANNOT_TELL and f"the baseline has other matrices {words}" in line
+        assert len(measurements) == 1
+    else:
+        assert (status, line) == (0, "no regression")
+
+
+def test_a_baseline_under_the_name_of_another_format(machine, tmp_path, measurements):
+    machine(update=True)
+    path, = tmp_path.rglob(BASELINE)
+    path.rename(path.with_name("baseline-int8.jsonl"))
+    status, line = machine(weights="int8")
+    assert status == CANNOT_TELL and "the baseline has no paddle-fused-int8" in line and len(measurements) == 1

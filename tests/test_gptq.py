@@ -10,7 +10,7 @@ from gptq_files import CONFIG, gptq_config, gptq_tensors, quantised_matrix, twin
 from export.check.__main__ import check
 from export.checkpoint import open_whole
 from export.convert import convert
-from export.readers.gptq import QuantisedTensor
+from export.readers.quantised import QuantisedTensor
 from export.vocabulary import write_vocabulary
 
 KINDS = {"published": (4, 128, True), "groups of 64": (4, 64, True), "groups of 32": (4, 32, False),
@@ -100,7 +100,7 @@ SETTINGS = {
     "group as a fraction": ({"group_size": 128.0}, "group_size 128.0"), "sym as a number": ({"sym": 1}, "sym 1"),
     "version": ({"checkpoint_format": "gptq_v2"}, "checkpoint_format 'gptq_v2'"),
     "words": ({"pack_dtype": "int8"}, "pack_dtype 'int8'"), "dynamic": ({"dynamic": {"-:.*": {}}}, "dynamic"),
-    "method": ({"quant_method": "awq"}, "quantised (awq)"),
+    "method": ({"quant_method": "hqq"}, "quantised (hqq)"),
 }
 
 

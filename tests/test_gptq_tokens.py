@@ -107,4 +107,4 @@ def test_the_command_line_answers(exported, weights):
     assert answers[0][1] == answers[1][1] and len(answers[1]) > 2
     assert ("matrices in int4+float32" in answers[0][0]) == (weights == "auto")
     assert json.loads((ours / "language" / "manifest.json").read_text())["quantised"] == {
-        "bits": 4, "group": 128, "zeros": False}
+        "bits": 4, "group": 128, "zeros": False, "floating": False}

@@ -62,7 +62,7 @@ def test_a_scale_a_row_takes_the_head_and_groups_leave_it():
 
 
 def test_codes_are_kept_in_the_fewest_bits_that_hold_them():
-    codes = Quantisation(4, 128, False)
+    codes = Quantisation(4, 128, False, False)
     decoder, head = kept("auto", quantised=codes)
     assert decoder[0] == "int4" and set(decoder) == {format.name for format in formats.quantised()}
     assert [formats.get(name).bits for name in decoder] == sorted(formats.get(name).bits for name in decoder)
@@ -71,7 +71,8 @@ def test_codes_are_kept_in_the_fewest_bits_that_hold_them():
 
 @pytest.mark.parametrize("weights, settings, words", [
     ("int5", {}, "WEIGHTS=int5 is no format: use auto, one of float16"), ("int4+int8+int8", {}, "is no format"),
-    ("float16", {}, "were exported in float32: use DTYPE=float16"),
+    ("float16", {}, "were exported in float32: use WEIGHTS=float32"),
+    ("float16", {"placement": GPU}, "were exported in float32: use DTYPE=float16"),
     (REAL.name, {}, f"nothing here reads {REAL.description}"), ("int8", {"impl": "native"}, "use IMPL=fused"),
     ("int8", {"dtype": "bfloat16", "placement": GPU}, "in bfloat16 on this gpu: use WEIGHTS=auto")])
 def test_what_cannot_be_had(weights, settings, words):

@@ -82,7 +82,7 @@ KINDS = {
                                "dequantise"),
     "odd config": (with_config(quantization_config=[1]), "quantised (some method)", "download"),
     "GPTQ by file": (with_file("quantize_config.json"), "quantize_config.json says what is not read of GPTQ", "bits"),
-    "AWQ by file": (with_file("quant_config.json"), "AWQ, by its quant_config.json", "download"),
+    "AWQ by file": (with_file("quant_config.json"), "quant_config.json says what is not read of AWQ", "bits"),
     "GPTQ by names": (with_names(LAYER + "qweight", LAYER + "g_idx"), "weights (GPTQ: ", "download"),
     "AWQ by names": (with_names(LAYER + "qweight", LAYER + "qzeros"), "weights (GPTQ or AWQ: ", "dequantise"),
     "bitsandbytes by names": (with_names(LAYER + "weight.absmax"), "weights (bitsandbytes: ", "dequantise"),

@@ -9,7 +9,7 @@ import pytest
 from checkpoint_files import golden_tensors, write_checkpoint
 from gptq_files import MATRICES, twin_config
 
-from export.readers.gptq import QUANTISED
+from export.readers.quantised import QUANTISED
 from ops import formats
 
 ROOT = Path(__file__).parent.parent

@@ -222,9 +222,23 @@ def test_weights_are_formats_of_the_registry(weights, impl, allowed):
     assert variables.formats() == list(formats.NAMES)
 
 
-@pytest.mark.parametrize("goal", ["baseline", "sweep", "compare", "regress", "reproduce"])
-def test_weights_are_refused_where_they_would_change_nothing(goal):
-    given = {"WEIGHTS": "int4", "BASE": "HEAD"}
-    assert f"WEIGHTS=int4 is for infer, chat, replay, bench, quantize, not for {goal}: leave it out" == fault(
-        given, [goal])
-    assert fault({**given, "WEIGHTS": "auto"}, [goal]) is fault(given, ["bench"]) is fault(given, ["report"]) is None
+@pytest.mark.parametrize("goal", ["bench", "sweep", "compare", "regress", "reproduce", "infer", "chat", "replay"])
+def test_what_messages_tell_a_user_to_give_is_taken(goal, tmp_path):
+    """WEIGHTS= with the name of DTYPE multiplies codes out, in every command that loads them."""
+    given = {"BASE": "HEAD", "CKPT": str(tmp_path), "CASES": str(tmp_path)}
+    given |= {"OUT": str(tmp_path)} if goal == "replay" else {}
+    (tmp_path / "config.json").write_text("{}")
+    assert fault({**given, "WEIGHTS": "float32"}, [goal]) is fault({**given, "WEIGHTS": "int4"}, [goal]) is None
+    assert fault({**given, "WEIGHTS": "float16"}, [goal]) == (
+        "WEIGHTS=float16 is another type than DTYPE=float32: use float32 instead of float16, or leave WEIGHTS= out")
+
+
+def test_weights_that_a_goal_cannot_take():
+    assert "WEIGHTS=int4 changes nothing for baseline" in fault({"WEIGHTS": "int4"}, ["baseline"])
+    assert fault({"WEIGHTS": "auto"}, ["baseline"]) is fault({"WEIGHTS": "int4", "BASE": "HEAD"}, ["report"]) is None
+    for goal in "bench", "sweep", "compare", "regress", "reproduce", "quantize":
+        assert f"names two formats, {goal} takes one: leave out +int8" in fault(
+            {"WEIGHTS": "int4+int8", "BASE": "HEAD"}, [goal])
+    for goal in "compare", "regress":
+        assert "is for the fused graphs: leave out IMPL=native" in fault(
+            {"WEIGHTS": "int8", "BASE": "HEAD", "IMPL": "native"}, [goal])

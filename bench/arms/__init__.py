@@ -4,9 +4,10 @@ A new arm is a file here with a class that fills in bench.arms.base.Arm, and a l
 plots and the history follow from it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench.git import ROOT
+from infer.formats import AUTO
 from ops import formats
 
 
@@ -67,6 +68,14 @@ LOSSY = tuple(name for name, spec in ARMS.items() if spec.lossy)
 HOST_PACED = tuple(name for name, spec in ARMS.items() if spec.host_paced)
 BASELINES = tuple(name for name, spec in ARMS.items() if spec.baseline)
 GATE_ARM = "torch-eager"   # in float32 the reference of half-precision runs; its own error there is the scale
+
+
+def fused(weights):
+    """The arm of the fused graphs with matrices in a format: "auto", one that rounds, or the run's type."""
+    if weights in QUANTISED:
+        return ARMS[QUANTISED[weights]]
+    spec = ARMS["paddle-fused"]
+    return spec if weights == AUTO else replace(spec, options={"weights": weights})
 
 
 def in_order(names):

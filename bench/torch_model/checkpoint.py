@@ -8,7 +8,7 @@ import torch
 
 from bench.torch_model.embeddings import PromptEmbeddings
 from export.dtypes import out_of_range
-from export.readers.gptq import QUANTISED
+from export.readers.quantised import QUANTISED
 from export.stored import StoredTensor
 from ops import formats
 

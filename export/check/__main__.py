@@ -53,7 +53,8 @@ def _check_files(folder, converted, exported, dtype, hashes, findings):
     if tensors:
         half = _half(tensors)
         dtype = dtype or (half if GPU.exists() else "float32")
-        quantised, _ = plain.quantised(folder)
+        layout, _ = plain.layout(folder)
+        quantised = layout and layout.quantised
         _disk(config, tensors, dtype, quantised, converted, exported, findings)
         _memory(tensors, findings)
     if not findings.problems:

@@ -80,14 +80,14 @@ def weights(folder, config, pointers, findings):
     if config is None or not stored:
         return {}
     try:
-        quantised, _ = plain.quantised(folder)
-        prefix = plain.prefix(folder, [*stored, *unread], quantised)
+        layout, _ = plain.layout(folder)
+        prefix = plain.prefix(folder, [*stored, *unread], layout)
     except UserError as e:
         findings.problem(str(e))
         return {}
     if prefix:
         findings.note(prefix_note(folder, prefix))
-    tensors, faults = fit(stored, config, prefix, unread, quantised)
+    tensors, faults = fit(stored, config, prefix, unread, layout)
     for fault in faults:
         findings.problem(f"tensors: {fault}")
     if faults or unread or len(tensors) < len(names.parameters(config)):
@@ -102,7 +102,7 @@ def weights(folder, config, pointers, findings):
     values = sum(math.prod(tensor.shape) for tensor in tensors.values())
     findings.ok(f"tensors: {len(tensors)} with the names and shapes that config.json means, {values / 1e9:.2f} billion "
                 f"values, {', '.join(kind for kind, _ in kinds.most_common())}"
-                + (f"; the decoder's matrices in {quantised.description} (GPTQ)" if quantised else ""))
+                + (f"; the decoder's matrices in {layout.quantised.description} ({layout.TITLE})" if layout else ""))
     return tensors
 
 

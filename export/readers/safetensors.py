@@ -6,7 +6,8 @@ from core.errors import UserError
 from export.stored import MAX_STRUCTURE_BYTES, Source, StoredTensor
 
 TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64", "I64": "int64", "I32": "int32",
-         "I16": "int16", "I8": "int8", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64", "BOOL": "bool"}
+         "I16": "int16", "I8": "int8", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64", "BOOL": "bool",
+         "F8_E4M3": "float8_e4m3fn"}
 
 
 def read(path):

@@ -12,9 +12,14 @@ from pathlib import Path
 from ops.formats.base import Plain, Quantised
 from ops.framework import devices
 
-# In the order of registry.h, where a format's place is its number for the kernels.
-NAMES = tuple(re.findall(r'^#include "ops/formats/(\w+)/format\.h"$',
-                         Path(__file__).with_name("registry.h").read_text(encoding="utf-8"), re.MULTILINE))
+
+def registry_names(text):
+    """Names of the formats in the text of a registry.h, in its order."""
+    return tuple(re.findall(r'^#include "ops/formats/(\w+)/format\.h"$', text, re.MULTILINE))
+
+
+# A format's place is its number for the kernels.
+NAMES = registry_names(Path(__file__).with_name("registry.h").read_text(encoding="utf-8"))
 
 
 @functools.cache

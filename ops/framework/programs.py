@@ -11,7 +11,8 @@ from ops import formats
 from ops.framework import import_paddle, own
 
 HEADER = struct.Struct("<IQIi")  # versions and ragged levels, all zero, and the length of the TensorDesc that follows
-TYPES = {"float16": 4, "float32": 5, "int8": 21, "bfloat16": 22}  # VarType.Type
+MAX_DESCRIPTION_BYTES, MAX_DIMENSIONS = 1 << 10, 8   # of one parameter; Paddle's are some 20 bytes
+TYPES = {"float16": 4, "float32": 5, "uint8": 20, "int8": 21, "bfloat16": 22}  # VarType.Type
 
 
 @contextlib.contextmanager
@@ -85,19 +86,26 @@ def parameter_header(shape, dtype):
     return HEADER.pack(0, 0, 0, len(described)) + described
 
 
-def read_parameter(content, offset):
-    """(numpy array over `content`, offset of what follows) of the parameter at a byte of a .pdiparams file.
+def read_parameter(content, offset, shape, dtype):
+    """(numpy array over `content`, offset of what follows) of the parameter at a byte of a .pdiparams file, which must
+    have this shape and type; no more than its header is looked at before that is known.
 
-    bfloat16 comes as uint16. Raises whatever struct, protobuf and numpy do where there is none.
+    bfloat16 comes as uint16. Raises ValueError where something else is there, and what struct and protobuf do.
     """
     *zeros, length = HEADER.unpack_from(content, offset)
     begin = offset + HEADER.size
-    if any(zeros) or not 0 < length <= len(content) - begin:
+    if any(zeros) or not 0 < length <= min(MAX_DESCRIPTION_BYTES, len(content) - begin):
         raise ValueError(f"no tensor at byte {begin}")
     described = _described().FromString(content[begin:begin + length])
-    (dtype,) = (name for name, code in TYPES.items() if code == described.data_type)
-    values = np.frombuffer(content, storage(dtype), math.prod(described.dims), begin + length)
-    return values.reshape(described.dims), begin + length + values.nbytes
+    kinds = {code: name for name, code in TYPES.items()}
+    if list(described.dims) != list(shape) or kinds.get(described.data_type) != dtype:
+        kind = kinds.get(described.data_type, f"type {described.data_type}")
+        raise ValueError(f"{kind} {list(described.dims)[:MAX_DIMENSIONS]} instead of {dtype} {list(shape)}")
+    size = math.prod(shape) * storage(dtype).itemsize
+    if size > len(content) - begin - length:
+        raise ValueError(f"truncated: {len(content) - begin - length} bytes of {size} are there")
+    values = np.frombuffer(content, storage(dtype), math.prod(shape), begin + length)
+    return values.reshape(shape), begin + length + size
 
 
 def _described():

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ops.formats.row_scaled import RowScaled
+from ops.quantisation import e4m3
 
 
 class Fp8(RowScaled):
@@ -22,10 +23,7 @@ class Fp8(RowScaled):
         return codes | np.signbit(numbers).astype(np.uint8) << 7
 
     def numbers(self, codes):
-        every = np.arange(128)
-        exponent, mantissa = every >> 3, every & 7
-        table = np.where(exponent > 0, np.ldexp(8.0 + mantissa, exponent - 10), np.ldexp(mantissa * 1.0, -9))
-        return np.concatenate([table, -table]).astype(np.float32)[codes]
+        return e4m3(codes)
 
 
 FORMAT = Fp8()
