@@ -10,7 +10,10 @@ def output_folder(out, own_files, source=None):
 
     An existing folder must be empty or hold one of `own_files`; `source` must lie outside it and must not hold it.
     """
-    out = Path(out).resolve()
+    try:
+        out = Path(out).resolve()
+    except (OSError, RuntimeError) as e:   # the latter for a loop of links, before Python 3.13
+        raise UserError(f"OUT={out} leads nowhere ({e}): choose another OUT=") from None
     if source is not None:
         source = Path(source).resolve()
         if out == source or source in out.parents:

@@ -47,6 +47,13 @@ def test_a_pipe_and_a_file_stay(plain, tmp_path):
     assert (tmp_path / "pipe").is_fifo() and (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_loop_of_links_is_told(plain, tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    for out in (tmp_path / "a", tmp_path / "a" / "x"):
+        assert f"OUT={out} leads nowhere" in one_line_error(quantised(plain, out))
+
+
 def test_checkpoints_of_others_are_not_replaced(plain, tmp_path):
     """A downloaded quantised one has the same files as what is written here, but for the mark that this made it."""
     downloaded = write_gptq(tmp_path / "downloaded", gptq_tensors()[0])
