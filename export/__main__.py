@@ -27,7 +27,7 @@ def export(graphs, source, out, dtype="float32", impl="fused"):
     The program is model.pdmodel with Paddle 2, model.json with Paddle 3. `language` also gets the checkpoint's
     qwen.tiktoken. Each folder is whole or as it was before. Raises UserError.
     """
-    folders = {graph: output_folder(Path(out) / graph, [MANIFEST]) for graph in graphs}
+    folders = {graph: output_folder(Path(out) / graph, lambda folder: (folder / MANIFEST).exists()) for graph in graphs}
     checkpoint = open_whole(source)
     identity = {"hash": checkpoint.hash(), "synthetic": checkpoint.synthetic}
     paddle = import_paddle()  # only now: a checkpoint's faults show at once

@@ -20,7 +20,7 @@ def convert(source, out):
     Language tensors are named `qwen.`, the vision tower `visual.`, Linear weights are [in, out]. One tensor is in
     memory at a time. Raises UserError; then `out` is as it was before.
     """
-    out = output_folder(out, [CONVERSION], source)
+    out = output_folder(out, lambda folder: (folder / CONVERSION).exists(), source)
     checkpoint = open_whole(source)
     with atomic_dir(out) as folder:
         with open(folder / WEIGHTS, "wb") as file:

@@ -5,10 +5,11 @@ from pathlib import Path
 from core.errors import UserError
 
 
-def output_folder(out, own_files, source=None):
+def output_folder(out, is_own, source=None):
     """The folder `out`, resolved, after checking that replacing it loses nothing.
 
-    An existing folder must be empty or hold one of `own_files`; `source` must lie outside it and must not hold it.
+    An existing folder must be empty or one that the command made, by `is_own(folder)`; `source` must lie outside it and
+    must not hold it.
     """
     try:
         out = Path(out).resolve()
@@ -23,6 +24,6 @@ def output_folder(out, own_files, source=None):
     if out.exists():
         if not out.is_dir():
             raise UserError(f"OUT={out} is a file: choose another OUT=")
-        if any(out.iterdir()) and not any((out / name).exists() for name in own_files):
+        if any(out.iterdir()) and not is_own(out):
             raise UserError(f"OUT={out} holds other files and would be replaced: choose another OUT=")
     return out

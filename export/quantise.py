@@ -76,7 +76,7 @@ def quantise(source, out, weights):
         raise UserError(f"WEIGHTS={weights} has no place in the layouts that are written: use one of "
                         f"{', '.join(writable())}")
     format, layout = writable()[weights]
-    out = output_folder(out, [ORIGIN], source)
+    out = output_folder(out, lambda folder: (folder / ORIGIN).exists(), source)
     checkpoint = open_whole(source)
     if checkpoint.quantised:
         raise UserError(f"{source} is quantised already, to {checkpoint.quantised.description}, and nothing is rounded "

@@ -81,7 +81,7 @@ def export(source, out, dtype="float16"):
 
     The whole model is in memory, and once more while it is written. Raises UserError.
     """
-    target = output_folder(Path(out) / "language", [MANIFEST])
+    target = output_folder(Path(out) / "language", lambda folder: (folder / MANIFEST).exists())
     checkpoint = open_whole(source)
     if checkpoint.quantised:
         raise UserError(f"{source} has quantised weights, which the stock graph does not read: use IMPL=fused")

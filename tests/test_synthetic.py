@@ -53,6 +53,22 @@ def test_half_precision(tmp_path, dtype):
     assert checkpoint.synthetic and not open_checkpoint(GOLDEN).synthetic
 
 
+def test_one_that_has_lost_its_weights_is_made_again(tmp_path):
+    write_checkpoint("tiny", tmp_path / "tiny")
+    (tmp_path / "tiny" / "model.safetensors").unlink()
+    assert (write_checkpoint("tiny", tmp_path / "tiny") / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("config", ["{}", "[]", "[" * 100_000, None])
+def test_a_checkpoint_that_is_not_random_is_never_replaced(tmp_path, config):
+    (tmp_path / "model.safetensors").write_bytes(b"mine")
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    with pytest.raises(UserError, match="choose another OUT="):
+        write_checkpoint("tiny", tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == b"mine"
+
+
 def test_float16_holds_what_bfloat16_does(tmp_path):
     for dtype in ("float16", "bfloat16"):
         write_checkpoint("tiny", tmp_path / dtype, dtype=dtype)
