@@ -331,7 +331,8 @@ bench: $(CHECKPOINT_MADE) $(BENCH_EXPORTS) | $(ENVIRONMENT) ## compare Paddle wi
 	  $(if $(filter other,$(ARM_GRAPHS)),--paddle-other-env QWEN_VL_OPS=$(OTHER_OPERATORS))
 
 sweep: $(CHECKPOINT_MADE) $(BENCH_EXPORTS) | $(ENVIRONMENT) ## engines over batch and length: sweep.csv for pictures
-	$(BENCH) sweep $(RESULT_OPTIONS) $(KEPT) $(call given,ARMS,arms) $(call given,BATCHES,batches) $(call given,LENGTHS,lengths) \
+	$(BENCH) sweep $(RESULT_OPTIONS) $(KEPT) $(call given,ARMS,arms) $(call given,BATCHES,batches) \
+	  $(call given,LENGTHS,lengths) \
 	  $(foreach impl,$(filter-out -,$(ARM_GRAPHS)),--exported-$(impl) $(EXPORTED_$(impl)))
 
 compare: $(CHECKPOINT_MADE) | $(ENVIRONMENT) ## measure HEAD beside the version BASE on this machine

@@ -85,19 +85,11 @@ def longest(moments):
     return max((after - before for before, after in pairwise(moments)), default=0.0)
 
 
-def is_sequential(options, config, arms, memory):
-    """Whether arms must hold their weights one after the other: asked for, or too much for the device together."""
-    if options.limits.sequential or options.case.device != "gpu" or memory.total is None:
-        return options.limits.sequential
-    return arms * weights_bytes(config, options.case.dtype) / 2**20 > MEMORY_SHARE * memory.total
-
-
-def launches_together(options, config, arms, memory):
-    """How many launches of a verdict hold their weights at the same time, on a GPU that has room: loading takes
-    most of a launch's time there. On a CPU they would share the cores with the one that is measured."""
-    if options.limits.sequential or memory is None or memory.total is None:
-        return 1
-    return max(1, int(MEMORY_SHARE * memory.total * 2**20 / (arms * weights_bytes(config, options.case.dtype))))
+def room_for(config, dtype, arms, memory):
+    """How many launches of so many arms a GPU has room for at once; None where it does not tell, or there is none."""
+    if memory is None or memory.total is None:
+        return None
+    return int(MEMORY_SHARE * memory.total * 2**20 / (arms * weights_bytes(config, dtype)))
 
 
 def in_sequence(entries):
@@ -164,9 +156,10 @@ def measured(options, argv, progress=None, specs=ARMS, memory=None, store=None, 
             conditions["ceilings"] = session.ceilings(progress, case, config)
         contest.quiet, judge = quiet, session.judge(progress, case, for_verdict)
         able = sum(missing_source(specs[arm], options) is None for arm in options.arms)
-        sequential = conditions["sequential"] = is_sequential(options, config, able, memory)
-        together = launches_together(options, config, able, memory) if for_verdict else 1
-        conditions["loaded_together"] = together
+        room = room_for(config, case.dtype, able, memory)
+        sequential = conditions["sequential"] = limits.sequential or room == 0   # else arms hold their weights together
+        # Loading is most of a launch's time on a GPU; on a CPU it would take cores from the launch that is measured.
+        together = conditions["loaded_together"] = room if for_verdict and room and not sequential else 1
         session.spawn(contest, contest.entries, min(together, launches))
         started = [entry for entry in contest.entries if entry.worker]
         groups = in_sequence(started) if sequential else [started]

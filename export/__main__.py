@@ -11,7 +11,7 @@ from export.checkpoint import open_whole
 from export.dtypes import STORAGE
 from export.manifest import MANIFEST, write_manifest
 from export.params import parameter_bytes, write_parameters
-from export.places import output_folder
+from export.places import holding, output_folder
 from export.progress import progress
 from export.stack import stacked
 from ops import library
@@ -27,7 +27,7 @@ def export(graphs, source, out, dtype="float32", impl="fused"):
     The program is model.pdmodel with Paddle 2, model.json with Paddle 3. `language` also gets the checkpoint's
     qwen.tiktoken. Each folder is whole or as it was before. Raises UserError.
     """
-    folders = {graph: output_folder(Path(out) / graph, lambda folder: (folder / MANIFEST).exists()) for graph in graphs}
+    folders = {graph: output_folder(Path(out) / graph, holding(MANIFEST)) for graph in graphs}
     checkpoint = open_whole(source)
     identity = {"hash": checkpoint.hash(), "synthetic": checkpoint.synthetic}
     paddle = import_paddle()  # only now: a checkpoint's faults show at once

@@ -61,8 +61,7 @@ class Checkpoint:
 
     @property
     def synthetic(self):
-        """Whether config.json says that the weights are random."""
-        return "synthetic" in json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+        return plain.is_synthetic(self.path)
 
     def check_contents(self):
         """Raise UserError for damage that only reading shows: in the vocabulary, in weights with checksums, or in what

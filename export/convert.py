@@ -9,7 +9,7 @@ from core.files import atomic_dir, file_hash
 from export import names
 from export.checkpoint import CONVERSION, COPIED_FILES, WEIGHTS, open_whole
 from export.pdparams_writer import Writer
-from export.places import output_folder
+from export.places import holding, output_folder
 from export.progress import progress
 from export.readers.quantised import QuantisedTensor
 
@@ -20,7 +20,7 @@ def convert(source, out):
     Language tensors are named `qwen.`, the vision tower `visual.`, Linear weights are [in, out]. One tensor is in
     memory at a time. Raises UserError; then `out` is as it was before.
     """
-    out = output_folder(out, lambda folder: (folder / CONVERSION).exists(), source)
+    out = output_folder(out, holding(CONVERSION), source)
     checkpoint = open_whole(source)
     with atomic_dir(out) as folder:
         with open(folder / WEIGHTS, "wb") as file:

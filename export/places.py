@@ -5,6 +5,11 @@ from pathlib import Path
 from core.errors import UserError
 
 
+def holding(name):
+    """For output_folder: whether a folder has the file `name`, which the command alone writes."""
+    return lambda folder: (folder / name).exists()
+
+
 def output_folder(out, is_own, source=None):
     """The folder `out`, resolved, after checking that replacing it loses nothing.
 

@@ -47,6 +47,11 @@ def small_json(path):
     return content if isinstance(content, dict) else {}
 
 
+def is_synthetic(folder):
+    """Whether config.json says that the weights are random."""
+    return "synthetic" in small_json(folder / "config.json")
+
+
 def foreign(folder):
     """Lines that say that `folder` holds no weights of its own, or quantised ones that are not read, as far as its
     small files tell."""

@@ -17,7 +17,7 @@ from core.errors import ArgumentParser, UserError, run_cli
 from core.files import atomic_dir
 from export import names
 from export.checkpoint import TOKENIZER_FILES, open_whole
-from export.places import output_folder
+from export.places import holding, output_folder
 from export.progress import progress
 from export.readers.compressed_tensors import CompressedTensors
 from export.readers.gptq import Gptq
@@ -76,7 +76,7 @@ def quantise(source, out, weights):
         raise UserError(f"WEIGHTS={weights} has no place in the layouts that are written: use one of "
                         f"{', '.join(writable())}")
     format, layout = writable()[weights]
-    out = output_folder(out, lambda folder: (folder / ORIGIN).exists(), source)
+    out = output_folder(out, holding(ORIGIN), source)
     checkpoint = open_whole(source)
     if checkpoint.quantised:
         raise UserError(f"{source} is quantised already, to {checkpoint.quantised.description}, and nothing is rounded "

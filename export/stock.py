@@ -19,7 +19,7 @@ from export import names
 from export.checkpoint import open_whole
 from export.dtypes import STORAGE, cast
 from export.manifest import MANIFEST, write_manifest
-from export.places import output_folder
+from export.places import holding, output_folder
 from ops import toolchain
 from ops.framework import has_gpu_wheel, import_paddle, tensors
 from ops.stock import build
@@ -81,7 +81,7 @@ def export(source, out, dtype="float16"):
 
     The whole model is in memory, and once more while it is written. Raises UserError.
     """
-    target = output_folder(Path(out) / "language", lambda folder: (folder / MANIFEST).exists())
+    target = output_folder(Path(out) / "language", holding(MANIFEST))
     checkpoint = open_whole(source)
     if checkpoint.quantised:
         raise UserError(f"{source} has quantised weights, which the stock graph does not read: use IMPL=fused")

@@ -21,7 +21,7 @@ from core.config import QUERIES, ModelConfig
 from core.errors import UserError, run_cli
 from core.files import atomic_dir
 from core.ranks import VOCABULARY
-from export import names
+from export import names, plain
 from export.dtypes import STORAGE, cast
 from export.places import output_folder
 from export.progress import progress
@@ -38,22 +38,13 @@ def presets():
     return sorted(path.stem for path in PRESETS.glob("*.json"))
 
 
-def is_synthetic(folder):
-    """Whether a folder's config.json says that its weights are random."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(config, dict) and "synthetic" in config
-
-
 def write_checkpoint(preset, out, seed=0, dtype=None):
     """Write config.json, model.safetensors and qwen.tiktoken to folder `out`; equal arguments give equal weights.
 
     Preset 7b takes the published vocabulary where a package here has it (export/vocabulary.py).
     dtype: the weights' type, by default the preset's own.
     """
-    out = output_folder(out, is_synthetic)
+    out = output_folder(out, plain.is_synthetic)
     raw = json.loads((PRESETS / f"{preset}.json").read_text(encoding="utf-8"))
     config = ModelConfig.from_dict(raw, f"preset {preset}")
     dtype = dtype or raw["torch_dtype"]

@@ -1,13 +1,10 @@
 """Checkpoints in AutoAWQ's layout (version GEMM), written bit by bit from its description, without the reader or its
-tables. The model is that of gptq_files, whose decoder's matrices get random codes; the twin is the same model with
-their products.
-"""
+tables. The model is that of quantised_files."""
 
 import json
 
 import numpy as np
-from checkpoint_files import golden_config, golden_tensors
-from gptq_files import MATRICES, twin_config
+from quantised_files import twin_config, with_twin
 from safetensors.numpy import save_file
 
 CONFIG = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm",
@@ -44,15 +41,7 @@ def quantised_matrix(rng, shape, group):
 
 def awq_tensors(group=128, seed=0):
     """(tensors of the checkpoint, tensors of its twin), by name."""
-    rng, tensors = np.random.default_rng(seed), golden_tensors()
-    twin = dict(tensors)
-    for layer in range(golden_config()["num_hidden_layers"]):
-        for matrix, shape in MATRICES.items():
-            name = f"transformer.h.{layer}.{matrix}"
-            del tensors[f"{name}.weight"]
-            parts, twin[f"{name}.weight"] = quantised_matrix(rng, shape, group)
-            tensors |= {f"{name}.{part}": array for part, array in parts.items()}
-    return tensors, twin
+    return with_twin(lambda rng, shape: quantised_matrix(rng, shape, group), seed)
 
 
 def awq_config(**changed):

@@ -1,14 +1,12 @@
 """Checkpoints in compressed-tensors' layout of 8-bit floating weights, written from its description, without the reader
-or its tables. The model is that of gptq_files, whose decoder's matrices get random numbers of 8 bits; the twin is the
-same model with their products.
-"""
+or its tables. The model is that of quantised_files, whose codes are random numbers of 8 bits here."""
 
 import json
 import struct
 
 import numpy as np
-from checkpoint_files import bfloat16_bits, golden_config, golden_tensors
-from gptq_files import MATRICES, twin_config
+from checkpoint_files import bfloat16_bits
+from quantised_files import twin_config, with_twin
 
 WEIGHTS = {"num_bits": 8, "type": "float", "symmetric": True, "strategy": "channel", "dynamic": False,
            "group_size": None, "block_structure": None, "actorder": None, "observer": "minmax", "observer_kwargs": {}}
@@ -44,14 +42,7 @@ def quantised_matrix(rng, shape, scale_type):
 def fp8_tensors(scale_type="float32", seed=0):
     """(tensors of the checkpoint, tensors of its twin), by name; uint8 stands for the 8-bit type, uint16 for
     bfloat16."""
-    rng, tensors = np.random.default_rng(seed), golden_tensors()
-    twin = dict(tensors)
-    for layer in range(golden_config()["num_hidden_layers"]):
-        for matrix, shape in MATRICES.items():
-            name = f"transformer.h.{layer}.{matrix}"
-            parts, twin[f"{name}.weight"] = quantised_matrix(rng, shape, scale_type)
-            tensors |= {f"{name}.{part}": array for part, array in parts.items()}
-    return tensors, twin
+    return with_twin(lambda rng, shape: quantised_matrix(rng, shape, scale_type), seed)
 
 
 def fp8_config(**changed):

@@ -1,17 +1,12 @@
-"""Checkpoints in AutoGPTQ's layout, written bit by bit from its description, without the reader or its tables.
-
-The model is the golden one with an MLP of 256, in which groups of 128 go. Its decoder's matrices get random codes; the
-twin is the same model with their products.
-"""
+"""Checkpoints in AutoGPTQ's layout (of the model in quantised_files), written bit by bit from its description, without
+the reader or its tables."""
 
 import json
 
 import numpy as np
-from checkpoint_files import golden_config, golden_tensors
+from quantised_files import twin_config, with_twin
 from safetensors.numpy import save_file
 
-MATRICES = {"attn.c_attn": (768, 256), "attn.c_proj": (256, 256), "mlp.w1": (256, 256), "mlp.w2": (256, 256),
-            "mlp.c_proj": (256, 256)}
 CONFIG = {"bits": 4, "group_size": 128, "damp_percent": 0.01, "desc_act": False, "static_groups": False, "sym": True,
           "true_sequential": True, "model_name_or_path": None, "model_file_base_name": "model", "quant_method": "gptq"}
 
@@ -52,20 +47,7 @@ def quantised_matrix(rng, shape, bits, group, symmetric):
 
 def gptq_tensors(bits=4, group=128, symmetric=True, seed=0):
     """(tensors of the checkpoint, tensors of its twin), by name."""
-    rng, tensors = np.random.default_rng(seed), golden_tensors()
-    twin = dict(tensors)
-    for layer in range(golden_config()["num_hidden_layers"]):
-        for matrix, shape in MATRICES.items():
-            name = f"transformer.h.{layer}.{matrix}"
-            del tensors[f"{name}.weight"]
-            parts, exact = quantised_matrix(rng, shape, bits, group, symmetric)
-            tensors |= {f"{name}.{part}": array for part, array in parts.items()}
-            twin[f"{name}.weight"] = exact
-    return tensors, twin
-
-
-def twin_config():
-    return {**golden_config(), "intermediate_size": 512}
+    return with_twin(lambda rng, shape: quantised_matrix(rng, shape, bits, group, symmetric), seed)
 
 
 def gptq_config(**changed):

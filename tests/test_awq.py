@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from awq_files import OLDER, awq_config, awq_tensors, write_awq
 from checkpoint_files import fault_of, write_checkpoint
-from gptq_files import twin_config
+from quantised_files import NAME, PROMPTS, damager, twin_config
 
 from core.placement import CPU
 from export.__main__ import export
@@ -15,9 +15,6 @@ from export.checkpoint import open_whole
 from export.convert import convert
 from export.vocabulary import write_vocabulary
 from infer.engine import Engine
-
-NAME = "transformer.h.1.mlp.w2"
-PROMPTS = [np.random.default_rng(seed).integers(0, 256, length).tolist() for seed, length in ((1, 5), (2, 70))]
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +25,7 @@ def made():
 
 @pytest.fixture
 def damaged(made, tmp_path):
-    """Write the checkpoint with some tensors replaced (None: left out); returns its folder."""
-    def make(config=None, **changed):
-        tensors = {name: array for name, array in {**made[0], **changed}.items() if array is not None}
-        return write_awq(tmp_path / "bad", tensors, config)
-    return make
+    return damager(write_awq, made[0], tmp_path / "bad")
 
 
 def fault(folder):

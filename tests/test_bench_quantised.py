@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoint_files import golden_tensors, write_checkpoint
-from gptq_files import MATRICES, gptq_config, gptq_tensors, twin_config, write_gptq
+from gptq_files import gptq_config, gptq_tensors, write_gptq
+from quantised_files import MATRICES, twin_config
 
 from bench.__main__ import main, options_of, parse
 from bench.gate import Judge, divergence

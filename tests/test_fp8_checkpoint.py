@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from checkpoint_files import fault_of, one_line_error, run, write_checkpoint
 from fp8_files import fp8_config, fp8_tensors, number, weights_changed, write_fp8
-from gptq_files import twin_config
+from quantised_files import NAME, PROMPTS, damager, twin_config
 
 from core.placement import CPU
 from export.__main__ import export
@@ -16,9 +16,6 @@ from export.vocabulary import write_vocabulary
 from infer.engine import Engine
 from ops.quantisation import e4m3
 
-NAME = "transformer.h.1.mlp.w2"
-PROMPTS = [np.random.default_rng(seed).integers(0, 256, length).tolist() for seed, length in ((1, 5), (2, 70))]
-
 
 @pytest.fixture(scope="module")
 def made():
@@ -28,11 +25,7 @@ def made():
 
 @pytest.fixture
 def damaged(made, tmp_path):
-    """Write the checkpoint with some tensors replaced (None: left out); returns its folder."""
-    def make(config=None, **changed):
-        tensors = {name: array for name, array in {**made[0], **changed}.items() if array is not None}
-        return write_fp8(tmp_path / "bad", tensors, config)
-    return make
+    return damager(write_fp8, made[0], tmp_path / "bad")
 
 
 def fault(folder):

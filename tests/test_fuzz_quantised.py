@@ -9,9 +9,9 @@ import gptq_files
 import numpy as np
 import pytest
 from fuzzing import changed, damaged, fuzz, survives
-from gptq_files import twin_config
 from hypothesis import given
 from hypothesis import strategies as st
+from quantised_files import twin_config
 
 from export.check.__main__ import check
 from export.checkpoint import open_whole

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 from checkpoint_files import fault_of, one_line_error, run, write_checkpoint
-from gptq_files import CONFIG, gptq_config, gptq_tensors, quantised_matrix, twin_config, write_gptq
+from gptq_files import CONFIG, gptq_config, gptq_tensors, quantised_matrix, write_gptq
+from quantised_files import NAME, damager, twin_config
 
 from export.check.__main__ import check
 from export.checkpoint import open_whole
@@ -16,7 +17,6 @@ from export.vocabulary import write_vocabulary
 KINDS = {"published": (4, 128, True), "groups of 64": (4, 64, True), "groups of 32": (4, 32, False),
          "a scale a row": (4, -1, True), "zero points": (4, 128, False), "8 bits": (8, 128, True),
          "8 bits, a scale a row": (8, -1, True)}
-NAME = "transformer.h.1.mlp.w2"
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +27,7 @@ def made():
 
 @pytest.fixture
 def damaged(made, tmp_path):
-    """Write the checkpoint with some tensors replaced (None: left out); returns its folder."""
-    def make(config=None, **changed):
-        tensors = {**made[0], **{name.replace("__", "."): array for name, array in changed.items()}}
-        return write_gptq(tmp_path / "bad", {name: array for name, array in tensors.items() if array is not None},
-                          config)
-    return make
+    return damager(write_gptq, made[0], tmp_path / "bad")
 
 
 def fault(folder):

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from checkpoint_files import run, write_checkpoint
-from gptq_files import gptq_config, gptq_tensors, twin_config, write_gptq
+from gptq_files import gptq_config, gptq_tensors, write_gptq
+from quantised_files import twin_config
 
 from core.errors import UserError
 from core.placement import CPU

@@ -6,7 +6,8 @@ import struct
 import numpy as np
 import pytest
 from checkpoint_files import golden_tensors, one_line_error, run, write_checkpoint
-from gptq_files import MATRICES, gptq_tensors, twin_config, words, write_gptq
+from gptq_files import gptq_tensors, words, write_gptq
+from quantised_files import MATRICES, twin_config
 
 from core.placement import CPU
 from export.__main__ import export

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoint_files import golden_tensors, write_checkpoint
-from gptq_files import MATRICES, twin_config
+from quantised_files import MATRICES, twin_config
 
 from export.readers.quantised import QUANTISED
 from ops import formats
